@@ -1,0 +1,20 @@
+//! Builds, takes in, checks and places systemd system extensions for images
+//! made with Prism (Azure Linux Image Customizer).
+//!
+//! The modules read in the order in which data flows:
+//! [`config`] is what the user wrote, [`base`] what the base OS is, `plan`
+//! joins both into what will be done, [`image`] and [`tree`] are the leaves
+//! that know formats and nothing else, and the result is written by `inject`
+//! into a root file system or by `expand` into a plain Prism config.
+//!
+//! Functions return data; only the command line prints.
+
+pub mod arch;
+pub mod base;
+pub mod config;
+pub mod expand;
+pub mod finding;
+pub mod image;
+pub mod inject;
+pub mod pending;
+pub mod tree;
