@@ -23,6 +23,13 @@ pub enum Severity {
 pub enum Place {
     /// A path in the config such as `sysext.extensions[0].verityKey`.
     Yaml(String),
+    /// A line and column (both from 1) of the config, where it could not be read as data.
+    Position {
+        /// Line.
+        line: usize,
+        /// Column in characters.
+        column: usize,
+    },
     /// A file, folder or image.
     File(PathBuf),
 }
@@ -31,6 +38,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Yaml(path) => f.write_str(path),
+            Place::Position { line, column } => write!(f, "line {line}, column {column}"),
             Place::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -74,7 +82,14 @@ impl Finding {
     }
 
     fn new(id: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
-        Finding { id, severity, place: None, message: message.into(), rule: None, help: None }
+        Finding {
+            id,
+            severity,
+            place: None,
+            message: message.into(),
+            rule: None,
+            help: None,
+        }
     }
 
     /// Adds the place in the config, as a path such as `sysext.extensions[0].name`.

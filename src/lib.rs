@@ -16,5 +16,6 @@ pub mod expand;
 pub mod finding;
 pub mod image;
 pub mod inject;
+pub mod name;
 pub mod pending;
 pub mod tree;

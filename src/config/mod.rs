@@ -1,1 +1,262 @@
-//! TODO
+//! What the user wrote: the `sysext:` block, the parts of Prism's config that
+//! bear on it, and the text with its positions.
+
+pub mod model;
+pub mod prism;
+pub mod schema;
+mod shorthand;
+pub mod source;
+pub mod validate;
+
+use std::path::{Path, PathBuf};
+
+use crate::finding::{Finding, Place};
+use model::Sysext;
+use prism::Prism;
+use source::{Refused, Source};
+
+/// A config file, read and typed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Text and positions.
+    pub source: Source,
+    /// The block; none if the file has no `sysext:` key.
+    pub sysext: Option<Sysext>,
+    /// What we need of the rest.
+    pub prism: Prism,
+}
+
+/// The file as one type, so that one pass reads both halves.
+#[derive(serde::Deserialize)]
+struct Document {
+    #[serde(default)]
+    sysext: Option<Sysext>,
+    #[serde(flatten)]
+    prism: Prism,
+}
+
+impl Config {
+    /// Reads and types the file at `path`; semantics are checked by [`validate::validate`].
+    pub fn read(path: &Path) -> Result<Config, Refused> {
+        Config::from_source(Source::read(path)?)
+    }
+
+    /// Types an already read text.
+    pub fn from_source(source: Source) -> Result<Config, Refused> {
+        // Prism's reader takes `0644` as octal, and merge keys as merges (gopkg.in/yaml.v3).
+        let options = serde_saphyr::options! {
+            legacy_octal_numbers: true,
+            with_snippet: false,
+        };
+        let text = source.text.trim_start_matches('\u{feff}');
+        match serde_saphyr::from_str_with_options::<Option<Document>>(text, options) {
+            Ok(document) => {
+                let (sysext, prism) = match document {
+                    Some(document) => (document.sysext, document.prism),
+                    None => (None, Prism::default()),
+                };
+                Ok(Config {
+                    source,
+                    sysext,
+                    prism,
+                })
+            }
+            Err(error) => {
+                let finding = explain(&source, &error);
+                Err(source.refuse(vec![finding]))
+            }
+        }
+    }
+
+    /// A path of the config, which is relative to the folder that holds the config.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.source.directory().join(path)
+    }
+}
+
+/// Says a reader's error in the words of the config.
+fn explain(source: &Source, error: &serde_saphyr::Error) -> Finding {
+    use serde_saphyr::Error as E;
+    let location = error.location();
+    let position = location.map(|location| {
+        let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        (as_usize(location.line()), as_usize(location.column()))
+    });
+    let path = position
+        .and_then(|(line, column)| source.path_at(line, column))
+        .unwrap_or_default();
+    let place = position.map(|(line, column)| Place::Position { line, column });
+    let at = if path.is_empty() {
+        String::new()
+    } else {
+        format!("`{path}`: ")
+    };
+    let finding = match error.without_snippet() {
+        E::SerdeUnknownField {
+            field, expected, ..
+        } => {
+            let finding = Finding::error("unknown-key", format!("unknown key `{field}`"));
+            match nearest(field, expected) {
+                Some(known) => finding.help(format!("did you mean `{known}`?")),
+                None => finding.help(format!("known here: {}", expected.join(", "))),
+            }
+        }
+        E::SerdeUnknownVariant {
+            variant, expected, ..
+        } => {
+            let finding = Finding::error(
+                "unknown-value",
+                format!(
+                    "{at}expected one of {}, found `{variant}`",
+                    expected.join(", ")
+                ),
+            );
+            match nearest(variant, expected) {
+                Some(known) => finding.help(format!("did you mean `{known}`?")),
+                None => finding,
+            }
+        }
+        E::SerdeMissingField { field, .. } => {
+            Finding::error("missing-key", format!("{at}the key `{field}` is missing"))
+        }
+        E::SerdeInvalidType {
+            unexpected,
+            expected,
+            ..
+        }
+        | E::SerdeInvalidValue {
+            unexpected,
+            expected,
+            ..
+        } => Finding::error(
+            "wrong-type",
+            format!("{at}expected {expected}, found {unexpected}"),
+        ),
+        other => {
+            let text = other.to_string();
+            Finding::error(
+                "wrong-value",
+                format!("{at}{}", text.lines().next().unwrap_or(&text)),
+            )
+        }
+    };
+    Finding { place, ..finding }
+}
+
+/// The known word nearest to what was written, if near enough to be a slip.
+pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    let lower = written.to_lowercase();
+    known
+        .iter()
+        .map(|word| (distance(&lower, &word.to_lowercase()), *word))
+        .filter(|(distance, word)| *distance <= 1 + word.chars().count() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// Levenshtein's distance in characters, on words short enough that quadratic is nothing.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (to, above) in b.iter().zip(row.iter().skip(1)) {
+            left = (left + 1)
+                .min(above + 1)
+                .min(diagonal + usize::from(from != *to));
+            next.push(left);
+            diagonal = *above;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Refused> {
+        Config::from_source(Source::parse(Path::new("config.yaml"), text.to_owned())?)
+    }
+
+    fn refusal(text: &str) -> Finding {
+        read(text).unwrap_err().findings[0].clone()
+    }
+
+    #[test]
+    fn reads_the_short_and_the_long_forms() {
+        let config = read(concat!(
+            "os:\n  hostname: x\n  users: [{name: a, uid: 5}]\n",
+            "sysext:\n  verityKey: env:KEY\n  certificates: [a.crt, {source: b.pem, name: c.crt}]\n",
+            "  extensions:\n  - kubernetes.raw\n  - name: t\n    version: 1.30\n    verity: false\n",
+            "    image: {path: k.raw, sha256: ab}\n    files: ['a:/usr/b', {content: x, destination: /usr/c, permissions: 0755}]\n",
+        ))
+        .unwrap();
+        let sysext = config.sysext.unwrap();
+        assert_eq!(
+            sysext.verity_key,
+            Some(model::KeyReference::Env("KEY".into()))
+        );
+        assert_eq!(sysext.certificates[0].source, PathBuf::from("a.crt"));
+        assert_eq!(sysext.certificates[1].name.as_deref(), Some("c.crt"));
+        let [first, second] = sysext.extensions.as_slice() else {
+            panic!("two extensions")
+        };
+        assert_eq!(
+            first.image.as_ref().unwrap().path,
+            PathBuf::from("kubernetes.raw")
+        );
+        assert_eq!(second.version.as_deref(), Some("1.30"), "a version is text");
+        assert_eq!(second.verity, Some(model::Verity::None));
+        assert_eq!(second.files[0].destination.as_deref(), Some("/usr/b"));
+        assert_eq!(second.files[1].permissions, Some(0o755));
+    }
+
+    #[test]
+    fn a_file_without_the_block_is_fine() {
+        assert!(read("os: {hostname: a}\n").unwrap().sysext.is_none());
+        assert!(read("").unwrap().sysext.is_none());
+        assert!(read("# only a comment\n").unwrap().sysext.is_none());
+    }
+
+    #[test]
+    fn a_slip_is_explained_at_its_place() {
+        let finding = refusal("sysext:\n  extensions:\n  - nmae: x\n");
+        assert_eq!(finding.id, "unknown-key");
+        assert_eq!(finding.help.as_deref(), Some("did you mean `name`?"));
+        assert_eq!(finding.place, Some(Place::Position { line: 3, column: 5 }));
+        let finding = refusal("sysext:\n  extensions: []\n  locatoin: /etc/extensions\n");
+        assert_eq!(finding.help.as_deref(), Some("did you mean `location`?"));
+        let finding = refusal("sysext:\n  extensions: [{image: {pth: x}}]\n");
+        assert_eq!(finding.help.as_deref(), Some("did you mean `path`?"));
+    }
+
+    #[test]
+    fn wrong_types_and_values_name_the_key() {
+        let finding = refusal("sysext:\n  extensions:\n  - name: [x]\n");
+        assert_eq!(
+            finding.place,
+            Some(Place::Position {
+                line: 3,
+                column: 11
+            }),
+            "{finding}"
+        );
+        let finding = refusal("sysext:\n  extensions: [{name: a, verity: sigend}]\n");
+        assert!(finding.message.contains("signed"), "{finding}");
+        let finding = refusal("sysext:\n  extensions: [{name: a, format: btrfs}]\n");
+        assert_eq!(finding.id, "unknown-value", "{finding}");
+        let finding = refusal("sysext:\n  location: /opt\n  extensions: []\n");
+        assert_eq!(finding.id, "unknown-value", "{finding}");
+        let finding = refusal("sysext:\n  enable: script\n");
+        assert_eq!(finding.id, "missing-key", "{finding}");
+        assert!(finding.message.contains("extensions"));
+        let finding = refusal("sysext:\n  extensions: [{name: a, files: [{permissions: 0888}]}]\n");
+        assert!(finding.message.contains("octal"), "{finding}");
+        let finding = refusal("- a\n");
+        assert!(finding.place.is_some(), "{finding}");
+    }
+}

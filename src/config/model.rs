@@ -1,0 +1,571 @@
+//! The `sysext:` block as the user writes it, and its JSON schema.
+//!
+//! Doc comments here become the descriptions of the schema, so they speak to
+//! the person who edits the YAML. Meaning beyond types is checked in
+//! [`super::validate`].
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shorthand::{scalar_or_map_option, scalars_or_maps};
+
+/// System extensions to build or take in, place, trust and switch on.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sysext {
+    /// The extensions, at least one. A plain string is the path of a prebuilt image.
+    #[serde(deserialize_with = "scalars_or_maps")]
+    #[schemars(with = "Vec<OrPath<Extension>>", length(min = 1))]
+    pub extensions: Vec<Extension>,
+    /// The base OS when there is no root file system to read it from: a profile such as
+    /// `azurelinux-3.0`, or the facts themselves.
+    #[serde(default, deserialize_with = "scalar_or_map_option")]
+    #[schemars(with = "Option<OrPath<Target>>")]
+    pub target: Option<Target>,
+    /// Private key that signs the root hashes: `PATH`, `file:PATH`, or `env:NAME` of a variable
+    /// that holds PEM text. Default for all extensions.
+    #[serde(default)]
+    #[schemars(example = &"env:VERITY_KEY", example = &"file:verity_key.pem")]
+    pub verity_key: Option<KeyReference>,
+    /// Certificate (PEM or DER) that belongs to `verityKey`. It is installed on the target.
+    #[serde(default)]
+    pub verity_certificate: Option<PathBuf>,
+    /// A command that signs instead of `verityKey`.
+    #[serde(default)]
+    pub signer: Option<Signer>,
+    /// Further certificates to trust, beside those of the signed extensions.
+    #[serde(default, deserialize_with = "scalars_or_maps")]
+    #[schemars(with = "Vec<OrPath<CertificateEntry>>")]
+    pub certificates: Vec<CertificateEntry>,
+    /// Folder on the target that receives the images.
+    #[serde(default)]
+    pub location: Location,
+    /// Folder on the target that receives the certificates.
+    #[serde(default)]
+    pub certificate_location: CertificateLocation,
+    /// How `systemd-sysext.service` is enabled: by a script step, by `os.services`, or not at all.
+    #[serde(default)]
+    pub enable: Enable,
+    /// Adds `systemctl start systemd-sysext.service` to the script step. It has no effect during
+    /// customization, where systemctl ignores `start`.
+    #[serde(default)]
+    pub start: bool,
+    /// Which images may be merged at boot: `default` (systemd's own policy), `signed`, or a
+    /// policy in the syntax of systemd.image-policy(7).
+    #[serde(default)]
+    #[schemars(example = &"signed")]
+    pub image_policy: ImagePolicy,
+    /// What to do when Prism's `os.overlays` covers `/usr` or `/opt`.
+    #[serde(default)]
+    pub overlay_conflict: OverlayConflict,
+    /// Path globs whose conflicts between layers are intended.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Folder for built images, relative to the config file.
+    #[serde(default = "default_output_directory")]
+    #[schemars(example = &".sysext")]
+    pub output_directory: PathBuf,
+}
+
+fn default_output_directory() -> PathBuf {
+    PathBuf::from(".sysext")
+}
+
+/// One extension: exactly one of `image`, `tree`/`files`, `tar`, `oci`, `mkosi`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Extension {
+    /// Name of the extension: `NAME.raw`, `extension-release.NAME` and `SYSEXT_ID`.
+    #[serde(default)]
+    #[schemars(example = &"custom-tools")]
+    pub name: Option<String>,
+    /// Version, recorded as `SYSEXT_VERSION_ID`.
+    #[serde(default)]
+    #[schemars(example = &"1.0.0")]
+    pub version: Option<String>,
+    /// Names image and release file `NAME_VERSION` instead of `NAME`.
+    #[serde(default)]
+    pub versioned_name: bool,
+    /// A prebuilt image.
+    #[serde(default, deserialize_with = "scalar_or_map_option")]
+    #[schemars(with = "Option<OrPath<ImageSource>>")]
+    pub image: Option<ImageSource>,
+    /// A folder that holds `usr/` and/or `opt/`.
+    #[serde(default)]
+    pub tree: Option<PathBuf>,
+    /// Single files: `SOURCE:DESTINATION`, or the fields of Prism's `additionalFiles`.
+    #[serde(default, deserialize_with = "scalars_or_maps")]
+    #[schemars(with = "Vec<OrPath<FileEntry>>")]
+    pub files: Vec<FileEntry>,
+    /// A tar archive.
+    #[serde(default)]
+    pub tar: Option<PathBuf>,
+    /// An OCI layout on disk.
+    #[serde(default)]
+    pub oci: Option<PathBuf>,
+    /// A `mkosi.conf`.
+    #[serde(default)]
+    pub mkosi: Option<PathBuf>,
+    /// System extension (`/usr`, `/opt`) or configuration extension (`/etc`).
+    #[serde(default)]
+    pub kind: Kind,
+    /// Architecture by systemd's name, or `any`. Default: the base's.
+    #[serde(default)]
+    #[schemars(example = &"x86-64", example = &"arm64", example = &"any")]
+    pub arch: Option<String>,
+    /// File system of the image.
+    #[serde(default)]
+    pub format: Format,
+    /// Compression of the file system: `auto`, `none`, `lz4`, `zstd` or `zstd:LEVEL`.
+    #[serde(default)]
+    #[schemars(example = &"none")]
+    pub compression: Option<String>,
+    /// How the image is protected. Default: `signed` when there is a key.
+    #[serde(default)]
+    #[schemars(with = "Option<VerityValue>")]
+    pub verity: Option<Verity>,
+    /// Private key for this extension alone.
+    #[serde(default)]
+    pub verity_key: Option<KeyReference>,
+    /// Certificate for this extension alone.
+    #[serde(default)]
+    pub verity_certificate: Option<PathBuf>,
+    /// Signing command for this extension alone.
+    #[serde(default)]
+    pub signer: Option<Signer>,
+    /// What the extension declares to be compatible with. Default: the base.
+    #[serde(default)]
+    pub release: Release,
+    /// Whether systemd reloads its units after the merge. `auto`: when the content holds units.
+    #[serde(default)]
+    pub reload: Reload,
+    /// Programs of this extension that get a relative link in `/usr/bin`.
+    #[serde(default)]
+    #[schemars(example = vec!["kubectl"])]
+    pub path_links: Vec<String>,
+    /// Path globs that must match something in the extension.
+    #[serde(default)]
+    #[schemars(example = vec!["/usr/local/bin/*"])]
+    pub expect: Vec<String>,
+    /// Path globs that must match nothing in the extension.
+    #[serde(default)]
+    pub forbid: Vec<String>,
+    /// Whether a prebuilt image may be changed to make it work.
+    #[serde(default)]
+    pub repair: Repair,
+    /// Keeps the owners of `tree` instead of 0:0.
+    #[serde(default)]
+    pub keep_owners: bool,
+    /// Replaces the seed from which all identifiers derive: 64 hex digits.
+    #[serde(default)]
+    pub seed: Option<String>,
+}
+
+impl From<String> for Extension {
+    fn from(path: String) -> Extension {
+        Extension {
+            image: Some(ImageSource::from(path)),
+            ..Extension::default()
+        }
+    }
+}
+
+/// A prebuilt image.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageSource {
+    /// Path of the image, relative to the config file.
+    pub path: PathBuf,
+    /// SHA-256 that the image must have, 64 hex digits.
+    #[serde(default)]
+    pub sha256: Option<String>,
+}
+
+impl From<String> for ImageSource {
+    fn from(path: String) -> ImageSource {
+        ImageSource {
+            path: path.into(),
+            sha256: None,
+        }
+    }
+}
+
+/// One file of an extension.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileEntry {
+    /// File to copy, relative to the config file.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
+    /// Content of the file.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Absolute path inside the extension.
+    #[serde(default)]
+    pub destination: Option<String>,
+    /// Octal mode. Default: 755 if the source is executable, else 644.
+    #[serde(default, deserialize_with = "super::shorthand::permissions")]
+    #[schemars(with = "Option<Permissions>")]
+    pub permissions: Option<u16>,
+}
+
+impl From<String> for FileEntry {
+    /// mkosi's `ExtraTrees=` form: `SOURCE:DESTINATION`, or a source alone that is refused later
+    /// because it has no destination below `/usr` or `/opt`.
+    fn from(text: String) -> FileEntry {
+        let (source, destination) = match text.split_once(':') {
+            Some((source, destination)) => (source.to_owned(), Some(destination.to_owned())),
+            None => (text, None),
+        };
+        FileEntry {
+            source: Some(source.into()),
+            content: None,
+            destination,
+            permissions: None,
+        }
+    }
+}
+
+/// A certificate to trust on the target.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateEntry {
+    /// Certificate file, PEM or DER, relative to the config file.
+    pub source: PathBuf,
+    /// File name on the target; must end in `.crt`. Default: the source's stem with `.crt`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Trusts every certificate of a bundle, one file each.
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl From<String> for CertificateEntry {
+    fn from(source: String) -> CertificateEntry {
+        CertificateEntry {
+            source: source.into(),
+            name: None,
+            all: false,
+        }
+    }
+}
+
+/// The base OS: a profile name, or facts.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// Name of a built-in profile (the shorthand form).
+    #[serde(skip)]
+    pub profile: Option<String>,
+    /// The base's os-release file.
+    #[serde(default)]
+    pub os_release: Option<PathBuf>,
+    /// systemd version, for example `"255"` or `"255.4"`.
+    #[serde(default)]
+    pub systemd: Option<String>,
+    /// The base's kernel configuration (`CONFIG_EROFS_FS=m` …).
+    #[serde(default)]
+    pub kernel_config: Option<PathBuf>,
+    /// Architecture by systemd's name.
+    #[serde(default)]
+    pub arch: Option<String>,
+}
+
+impl From<String> for Target {
+    fn from(profile: String) -> Target {
+        Target {
+            profile: Some(profile),
+            ..Target::default()
+        }
+    }
+}
+
+/// An external signing command.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signer {
+    /// Program and arguments.
+    pub command: Vec<String>,
+}
+
+/// What the extension declares in its release file.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Release {
+    /// `ID=` of the base, or `_any` for every OS.
+    #[serde(default)]
+    #[schemars(example = &"azurelinux")]
+    pub id: Option<String>,
+    /// `VERSION_ID=` of the base.
+    #[serde(default)]
+    #[schemars(example = &"3.0")]
+    pub version_id: Option<String>,
+    /// `SYSEXT_LEVEL=` of the base.
+    #[serde(default)]
+    pub level: Option<String>,
+    /// Where the extension may be merged. Default: `system`.
+    #[serde(default)]
+    pub scope: Vec<Scope>,
+}
+
+/// Where an extension may be merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The booted system.
+    System,
+    /// The initrd.
+    Initrd,
+    /// A portable service.
+    Portable,
+}
+
+impl Scope {
+    /// The word in `SYSEXT_SCOPE=`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::System => "system",
+            Scope::Initrd => "initrd",
+            Scope::Portable => "portable",
+        }
+    }
+}
+
+/// Reference to a private key; its text never shows the key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "String")]
+#[schemars(with = "String")]
+pub enum KeyReference {
+    /// A PEM file, relative to the config file.
+    File(PathBuf),
+    /// Name of an environment variable that holds PEM text.
+    Env(String),
+}
+
+impl From<String> for KeyReference {
+    fn from(text: String) -> KeyReference {
+        if let Some(name) = text.strip_prefix("env:") {
+            KeyReference::Env(name.to_owned())
+        } else {
+            KeyReference::File(text.strip_prefix("file:").unwrap_or(&text).into())
+        }
+    }
+}
+
+/// Folder on the target that receives the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum Location {
+    /// `/var/lib/extensions`.
+    #[default]
+    #[serde(rename = "/var/lib/extensions")]
+    Var,
+    /// `/etc/extensions`.
+    #[serde(rename = "/etc/extensions")]
+    Etc,
+}
+
+impl Location {
+    /// The absolute path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Location::Var => "/var/lib/extensions",
+            Location::Etc => "/etc/extensions",
+        }
+    }
+}
+
+/// Folder on the target that receives the certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum CertificateLocation {
+    /// `/etc/verity.d`.
+    #[default]
+    #[serde(rename = "/etc/verity.d")]
+    Etc,
+    /// `/usr/lib/verity.d`.
+    #[serde(rename = "/usr/lib/verity.d")]
+    Usr,
+    /// `/run/verity.d`, which is empty after every boot.
+    #[serde(rename = "/run/verity.d")]
+    Run,
+}
+
+impl CertificateLocation {
+    /// The absolute path.
+    pub fn path(self) -> &'static str {
+        match self {
+            CertificateLocation::Etc => "/etc/verity.d",
+            CertificateLocation::Usr => "/usr/lib/verity.d",
+            CertificateLocation::Run => "/run/verity.d",
+        }
+    }
+}
+
+/// How the service is enabled in the expanded config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Enable {
+    /// A named step of `scripts.postCustomization` that runs `systemctl enable`.
+    #[default]
+    Script,
+    /// An item of `os.services.enable`.
+    Service,
+    /// Nothing: somebody else enables it.
+    None,
+}
+
+/// Which images may be merged at boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(from = "String")]
+#[schemars(with = "String")]
+pub enum ImagePolicy {
+    /// systemd's built-in policy, which admits unsigned images.
+    #[default]
+    Default,
+    /// Signed images only.
+    Signed,
+    /// A policy in systemd's syntax.
+    Literal(String),
+}
+
+impl From<String> for ImagePolicy {
+    fn from(text: String) -> ImagePolicy {
+        match text.as_str() {
+            "default" => ImagePolicy::Default,
+            "signed" => ImagePolicy::Signed,
+            _ => ImagePolicy::Literal(text),
+        }
+    }
+}
+
+impl ImagePolicy {
+    /// The value for `--image-policy=`, or none for systemd's default.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            ImagePolicy::Default => None,
+            ImagePolicy::Signed => Some("root=signed+absent:usr=signed+absent"),
+            ImagePolicy::Literal(text) => Some(text),
+        }
+    }
+}
+
+/// What to do about an overlay of Prism on the same hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OverlayConflict {
+    /// Say so and go on.
+    #[default]
+    Warn,
+    /// Say nothing.
+    Ignore,
+    /// Stop.
+    Error,
+}
+
+/// Kind of extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// System extension.
+    #[default]
+    Sysext,
+    /// Configuration extension.
+    Confext,
+}
+
+/// File system of a built image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// EROFS, written by prism-sysext itself.
+    #[default]
+    Erofs,
+    /// squashfs.
+    Squashfs,
+    /// ext4.
+    Ext4,
+}
+
+/// How an image is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verity {
+    /// dm-verity with a signature.
+    Signed,
+    /// dm-verity with room for a signature that is made later.
+    Defer,
+    /// dm-verity without a signature.
+    Hash,
+    /// Nothing. `false` means the same.
+    None,
+}
+
+impl Verity {
+    /// The word in the YAML.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verity::Signed => "signed",
+            Verity::Defer => "defer",
+            Verity::Hash => "hash",
+            Verity::None => "none",
+        }
+    }
+}
+
+/// Whether systemd reloads its units after the merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reload {
+    /// When the content holds units.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Whether a prebuilt image may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Repair {
+    /// It is taken as it is.
+    #[default]
+    Never,
+    /// It may be rebuilt so that it works.
+    Auto,
+}
+
+/// Schema only: a string, or the long form.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum OrPath<T> {
+    /// The short form.
+    Short(String),
+    /// The long form.
+    Long(T),
+}
+
+/// Schema only: `verity` in words, or mkosi's `false`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum VerityValue {
+    /// The kind of protection.
+    Word(Verity),
+    /// `false` means `none`, `true` means `signed`.
+    Switch(bool),
+}
+
+/// Schema only: octal permissions as Prism reads them.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum Permissions {
+    /// Octal digits.
+    Text(#[schemars(regex(pattern = r"^0*[0-7]{1,3}$"))] String),
+    /// A number whose digits are read as octal.
+    Number(u32),
+}

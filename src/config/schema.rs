@@ -1,0 +1,108 @@
+//! The JSON schemas of the block and of a whole config file.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use super::model::Sysext;
+
+/// Where the schemas say they come from.
+const ID_BASE: &str = "urn:prism-sysext:schema:";
+
+/// Schema of the `sysext:` block alone.
+pub fn block() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Sysext>().to_value();
+    if let Value::Object(map) = &mut schema {
+        map.insert("$id".into(), json!(format!("{ID_BASE}sysext")));
+        map.insert("title".into(), json!("sysext block of a Prism config"));
+    }
+    schema
+}
+
+/// Schema of a config file: our block is strict, Prism's sections are carried as they are.
+pub fn whole_file() -> Value {
+    let mut block = block();
+    let definitions = block.as_object_mut().and_then(|map| map.remove("$defs"));
+    let mut definitions = definitions.unwrap_or_else(|| json!({}));
+    if let Value::Object(map) = &mut block {
+        map.remove("$schema");
+        map.remove("$id");
+    }
+    if let Value::Object(map) = &mut definitions {
+        map.insert("Sysext".into(), block);
+    }
+    let section = |description: &str| json!({"description": description});
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": format!("{ID_BASE}config"),
+        "title": "Prism config with a sysext block",
+        "type": ["object", "null"],
+        "properties": {
+            "sysext": {"$ref": "#/$defs/Sysext"},
+            "input": section("The base image (Prism)."),
+            "storage": section("Disks, partitions and file systems (Prism)."),
+            "iso": section("ISO output (Prism)."),
+            "pxe": section("PXE output (Prism)."),
+            "os": section("The customization of the OS (Prism)."),
+            "scripts": section("Scripts that run during customization (Prism)."),
+            "previewFeatures": section("Preview features that are switched on (Prism)."),
+            "output": section("The customized image (Prism)."),
+            "baseConfigs": section("Configs that this one builds on (Prism)."),
+        },
+        "$defs": definitions,
+    })
+}
+
+/// File names and texts of everything below `schema/`.
+pub fn files() -> Vec<(&'static str, String)> {
+    [
+        ("sysext.schema.json", block()),
+        ("prism-sysext.schema.json", whole_file()),
+    ]
+    .into_iter()
+    .map(|(name, schema)| (name, format!("{schema:#}\n")))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_is_closed_and_every_key_is_described() {
+        let schema = block();
+        let mut stack = vec![("".to_owned(), &schema)];
+        let mut properties = 0;
+        while let Some((path, value)) = stack.pop() {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::Object(keys)) = map.get("properties") {
+                        assert_eq!(
+                            map.get("additionalProperties"),
+                            Some(&json!(false)),
+                            "{path}"
+                        );
+                        for (key, property) in keys {
+                            properties += 1;
+                            assert!(property.get("description").is_some(), "{path}.{key}");
+                        }
+                    }
+                    stack.extend(
+                        map.iter()
+                            .map(|(key, value)| (format!("{path}/{key}"), value)),
+                    );
+                }
+                Value::Array(items) => stack.extend(items.iter().map(|item| (path.clone(), item))),
+                _ => {}
+            }
+        }
+        assert!(properties > 40, "{properties}");
+    }
+
+    #[test]
+    fn the_whole_file_leaves_prisms_sections_open() {
+        let schema = whole_file();
+        assert!(schema["$defs"]["Sysext"]["properties"]["extensions"].is_object());
+        assert!(schema.get("additionalProperties").is_none());
+    }
+}

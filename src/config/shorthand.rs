@@ -1,0 +1,117 @@
+//! Values that may be written short: a scalar for an object, `false` for
+//! `verity: none`, octal permissions in Prism's spellings.
+//!
+//! Visitors instead of untagged enums, because those lose the position of an
+//! error and answer "did not match any variant".
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::model::Verity;
+
+/// An object of type `T`, or the string from which `T` can be made.
+struct ScalarOrMap<T>(T);
+
+impl<'de, T: Deserialize<'de> + From<String>> Deserialize<'de> for ScalarOrMap<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for Either<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a mapping")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+                Ok(T::from(text.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer
+            .deserialize_any(Either(PhantomData))
+            .map(ScalarOrMap)
+    }
+}
+
+pub(super) fn scalar_or_map_option<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + From<String>,
+{
+    Option::<ScalarOrMap<T>>::deserialize(deserializer).map(|value| value.map(|value| value.0))
+}
+
+/// A list of such values; a list left empty (`null`) is an empty list.
+pub(super) fn scalars_or_maps<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + From<String>,
+{
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de> + From<String>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_unit<E: de::Error>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element::<ScalarOrMap<T>>()? {
+                list.push(item.0);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_any(List(PhantomData))
+}
+
+/// Prism re-reads the text of `permissions` as octal, whatever YAML made of it
+/// (imagecustomizerapi/filepermissions.go); only the bits of 0777 are valid.
+pub(super) fn permissions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u16>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match u16::from_str_radix(&text, 8) {
+        Ok(mode) if digits_only && mode <= 0o777 => Ok(Some(mode)),
+        _ => Err(de::Error::custom(format!(
+            "expected octal permissions between 000 and 777, found `{text}`"
+        ))),
+    }
+}
+
+impl<'de> Deserialize<'de> for Verity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Verity, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Verity;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of signed, defer, hash, none, false")
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Verity, E> {
+                if value {
+                    Ok(Verity::Signed)
+                } else {
+                    Ok(Verity::None)
+                }
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Verity, E> {
+                match text {
+                    "signed" => Ok(Verity::Signed),
+                    "defer" => Ok(Verity::Defer),
+                    "hash" => Ok(Verity::Hash),
+                    "none" => Ok(Verity::None),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}

@@ -1,0 +1,593 @@
+//! What the block says beyond its types: combinations, names, paths.
+//!
+//! Looks at the config alone; files, keys and the base are the plan's business.
+//! All findings are returned at once, in the order of the file.
+
+use std::path::{Component, Path};
+
+use super::Config;
+use super::model::{
+    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Kind, Repair,
+    Sysext, Verity,
+};
+use crate::arch::Arch;
+use crate::finding::Finding;
+use crate::name;
+
+/// The service that merges extensions at boot.
+pub const SERVICE: &str = "systemd-sysext.service";
+
+/// Checks the whole block; empty if there is none.
+pub fn validate(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(sysext) = &config.sysext else {
+        return findings;
+    };
+    block(sysext, &mut findings);
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        one_extension(sysext, extension, &at, &mut findings);
+    }
+    prism(config, &mut findings);
+    findings
+}
+
+/// How an extension is protected once all defaults are applied; an error says what is missing.
+pub fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
+    let has_key = key(sysext, extension).is_some();
+    match extension.verity {
+        Some(Verity::Signed) if !has_key => Err(Finding::error(
+            "key-missing",
+            "`verity: signed` needs a private key",
+        )
+        .help("add `verityKey: file:verity_key.pem` (`prism-sysext sign keygen` makes a development pair)")),
+        Some(verity) => Ok(verity),
+        None if has_key => Ok(Verity::Signed),
+        None => Err(Finding::error(
+            "verity-not-chosen",
+            "there is no key, so it must be written how the image is protected",
+        )
+        .help("add `verityKey` and `verityCertificate` to sign it, or write `verity: none` (unprotected), `hash` or `defer`")),
+    }
+}
+
+/// The key that signs this extension.
+pub fn key<'a>(sysext: &'a Sysext, extension: &'a Extension) -> Option<&'a KeyReference> {
+    extension.verity_key.as_ref().or(sysext.verity_key.as_ref())
+}
+
+/// The certificate that belongs to that key.
+pub fn certificate<'a>(sysext: &'a Sysext, extension: &'a Extension) -> Option<&'a Path> {
+    extension
+        .verity_certificate
+        .as_deref()
+        .or(sysext.verity_certificate.as_deref())
+}
+
+/// Whether a path leads to `usr` or `opt` of an extension without `..` or repeated slashes.
+pub fn inside_hierarchy(destination: &str) -> bool {
+    let path = Path::new(destination);
+    let mut components = path.components();
+    components.next() == Some(Component::RootDir)
+        && matches!(components.next(), Some(Component::Normal(top)) if top == "usr" || top == "opt")
+        && components.clone().count() > 0
+        && components.all(|component| matches!(component, Component::Normal(_)))
+        && !destination.ends_with('/')
+}
+
+fn not_covered(what: &str, at: &str, instead: &str) -> Finding {
+    Finding::error(
+        "not-covered",
+        format!("{what} is not covered by this version of prism-sysext"),
+    )
+    .at(at)
+    .help(instead.to_owned())
+}
+
+fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
+    if sysext.extensions.is_empty() {
+        findings.push(
+            Finding::error("no-extensions", "`extensions` lists nothing")
+                .at("sysext.extensions")
+                .help("list at least one extension, or remove the `sysext` block"),
+        );
+    }
+    if sysext.signer.is_some() {
+        findings.push(not_covered("`signer`", "sysext.signer", "use `verityKey`"));
+    }
+    if !sysext.allow.is_empty() {
+        findings.push(not_covered(
+            "`allow`",
+            "sysext.allow",
+            "remove it; conflicts between layers are not judged yet",
+        ));
+    }
+    if sysext.certificate_location == CertificateLocation::Run {
+        findings.push(not_covered(
+            "`certificateLocation: /run/verity.d`",
+            "sysext.certificateLocation",
+            "use /etc/verity.d; /run is empty after every boot, so the signatures would not be trusted",
+        ));
+    }
+    for (index, certificate) in sysext.certificates.iter().enumerate() {
+        if let Some(name) = &certificate.name
+            && (!name.ends_with(".crt") || name.contains('/') || name.starts_with('.'))
+        {
+            findings.push(
+                Finding::error(
+                    "certificate-name",
+                    format!("`{name}` is not a name for a trusted certificate"),
+                )
+                .at(format!("sysext.certificates[{index}].name"))
+                .because("systemd reads only `*.crt` in verity.d (src/shared/dissect-image.c)")
+                .help("use a plain file name that ends in `.crt`"),
+            );
+        }
+    }
+    if let ImagePolicy::Literal(text) = &sysext.image_policy
+        && (text.is_empty()
+            || text
+                .chars()
+                .any(|c| !(c.is_ascii_alphanumeric() || "+-=:*~".contains(c))))
+    {
+        // It becomes part of ExecStart=, where quotes, `%` and `$` have a meaning of their own.
+        findings.push(
+            Finding::error(
+                "image-policy-syntax",
+                format!("`{text}` is not an image policy"),
+            )
+            .at("sysext.imagePolicy")
+            .help(
+                "write `default`, `signed`, or for example `root=signed+absent:usr=signed+absent`",
+            ),
+        );
+    }
+}
+
+fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
+    let at_key = |key: &str| format!("{at}.{key}");
+    let sources: Vec<&str> = [
+        ("image", extension.image.is_some()),
+        (
+            "tree/files",
+            extension.tree.is_some() || !extension.files.is_empty(),
+        ),
+        ("tar", extension.tar.is_some()),
+        ("oci", extension.oci.is_some()),
+        ("mkosi", extension.mkosi.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, present)| present.then_some(name))
+    .collect();
+    if sources.len() != 1 {
+        let found = if sources.is_empty() {
+            "none".to_owned()
+        } else {
+            sources.join(" and ")
+        };
+        findings.push(
+            Finding::error(
+                "one-source",
+                format!("expected one source of content, found {found}"),
+            )
+            .at(at)
+            .help("give exactly one of `image`, `tree` (with or without `files`), `files`"),
+        );
+    }
+    for (key, present) in [
+        ("tar", extension.tar.is_some()),
+        ("oci", extension.oci.is_some()),
+        ("mkosi", extension.mkosi.is_some()),
+        ("signer", extension.signer.is_some()),
+    ] {
+        if present {
+            let instead = if key == "signer" {
+                "use `verityKey`"
+            } else {
+                "unpack it to a folder and name that with `tree`, or give a built `image`"
+            };
+            findings.push(not_covered(&format!("`{key}`"), &at_key(key), instead));
+        }
+    }
+    if extension.kind == Kind::Confext {
+        findings.push(not_covered(
+            "`kind: confext`",
+            &at_key("kind"),
+            "use a system extension",
+        ));
+    }
+    if extension.format != Format::Erofs {
+        findings.push(not_covered(
+            "another `format` than erofs",
+            &at_key("format"),
+            "use `format: erofs`",
+        ));
+    }
+    if extension.repair != Repair::Never {
+        findings.push(not_covered(
+            "`repair: auto`",
+            &at_key("repair"),
+            "use `repair: never`",
+        ));
+    }
+    match extension.compression.as_deref() {
+        None | Some("auto" | "none") => {}
+        Some(other) if other == "lz4" || other == "zstd" || other.starts_with("zstd:") => findings
+            .push(not_covered(
+                &format!("`compression: {other}`"),
+                &at_key("compression"),
+                "use `none`; images are written uncompressed",
+            )),
+        Some(other) => findings.push(
+            Finding::error(
+                "unknown-value",
+                format!("expected auto, none, lz4, zstd or zstd:LEVEL, found `{other}`"),
+            )
+            .at(at_key("compression")),
+        ),
+    }
+    if let Some(text) = &extension.name
+        && let Err(finding) = name::check(text)
+    {
+        findings.push(finding.at(at_key("name")));
+    }
+    if let Some(version) = &extension.version
+        && (version.is_empty()
+            || !version
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-+~^".contains(c)))
+    {
+        findings.push(
+            Finding::error("version-refused", format!("`{version}` is not a version"))
+                .at(at_key("version"))
+                .help("use letters, digits and `._-+~^`"),
+        );
+    }
+    if extension.versioned_name && extension.version.is_none() {
+        findings.push(
+            Finding::error("missing-key", "`versionedName` needs `version`")
+                .at(at_key("versionedName")),
+        );
+    }
+    for (key, patterns) in [("expect", &extension.expect), ("forbid", &extension.forbid)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            if let Err(error) = glob::Pattern::new(pattern) {
+                findings.push(
+                    Finding::error(
+                        "glob-syntax",
+                        format!("`{pattern}` is not a glob: {}", error.msg),
+                    )
+                    .at(format!("{at}.{key}[{index}]")),
+                );
+            }
+        }
+    }
+    match &extension.image {
+        Some(image) if sources == ["image"] => {
+            prebuilt(extension, image.sha256.as_deref(), at, findings);
+        }
+        None if sources == ["tree/files"] => built(sysext, extension, at, findings),
+        _ => {}
+    }
+}
+
+fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mut Vec<Finding>) {
+    if let Some(digest) = sha256
+        && !is_hex(digest, 64)
+    {
+        findings.push(
+            Finding::error("wrong-value", "expected a SHA-256 as 64 hex digits")
+                .at(format!("{at}.image.sha256")),
+        );
+    }
+    let release = &extension.release;
+    let without_effect = [
+        ("versionedName", extension.versioned_name),
+        ("version", extension.version.is_some()),
+        ("arch", extension.arch.is_some()),
+        ("compression", extension.compression.is_some()),
+        ("verity", extension.verity.is_some()),
+        ("verityKey", extension.verity_key.is_some()),
+        (
+            "release",
+            release.id.is_some()
+                || release.version_id.is_some()
+                || release.level.is_some()
+                || !release.scope.is_empty(),
+        ),
+        ("pathLinks", !extension.path_links.is_empty()),
+        ("keepOwners", extension.keep_owners),
+        ("seed", extension.seed.is_some()),
+    ];
+    for (key, present) in without_effect {
+        if present {
+            findings.push(
+                Finding::error(
+                    "key-without-effect",
+                    format!("`{key}` says how to build, but `image` is already built"),
+                )
+                .at(format!("{at}.{key}"))
+                .help(format!("remove `{key}`, or build from `tree` or `files`")),
+            );
+        }
+    }
+}
+
+fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
+    if extension.name.is_none() {
+        findings.push(
+            Finding::error("missing-key", "an extension that is built needs a `name`")
+                .at(at)
+                .help("add `name: …`; the image becomes NAME.raw"),
+        );
+    }
+    match effective_verity(sysext, extension) {
+        Err(finding) => {
+            let place = if extension.verity.is_some() {
+                format!("{at}.verity")
+            } else {
+                at.to_owned()
+            };
+            findings.push(finding.at(place));
+        }
+        Ok(Verity::Signed) if certificate(sysext, extension).is_none() => findings.push(
+            Finding::error(
+                "certificate-missing",
+                "a signed extension needs the certificate of its key",
+            )
+            .at(at)
+            .help("add `verityCertificate: verity_cert.crt`; it is installed on the target"),
+        ),
+        Ok(verity) => {
+            if sysext.image_policy == ImagePolicy::Signed
+                && matches!(verity, Verity::Hash | Verity::None)
+            {
+                findings.push(
+                    Finding::error(
+                        "policy-refuses-extension",
+                        format!("`imagePolicy: signed` refuses this extension, which has `verity: {}`", verity.word()),
+                    )
+                    .at(at)
+                    .because("a policy violation aborts the whole merge (merge_subprocess, src/sysext/sysext.c)")
+                    .help("sign it, or use `imagePolicy: default`"),
+                );
+            }
+        }
+    }
+    if let Some(arch) = &extension.arch
+        && arch != "any"
+        && Arch::parse(arch).is_none()
+    {
+        let known: Vec<&str> = Arch::all().map(Arch::name).collect();
+        let help = super::nearest(arch, &known).map_or_else(
+            || "use systemd's name, such as x86-64 or arm64, or `any`".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        findings.push(
+            Finding::error("unknown-value", format!("`{arch}` is not an architecture"))
+                .at(format!("{at}.arch"))
+                .help(help),
+        );
+    }
+    if let Some(seed) = &extension.seed
+        && !is_hex(seed, 64)
+    {
+        findings.push(
+            Finding::error("wrong-value", "expected a seed of 64 hex digits")
+                .at(format!("{at}.seed")),
+        );
+    }
+    for (index, program) in extension.path_links.iter().enumerate() {
+        if program.is_empty() || program.contains('/') {
+            findings.push(
+                Finding::error(
+                    "wrong-value",
+                    format!("`{program}` is not the name of a program"),
+                )
+                .at(format!("{at}.pathLinks[{index}]"))
+                .help("give the file name without folders"),
+            );
+        }
+    }
+    for (index, file) in extension.files.iter().enumerate() {
+        one_file(file, &format!("{at}.files[{index}]"), findings);
+    }
+}
+
+fn one_file(file: &FileEntry, at: &str, findings: &mut Vec<Finding>) {
+    let has_source = file
+        .source
+        .as_ref()
+        .is_some_and(|source| !source.as_os_str().is_empty());
+    if has_source == file.content.is_some() {
+        findings.push(
+            Finding::error(
+                "one-source",
+                "expected exactly one of `source` and `content`",
+            )
+            .at(at),
+        );
+    }
+    match &file.destination {
+        None => findings.push(
+            Finding::error("missing-key", "the file has no destination")
+                .at(at)
+                .help("write `SOURCE:/usr/…`"),
+        ),
+        Some(destination) if !inside_hierarchy(destination) => findings.push(
+            Finding::error(
+                "outside-hierarchy",
+                format!("`{destination}` is not a file below /usr or /opt"),
+            )
+            .at(at)
+            .because("systemd merges /usr and /opt of a system extension and nothing else")
+            .help("choose an absolute destination below /usr or /opt, without `..`"),
+        ),
+        Some(_) => {}
+    }
+}
+
+/// Where Prism's own sections and ours get in each other's way.
+fn prism(config: &Config, findings: &mut Vec<Finding>) {
+    let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
+    let disabled = services.and_then(|services| services.disable.as_ref());
+    for (index, unit) in disabled.into_iter().flatten().enumerate() {
+        if unit
+            .as_deref()
+            .is_some_and(|unit| unit == SERVICE || unit == "systemd-sysext")
+        {
+            findings.push(
+                Finding::error(
+                    "service-disabled",
+                    format!("`os.services.disable` switches {SERVICE} off"),
+                )
+                .at(format!("os.services.disable[{index}]"))
+                .because("Prism disables after it enables, so nothing would be merged at boot")
+                .help("remove it from the list"),
+            );
+        }
+    }
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::Source;
+
+    fn ids(text: &str) -> Vec<(&'static str, String)> {
+        let source = Source::parse(Path::new("c.yaml"), text.to_owned()).unwrap();
+        let config = Config::from_source(source).unwrap();
+        validate(&config)
+            .into_iter()
+            .map(|finding| {
+                (
+                    finding.id,
+                    finding
+                        .place
+                        .map(|place| place.to_string())
+                        .unwrap_or_default(),
+                )
+            })
+            .collect()
+    }
+
+    fn one(text: &str) -> (&'static str, String) {
+        let mut all = ids(text);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    #[test]
+    fn the_seeds_case_is_fine() {
+        assert!(
+            ids("sysext: {extensions: [kubernetes.raw], certificates: [verity_cert.crt]}\n")
+                .is_empty()
+        );
+        assert!(ids("os: {}\n").is_empty());
+        let built = "sysext:\n  verityKey: k.pem\n  verityCertificate: c.crt\n  extensions:\n  - {name: a, tree: t, files: ['x:/usr/bin/x']}\n";
+        assert!(ids(built).is_empty());
+    }
+
+    #[test]
+    fn protection_must_be_chosen() {
+        let (id, at) = one("sysext:\n  extensions: [{name: a, tree: t}]\n");
+        assert_eq!(
+            (id, at.as_str()),
+            ("verity-not-chosen", "sysext.extensions[0]")
+        );
+        assert_eq!(
+            one("sysext:\n  extensions: [{name: a, tree: t, verity: signed}]\n").0,
+            "key-missing"
+        );
+        assert_eq!(
+            one("sysext:\n  extensions: [{name: a, tree: t, verityKey: k}]\n").0,
+            "certificate-missing"
+        );
+        assert!(ids("sysext:\n  extensions: [{name: a, tree: t, verity: false}]\n").is_empty());
+        let refused =
+            "sysext:\n  imagePolicy: signed\n  extensions: [{name: a, tree: t, verity: hash}]\n";
+        assert_eq!(one(refused).0, "policy-refuses-extension");
+    }
+
+    #[test]
+    fn one_source_and_no_keys_without_effect() {
+        assert_eq!(one("sysext:\n  extensions: [{name: a}]\n").0, "one-source");
+        assert_eq!(
+            one("sysext:\n  extensions: [{name: a, image: x, tree: t, verity: none}]\n").0,
+            "one-source"
+        );
+        let (id, at) = one("sysext:\n  extensions: [{image: x, seed: '1'}]\n");
+        assert_eq!(
+            (id, at.as_str()),
+            ("key-without-effect", "sysext.extensions[0].seed")
+        );
+        assert_eq!(one("sysext:\n  extensions: []\n").0, "no-extensions");
+    }
+
+    #[test]
+    fn names_and_destinations() {
+        assert_eq!(
+            one("sysext:\n  extensions: [{name: 'a:b', tree: t, verity: none}]\n").0,
+            "name-refused"
+        );
+        for bad in [
+            "/etc/x",
+            "usr/x",
+            "/usr",
+            "/usr/",
+            "/usr/../etc/x",
+            "/opt/a/",
+            "/usrx/a",
+        ] {
+            let text =
+                format!("sysext:\n  extensions: [{{name: a, verity: none, files: ['s:{bad}']}}]\n");
+            assert_eq!(
+                one(&text),
+                (
+                    "outside-hierarchy",
+                    "sysext.extensions[0].files[0]".to_owned()
+                ),
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            one("sysext:\n  extensions: [{name: a, verity: none, files: [s]}]\n").0,
+            "missing-key"
+        );
+    }
+
+    #[test]
+    fn what_is_not_covered_says_so() {
+        for (key, value) in [("tar", "x"), ("oci", "x"), ("mkosi", "x")] {
+            let text = format!("sysext:\n  extensions: [{{name: a, {key}: {value}}}]\n");
+            assert_eq!(
+                one(&text),
+                ("not-covered", format!("sysext.extensions[0].{key}"))
+            );
+        }
+        for extra in [
+            "kind: confext",
+            "format: squashfs",
+            "compression: zstd:9",
+            "repair: auto",
+        ] {
+            let text =
+                format!("sysext:\n  extensions: [{{name: a, tree: t, verity: none, {extra}}}]\n");
+            assert_eq!(one(&text).0, "not-covered", "{extra}");
+        }
+    }
+
+    #[test]
+    fn a_disabled_service_is_found() {
+        let text =
+            "os: {services: {disable: [sshd, systemd-sysext]}}\nsysext: {extensions: [a.raw]}\n";
+        assert_eq!(
+            one(text),
+            ("service-disabled", "os.services.disable[1]".to_owned())
+        );
+    }
+}
