@@ -11,6 +11,7 @@
 
 pub mod arch;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod expand;
 pub mod finding;

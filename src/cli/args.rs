@@ -1,0 +1,346 @@
+//! The command line as typed. Arguments are listed in --help in the order declared.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// System extensions for Prism (Azure Linux Image Customizer).
+///
+/// A `sysext:` section in Prism's config.yaml becomes signed images in a root file
+/// system, or a plain Prism config. Every listed extension is merged at boot on the given
+/// base, or the command fails with the reason and the fix.
+#[derive(Debug, Parser)]
+#[command(name = "prism-sysext", version, max_term_width = 100)]
+pub struct Cli {
+    /// Form of the result on standard output.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    pub output: Output,
+    /// Say only what is wrong.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Form of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs; see the files in schema/.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build, check and expand, then run imagecustomizer with the same flags.
+    Customize(Customize),
+    /// Build, check, and place everything in a root file system.
+    Apply(Apply),
+    /// Build the images and the manifest.
+    Build(Build),
+    /// Write the plain Prism config.
+    Expand(Expand),
+    /// Check the config without building.
+    ValidateConfig(ValidateConfig),
+    /// Say what systemd will do at boot with each extension.
+    Check(Check),
+    /// Show what an image is.
+    Inspect(Inspect),
+    /// Check the hash tree and the signature of an image.
+    Verify(Verify),
+    /// Make keys.
+    #[command(subcommand)]
+    Sign(Sign),
+    /// Take out what an earlier apply placed.
+    Remove(Remove),
+    /// Show the extensions, certificates and the service of a root file system.
+    List(List),
+    /// Print the JSON schema of a config file.
+    Schema(Schema),
+    /// Try everything on an embedded example, in a folder to look around in.
+    Demo(Demo),
+}
+
+/// Where the config is.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// The Prism config with the `sysext:` section.
+    #[arg(long, value_name = "FILE", default_value = "./config.yaml")]
+    pub config_file: PathBuf,
+}
+
+/// What the extensions will be merged on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BaseArgs {
+    /// Folder that holds the base's root file system.
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
+    pub rootfs: Option<PathBuf>,
+    /// Built-in profile of the base, such as azurelinux-3.0.
+    #[arg(long, value_name = "PROFILE")]
+    pub target: Option<String>,
+}
+
+/// What the caller takes on.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Overrides {
+    /// Go on when it can't be told whether an extension will be merged.
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// Go on with a deferred image that is not signed yet.
+    #[arg(long)]
+    pub allow_unsigned: bool,
+}
+
+/// `customize`.
+#[derive(Debug, Args)]
+pub struct Customize {
+    /// The Prism config with the `sysext:` section.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The program to run.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "PRISM_IMAGECUSTOMIZER",
+        default_value = "imagecustomizer"
+    )]
+    pub imagecustomizer: OsString,
+    /// The base.
+    #[command(flatten)]
+    pub base: BaseArgs,
+    /// Overrides.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// All other flags, passed on as they are.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FLAGS"
+    )]
+    pub flags: Vec<OsString>,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Root file system that receives the extensions.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: PathBuf,
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Print the plan and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the plain Prism config as well.
+    #[arg(long, value_name = "FILE")]
+    pub expanded_config: Option<PathBuf>,
+    /// Replace files that an earlier apply did not place.
+    #[arg(long)]
+    pub force: bool,
+    /// Place what was built without predicting what systemd does with it.
+    #[arg(long)]
+    pub no_check: bool,
+    /// Overrides.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Build only this extension (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Folder for the images instead of the config's `outputDirectory`.
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// The base.
+    #[command(flatten)]
+    pub base: BaseArgs,
+}
+
+/// `expand`.
+#[derive(Debug, Args)]
+pub struct Expand {
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Where to write; `-` is standard output. Default: STEM.prism.yaml beside the config.
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+    /// Write nothing; exit with 1 if the file is stale.
+    #[arg(long)]
+    pub check: bool,
+    /// The base.
+    #[command(flatten)]
+    pub base: BaseArgs,
+    /// Go on with a deferred image that is not signed yet.
+    #[arg(long)]
+    pub allow_unsigned: bool,
+}
+
+/// `validate-config`.
+#[derive(Debug, Args)]
+pub struct ValidateConfig {
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Also look at what the config names.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub validate_resources: Vec<Resources>,
+    /// The base.
+    #[command(flatten)]
+    pub base: BaseArgs,
+}
+
+/// What a config may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Resources {
+    /// Keys, certificates, trees and files.
+    Files,
+    /// Prebuilt images.
+    Images,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Images to check instead of those of the config.
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The base.
+    #[command(flatten)]
+    pub base: BaseArgs,
+    /// Exit with 0 even if something can't be told.
+    #[arg(long)]
+    pub allow_unknown: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// A certificate that is trusted (repeatable).
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Vec<PathBuf>,
+}
+
+/// `sign`.
+#[derive(Debug, Subcommand)]
+pub enum Sign {
+    /// Make a private key and a self-signed certificate for development.
+    Keygen(Keygen),
+}
+
+/// `sign keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Private key to write (mode 0600).
+    #[arg(long, value_name = "FILE", default_value = "verity_key.pem")]
+    pub key: PathBuf,
+    /// Certificate to write.
+    #[arg(long, value_name = "FILE", default_value = "verity_cert.crt")]
+    pub certificate: PathBuf,
+    /// Common name in the certificate.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "prism-sysext development key"
+    )]
+    pub common_name: String,
+    /// Validity in days.
+    #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(i64).range(1..=36500))]
+    pub days: i64,
+}
+
+/// `remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Name of the extension.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Root file system to take it out of.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: PathBuf,
+    /// Also remove files that were changed since.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Root file system to look at.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: PathBuf,
+}
+
+/// `schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Only the `sysext:` block.
+    #[arg(long)]
+    pub block: bool,
+    /// Write all schemas to this folder instead.
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder to make; it must not exist or be empty.
+    #[arg(value_name = "DIR", default_value = "prism-sysext-demo")]
+    pub directory: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn customize_passes_unknown_flags_on() {
+        let cli = Cli::try_parse_from([
+            "prism-sysext",
+            "customize",
+            "--config-file",
+            "c.yaml",
+            "--build-dir",
+            "b",
+            "--image-file=i.raw",
+        ])
+        .unwrap();
+        let Command::Customize(customize) = cli.command else {
+            panic!("customize")
+        };
+        assert_eq!(customize.config.config_file, PathBuf::from("c.yaml"));
+        assert_eq!(customize.flags, ["--build-dir", "b", "--image-file=i.raw"]);
+    }
+}
