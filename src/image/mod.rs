@@ -1,1 +1,4 @@
-//! TODO
+//! On-disk formats: partition table, hash tree, signature, file systems.
+
+pub mod gpt;
+pub mod gpt_types;
