@@ -1,1 +1,8 @@
-//! TODO
+//! On-disk formats: partition table, hash tree, signature, file systems.
+
+pub mod certificate;
+pub(crate) mod der;
+pub mod gpt;
+pub mod gpt_types;
+pub mod hex;
+pub mod signature;
