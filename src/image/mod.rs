@@ -2,3 +2,4 @@
 
 pub mod gpt;
 pub mod gpt_types;
+pub mod verity;
