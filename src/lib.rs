@@ -22,3 +22,4 @@ pub mod key;
 pub mod name;
 pub mod pending;
 pub mod tree;
+pub mod trust;

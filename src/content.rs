@@ -1,0 +1,413 @@
+//! What goes into an extension that is built: the user's tree and files, the
+//! release file, links for PATH; and the rules that content must keep.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::model::Reload;
+use crate::finding::Finding;
+use crate::release::ReleaseFields;
+use crate::tree::collect::{self, collect};
+use crate::tree::{Inode, Kind, Source, Tree};
+
+/// Folder of the release files in a system extension.
+const RELEASE_DIR: &str = "usr/lib/extension-release.d";
+
+/// Folders in which systemd looks for units, as far as they lie in an extension.
+const UNIT_DIRS: &[&str] =
+    &["usr/lib/systemd/system/", "usr/lib/systemd/user/", "usr/local/lib/systemd/system/"];
+
+/// What the config asks to put in.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Path in the config, for findings.
+    pub at: String,
+    /// Name of the image and of the release file.
+    pub name: String,
+    /// Folder with `usr/` and/or `opt/`.
+    pub tree: Option<PathBuf>,
+    /// Single files.
+    pub files: Vec<WantedFile>,
+    /// Whether owners of the tree are kept.
+    pub keep_owners: bool,
+    /// Fields of the release file, in the order in which they are written.
+    pub release: ReleaseFields,
+    /// Whether systemd reloads its units.
+    pub reload: Reload,
+    /// Programs that get a link in `/usr/bin`.
+    pub path_links: Vec<String>,
+    /// Globs that must match.
+    pub expect: Vec<String>,
+    /// Globs that must not match.
+    pub forbid: Vec<String>,
+}
+
+/// One file to add.
+#[derive(Debug, Clone)]
+pub struct WantedFile {
+    /// Path on this machine, or the bytes.
+    pub source: Source,
+    /// Absolute path in the extension.
+    pub destination: String,
+    /// Mode, or that of the source.
+    pub permissions: Option<u16>,
+}
+
+/// The tree of an extension, complete.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// Everything, release file included.
+    pub tree: Tree,
+    /// The release file as it stands in the tree.
+    pub release: ReleaseFields,
+    /// Whether the content holds units.
+    pub has_units: bool,
+    /// What was noticed on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// Brings everything together, or says all that is wrong with it.
+pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
+    let mut errors = Vec::new();
+    let mut findings = Vec::new();
+    let mut tree = match &wanted.tree {
+        Some(folder) => {
+            let collected = collect(folder, &collect::Options { keep_owners: wanted.keep_owners })
+                .map_err(|found| at(found.0, &format!("{}.tree", wanted.at)))?;
+            findings.extend(at(collected.findings, &format!("{}.tree", wanted.at)));
+            collected.tree
+        }
+        None => Tree::new(),
+    };
+    // The folder's own mode is not content: a private 0700 would be the mode of the image's root.
+    if let Some(root) = tree.get_mut(Tree::ROOT) {
+        root.mode = 0o755;
+        root.xattrs.clear();
+        (root.uid, root.gid) = (0, 0);
+    }
+    for (index, file) in wanted.files.iter().enumerate() {
+        if let Err(finding) = add_file(&mut tree, file) {
+            errors.push(finding.at(format!("{}.files[{index}]", wanted.at)));
+        }
+    }
+    errors.extend(at(forbidden(&tree, &wanted.name), &wanted.at));
+    if errors.is_empty() && tree.walk().all(|(.., inode)| inode.entries().is_some()) {
+        errors.push(
+            Finding::error("empty-extension", "the extension holds no file")
+                .at(&wanted.at)
+                .help("put something below usr/ or opt/"),
+        );
+    }
+    for (index, program) in wanted.path_links.iter().enumerate() {
+        if let Err(finding) = link_program(&mut tree, program) {
+            errors.push(finding.at(format!("{}.pathLinks[{index}]", wanted.at)));
+        }
+    }
+    let has_units = tree.walk().any(|(path, _, inode)| {
+        inode.entries().is_none()
+            && UNIT_DIRS.iter().any(|folder| path.starts_with(folder.as_bytes()))
+    });
+    let mut release = wanted.release.clone();
+    if wanted.reload == Reload::Always || (wanted.reload == Reload::Auto && has_units) {
+        // systemd >= 255 then reloads its units after the merge (src/sysext/sysext.c, need_reload).
+        release.set("EXTENSION_RELOAD_MANAGER", "1");
+    }
+    match place_release(&mut tree, &wanted.name, release) {
+        Ok(complete) => release = complete,
+        Err(finding) => {
+            errors.push(finding.at(&wanted.at));
+            release = ReleaseFields::new();
+        }
+    }
+    errors.extend(globs(&tree, wanted));
+    if errors.is_empty() { Ok(Content { tree, release, has_units, findings }) } else { Err(errors) }
+}
+
+fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
+    findings
+        .into_iter()
+        .map(|finding| {
+            // A file is the better place to show; the message then names it.
+            if finding.place.is_some() { finding } else { finding.at(yaml_path) }
+        })
+        .collect()
+}
+
+fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
+    let (size, mode) = match &file.source {
+        Source::Bytes(bytes) => (bytes.len() as u64, 0o644),
+        Source::Path(path) => {
+            let unreadable = |message: String| {
+                Finding::error("file-unreadable", format!("reading {}: {message}", path.display()))
+                    .help("name a regular file that you may read, relative to the config file")
+            };
+            // Links are followed here, as Prism does for additionalFiles.
+            let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+            if !metadata.is_file() {
+                return Err(unreadable("it is not a regular file".to_owned()));
+            }
+            let executable = metadata.permissions().mode() & 0o111 != 0;
+            (metadata.len(), if executable { 0o755 } else { 0o644 })
+        }
+    };
+    let source = match &file.source {
+        // The writer opens without following links, so it gets the real file.
+        Source::Path(path) => Source::Path(
+            path.canonicalize()
+                .map_err(|error| Finding::error("file-unreadable", format!("reading {}: {error}", path.display())))?,
+        ),
+        bytes => bytes.clone(),
+    };
+    tree.insert_file(file.destination.trim_start_matches('/').as_bytes(), source, size, file.permissions.unwrap_or(mode))
+        .map(|_| ())
+        .map_err(|error| Finding::error("content-conflict", error.to_string()))
+}
+
+/// What systemd refuses or never merges.
+fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let top = tree.get(Tree::ROOT).and_then(Inode::entries);
+    let outside: Vec<String> = top
+        .into_iter()
+        .flat_map(|entries| entries.keys())
+        .filter(|name| !matches!(name.as_slice(), b"usr" | b"opt"))
+        .map(|name| format!("/{}", String::from_utf8_lossy(name)))
+        .collect();
+    if !outside.is_empty() {
+        findings.push(
+            Finding::error("outside-hierarchy", format!("the content reaches outside /usr and /opt: {}", outside.join(", ")))
+                .because("systemd merges /usr and /opt of a system extension and nothing else (src/sysext/sysext.c)")
+                .help("leave it out; defaults for /etc belong in /usr/share/factory/etc with a tmpfiles.d line"),
+        );
+    }
+    for hierarchy in ["usr", "opt"] {
+        if let Some(inode) = tree.lookup(hierarchy.as_bytes()).and_then(|id| tree.get(id))
+            && inode.entries().is_none()
+        {
+            findings.push(
+                Finding::error("hierarchy-not-a-folder", format!("/{hierarchy} is not a folder"))
+                    .help(format!("make {hierarchy} a folder of the tree")),
+            );
+        }
+    }
+    if tree.lookup(b"usr/lib/os-release").is_some() {
+        findings.push(
+            Finding::error("os-release-inside", "the content holds /usr/lib/os-release")
+                .because("systemd refuses an extension that replaces the OS's identity (extension_has_forbidden_content, src/shared/extension-util.c)")
+                .help("leave it out"),
+        );
+    }
+    let entries = tree.lookup(RELEASE_DIR.as_bytes()).and_then(|id| tree.get(id)).and_then(Inode::entries);
+    let own = format!("extension-release.{name}");
+    for other in entries.into_iter().flat_map(|entries| entries.keys()).filter(|entry| **entry != own.as_bytes()) {
+        findings.push(
+            Finding::error(
+                "foreign-release-file",
+                format!("the content holds /{RELEASE_DIR}/{}, expected only {own}", String::from_utf8_lossy(other)),
+            )
+            .help("leave it out; the release file is written for you"),
+        );
+    }
+    findings
+}
+
+/// Adds the release file; fields that the content's own one has must agree.
+fn place_release(tree: &mut Tree, name: &str, wanted: ReleaseFields) -> Result<ReleaseFields, Finding> {
+    let path = format!("{RELEASE_DIR}/extension-release.{name}");
+    let mut release = wanted;
+    if let Some(inode) = tree.lookup(path.as_bytes()).and_then(|id| tree.get(id)) {
+        let bytes = match &inode.kind {
+            Kind::File { source: Source::Bytes(bytes), .. } => bytes.clone(),
+            Kind::File { source: Source::Path(file), size } if *size <= 1 << 20 => std::fs::read(file)
+                .map_err(|error| Finding::error("file-unreadable", format!("reading {}: {error}", file.display())))?,
+            _ => {
+                return Err(Finding::error("release-file-refused", format!("/{path} is not a small regular file"))
+                    .help("leave it out; the release file is written for you"));
+            }
+        };
+        let own = ReleaseFields::parse(&bytes)
+            .map_err(|error| Finding::error("release-file-refused", format!("reading /{path}: {error}")))?;
+        for (key, value) in own.iter() {
+            match release.get(key) {
+                Some(expected) if expected != value => {
+                    return Err(Finding::error(
+                        "release-file-disagrees",
+                        format!("/{path} says {key}={value}, the config and the base say {expected}"),
+                    )
+                    .help("make them agree, or leave the file out"));
+                }
+                Some(_) => {}
+                None => release.set(key, value),
+            }
+        }
+        tree.remove(path.as_bytes()).map_err(|error| Finding::error("content-conflict", error.to_string()))?;
+    }
+    let text = release
+        .to_text()
+        .map_err(|error| Finding::error("release-file-refused", format!("writing /{path}: {error}")))?;
+    let bytes = text.into_bytes();
+    let size = bytes.len() as u64;
+    tree.insert_file(path.as_bytes(), Source::Bytes(bytes), size, 0o644)
+        .map_err(|error| Finding::error("content-conflict", error.to_string()))?;
+    Ok(release)
+}
+
+/// A relative link in `/usr/bin` to the one program of that name elsewhere.
+fn link_program(tree: &mut Tree, program: &str) -> Result<(), Finding> {
+    let suffix = format!("/{program}");
+    let mut found: Vec<Vec<u8>> = tree
+        .walk()
+        .filter(|(path, _, inode)| {
+            path.ends_with(suffix.as_bytes())
+                && !path.starts_with(b"usr/bin/")
+                && matches!(inode.kind, Kind::File { .. })
+                && inode.mode & 0o111 != 0
+        })
+        .map(|(path, ..)| path.to_vec())
+        .collect();
+    let target = match (found.pop(), found.is_empty()) {
+        (Some(target), true) => target,
+        (None, _) => {
+            return Err(Finding::error("program-missing", format!("no executable file named `{program}` lies outside /usr/bin"))
+                .help("check the name, or remove the link"));
+        }
+        (Some(_), false) => {
+            return Err(Finding::error("program-ambiguous", format!("several executable files are named `{program}`"))
+                .help("keep one, or add the link to the tree yourself"));
+        }
+    };
+    let relative: Vec<u8> = match target.strip_prefix(b"usr/".as_slice()) {
+        Some(below_usr) => [b"../".as_slice(), below_usr].concat(),
+        None => [b"../../".as_slice(), &target].concat(),
+    };
+    tree.insert_symlink(format!("usr/bin/{program}").as_bytes(), &relative)
+        .map(|_| ())
+        .map_err(|error| Finding::error("content-conflict", error.to_string()))
+}
+
+fn globs(tree: &Tree, wanted: &Wanted) -> Vec<Finding> {
+    let lists = [("expect", &wanted.expect, true), ("forbid", &wanted.forbid, false)];
+    let mut findings = Vec::new();
+    for (key, patterns, must_match) in lists {
+        for (index, text) in patterns.iter().enumerate() {
+            // validate() has refused what does not parse.
+            let Ok(pattern) = glob::Pattern::new(text) else { continue };
+            let hit = tree.walk().find_map(|(path, ..)| {
+                let path = format!("/{}", String::from_utf8_lossy(&path));
+                pattern.matches(&path).then_some(path)
+            });
+            let place = format!("{}.{key}[{index}]", wanted.at);
+            match (hit, must_match) {
+                (None, true) => findings.push(
+                    Finding::error("expected-path-missing", format!("nothing in the extension matches `{text}`")).at(place),
+                ),
+                (Some(path), false) => findings.push(
+                    Finding::error("forbidden-path", format!("{path} matches `{text}`")).at(place).help("leave it out"),
+                ),
+                _ => {}
+            }
+        }
+    }
+    findings
+}
+
+/// Whether a path of this machine lies in a folder.
+pub fn is_below(path: &Path, folder: &Path) -> bool {
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(files: &[(&str, &str)]) -> Wanted {
+        let mut release = ReleaseFields::new();
+        release.set("ID", "azurelinux");
+        release.set("VERSION_ID", "3.0");
+        Wanted {
+            at: "sysext.extensions[0]".into(),
+            name: "tools".into(),
+            tree: None,
+            files: files
+                .iter()
+                .map(|(destination, text)| WantedFile {
+                    source: Source::Bytes(text.as_bytes().to_vec()),
+                    destination: (*destination).to_owned(),
+                    permissions: Some(0o755),
+                })
+                .collect(),
+            keep_owners: false,
+            release,
+            reload: Reload::Auto,
+            path_links: Vec::new(),
+            expect: Vec::new(),
+            forbid: Vec::new(),
+        }
+    }
+
+    fn refusal(wanted: &Wanted) -> &'static str {
+        gather(wanted).unwrap_err()[0].id
+    }
+
+    #[test]
+    fn adds_the_release_file_and_links() {
+        let mut wanted = wanted(&[("/usr/local/bin/kubectl", "x"), ("/opt/t/run", "y")]);
+        wanted.path_links = vec!["kubectl".into(), "run".into()];
+        let content = gather(&wanted).unwrap();
+        let target = |path: &str| match &content.tree.get(content.tree.lookup(path.as_bytes()).unwrap()).unwrap().kind {
+            Kind::Symlink(target) => String::from_utf8(target.clone()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target("usr/bin/kubectl"), "../local/bin/kubectl");
+        assert_eq!(target("usr/bin/run"), "../../opt/t/run");
+        assert!(content.tree.lookup(b"usr/lib/extension-release.d/extension-release.tools").is_some());
+        assert_eq!(content.release.get("EXTENSION_RELOAD_MANAGER"), None);
+    }
+
+    #[test]
+    fn units_ask_for_a_reload() {
+        let mut wanted = wanted(&[("/usr/lib/systemd/system/a.service", "[Unit]")]);
+        assert_eq!(gather(&wanted).unwrap().release.get("EXTENSION_RELOAD_MANAGER"), Some("1"));
+        wanted.reload = Reload::Never;
+        assert_eq!(gather(&wanted).unwrap().release.get("EXTENSION_RELOAD_MANAGER"), None);
+    }
+
+    #[test]
+    fn refuses_what_systemd_would_not_merge() {
+        assert_eq!(refusal(&wanted(&[("/etc/x", "")])), "outside-hierarchy");
+        assert_eq!(refusal(&wanted(&[("/usr/lib/os-release", "")])), "os-release-inside");
+        assert_eq!(refusal(&wanted(&[])), "empty-extension");
+        let other = wanted(&[("/usr/lib/extension-release.d/extension-release.x", "ID=_any")]);
+        assert_eq!(refusal(&other), "foreign-release-file");
+        assert_eq!(refusal(&wanted(&[("/opt", "")])), "hierarchy-not-a-folder");
+        assert_eq!(refusal(&wanted(&[("/usr/a", "1"), ("/usr/a", "2")])), "content-conflict");
+    }
+
+    #[test]
+    fn a_release_file_of_the_content_must_agree() {
+        let path = "/usr/lib/extension-release.d/extension-release.tools";
+        let agreeing = wanted(&[("/usr/a", ""), (path, "ID=azurelinux\nSYSEXT_IMAGE_ID=mine\n")]);
+        let release = gather(&agreeing).unwrap().release;
+        assert_eq!(release.get("SYSEXT_IMAGE_ID"), Some("mine"));
+        assert_eq!(release.get("VERSION_ID"), Some("3.0"));
+        assert_eq!(refusal(&wanted(&[("/usr/a", ""), (path, "ID=debian\n")])), "release-file-disagrees");
+    }
+
+    #[test]
+    fn expect_and_forbid() {
+        let mut wanted = wanted(&[("/usr/local/bin/a", "")]);
+        wanted.expect = vec!["/usr/local/bin/*".into()];
+        assert!(gather(&wanted).is_ok());
+        wanted.expect = vec!["/usr/bin/*".into()];
+        assert_eq!(refusal(&wanted), "expected-path-missing");
+        wanted.expect.clear();
+        wanted.forbid = vec!["/usr/local/**".into()];
+        assert_eq!(refusal(&wanted), "forbidden-path");
+        wanted.forbid.clear();
+        wanted.path_links = vec!["b".into()];
+        assert_eq!(refusal(&wanted), "program-missing");
+    }
+}
