@@ -6,3 +6,4 @@ pub mod gpt;
 pub mod gpt_types;
 pub mod hex;
 pub mod signature;
+pub mod verity;
