@@ -21,5 +21,6 @@ pub mod inject;
 pub mod key;
 pub mod name;
 pub mod pending;
+pub mod release;
 pub mod tree;
 pub mod trust;

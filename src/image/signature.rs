@@ -624,7 +624,9 @@ mod tests {
         let (_, other) = signer(&ec_key(Nid::X9_62_PRIME256V1), "other");
         let signature = sign_root_hash(&signing, HASH).unwrap();
 
-        let SignerVerdict::UnknownSigner(who) = check(&signature, HASH, &[other.clone()]) else {
+        let SignerVerdict::UnknownSigner(who) =
+            check(&signature, HASH, std::slice::from_ref(&other))
+        else {
             panic!("the embedded certificate must not count");
         };
         assert_eq!(who[0].issuer, "O=Test, CN=mine");

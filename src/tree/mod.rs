@@ -3,8 +3,13 @@
 //! A [`Tree`] knows names, modes, owners, extended attributes, hard links and
 //! where the bytes of each file come from. It knows no on-disk format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+
+pub mod collect;
+
+/// Longest name of a directory entry in bytes (NAME_MAX of Linux).
+const LONGEST_NAME: usize = 255;
 
 /// Index of an inode in [`Tree::inodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,4 +68,474 @@ pub enum Source {
     Path(PathBuf),
     /// Bytes made by us, such as the release file.
     Bytes(Vec<u8>),
+}
+
+impl Inode {
+    /// A directory of root with mode 0755 and nothing in it.
+    pub fn directory() -> Inode {
+        Inode::new(0o755, Kind::Directory(BTreeMap::new()))
+    }
+
+    /// Something of root, without extended attributes.
+    pub fn new(mode: u16, kind: Kind) -> Inode {
+        Inode {
+            mode,
+            uid: 0,
+            gid: 0,
+            xattrs: BTreeMap::new(),
+            kind,
+        }
+    }
+
+    /// The entries, if it is a directory.
+    pub fn entries(&self) -> Option<&BTreeMap<Vec<u8>, InodeId>> {
+        match &self.kind {
+            Kind::Directory(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a directory that says nothing of its own, as [`Tree::make_dirs`] makes them.
+    fn is_plain_directory(&self) -> bool {
+        let Inode {
+            mode,
+            uid,
+            gid,
+            xattrs,
+            kind,
+        } = self;
+        (*mode, *uid, *gid) == (0o755, 0, 0)
+            && xattrs.is_empty()
+            && matches!(kind, Kind::Directory(_))
+    }
+}
+
+/// Why a tree cannot take a change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// The path is not one that can stand in a tree.
+    #[error("{path} cannot stand in an extension: {reason}")]
+    BadPath {
+        /// The path as given, invalid UTF-8 replaced.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Something is there already.
+    #[error("{path} is there twice; leave out one of the two")]
+    Exists {
+        /// Path in the tree.
+        path: String,
+    },
+    /// A directory is needed where something else is.
+    #[error("{path} is needed as a folder but is something else")]
+    NotADirectory {
+        /// Path in the tree.
+        path: String,
+    },
+    /// Two directories of the same path differ in mode, owner or extended attributes.
+    #[error("the folder {path} is there twice with different {what}; make them equal")]
+    Differs {
+        /// Path in the tree.
+        path: String,
+        /// `modes`, `owners` or `extended attributes`.
+        what: &'static str,
+    },
+    /// Nothing is there.
+    #[error("{path} is not there")]
+    NotFound {
+        /// Path in the tree.
+        path: String,
+    },
+    /// More inodes than an [`InodeId`] counts.
+    #[error("more than 4294967295 files")]
+    TooMany,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+/// Paths are bytes without a leading slash (one is ignored), names separated by `/`;
+/// the empty path is the root directory. No operation follows symbolic links.
+impl Tree {
+    /// The inode of the root directory.
+    pub const ROOT: InodeId = InodeId(0);
+
+    /// An empty root directory.
+    pub fn new() -> Tree {
+        Tree {
+            inodes: vec![Inode::directory()],
+        }
+    }
+
+    /// The inode of an id of this tree.
+    pub fn get(&self, id: InodeId) -> Option<&Inode> {
+        self.inodes.get(id.0 as usize)
+    }
+
+    /// The inode of an id of this tree, to be changed; hard links share the change.
+    pub fn get_mut(&mut self, id: InodeId) -> Option<&mut Inode> {
+        self.inodes.get_mut(id.0 as usize)
+    }
+
+    /// What is at `path`.
+    pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
+        names(path)
+            .ok()?
+            .into_iter()
+            .try_fold(Tree::ROOT, |id, name| {
+                self.get(id)?.entries()?.get(name).copied()
+            })
+    }
+
+    /// Makes `path` a directory, with all that lead there; existing ones stay as they are.
+    pub fn make_dirs(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
+        self.descend(path, &names(path)?)
+    }
+
+    fn descend(&mut self, path: &[u8], names: &[&[u8]]) -> Result<InodeId, TreeError> {
+        let mut id = Tree::ROOT;
+        for (depth, name) in names.iter().enumerate() {
+            let found = match self.get(id).and_then(Inode::entries) {
+                Some(entries) => entries.get(*name).copied(),
+                None => {
+                    let path = shown(&names.get(..depth).unwrap_or_default().join(&b'/'));
+                    return Err(TreeError::NotADirectory { path });
+                }
+            };
+            id = match found {
+                Some(found) => found,
+                None => {
+                    let child = self.push(Inode::directory())?;
+                    self.link(id, name, child);
+                    child
+                }
+            };
+        }
+        match self.get(id).and_then(Inode::entries) {
+            Some(_) => Ok(id),
+            None => Err(TreeError::NotADirectory { path: shown(path) }),
+        }
+    }
+
+    /// Places an inode at a free path; missing folders are made.
+    pub fn insert(&mut self, path: &[u8], inode: Inode) -> Result<InodeId, TreeError> {
+        let (parent, name) = self.free_place(path)?;
+        let id = self.push(inode)?;
+        self.link(parent, &name, id);
+        Ok(id)
+    }
+
+    /// Places a regular file of root at a free path; missing folders are made.
+    pub fn insert_file(
+        &mut self,
+        path: &[u8],
+        source: Source,
+        size: u64,
+        mode: u16,
+    ) -> Result<InodeId, TreeError> {
+        self.insert(path, Inode::new(mode, Kind::File { size, source }))
+    }
+
+    /// Places a symbolic link at a free path; missing folders are made.
+    pub fn insert_symlink(&mut self, path: &[u8], target: &[u8]) -> Result<InodeId, TreeError> {
+        self.insert(path, Inode::new(0o777, Kind::Symlink(target.to_vec())))
+    }
+
+    /// Gives an inode that is no directory another name at a free path.
+    pub fn insert_link(&mut self, path: &[u8], id: InodeId) -> Result<(), TreeError> {
+        match self.get(id).map(Inode::entries) {
+            Some(None) => {}
+            Some(Some(_)) => {
+                return Err(TreeError::BadPath {
+                    path: shown(path),
+                    reason: "folders have no hard links",
+                });
+            }
+            None => return Err(TreeError::NotFound { path: shown(path) }),
+        }
+        let (parent, name) = self.free_place(path)?;
+        self.link(parent, &name, id);
+        Ok(())
+    }
+
+    /// Takes out what is at `path`, a directory with all that is in it.
+    pub fn remove(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
+        let not_found = || TreeError::NotFound { path: shown(path) };
+        let names = names(path)?;
+        let (name, parents) = names.split_last().ok_or(TreeError::BadPath {
+            path: shown(path),
+            reason: "the root folder stays",
+        })?;
+        let parent = self.lookup(&parents.join(&b'/')).ok_or_else(not_found)?;
+        match self.get_mut(parent).map(|inode| &mut inode.kind) {
+            Some(Kind::Directory(entries)) => entries.remove(*name).ok_or_else(not_found),
+            _ => Err(not_found()),
+        }
+    }
+
+    /// All that is in the tree but the root directory: folders before their content, names in
+    /// byte order, every name of a hard link.
+    pub fn walk(&self) -> Walk<'_> {
+        let entries = self.get(Tree::ROOT).and_then(Inode::entries);
+        Walk {
+            tree: self,
+            path: Vec::new(),
+            open: entries
+                .map(|entries| (0, entries.iter()))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// Takes over everything of `other`. Two things of one path are an error, except folders:
+    /// those must be equal, or that of `other` a plain one of root with mode 0755, which gives way.
+    pub fn merge(&mut self, other: Tree) -> Result<(), TreeError> {
+        let mut moved: HashMap<InodeId, InodeId> = HashMap::new();
+        for (path, id, inode) in other.walk() {
+            if inode.entries().is_some() {
+                match self.lookup(&path) {
+                    Some(ours) => self.agree(&path, ours, inode)?,
+                    None => {
+                        let mut empty = inode.clone();
+                        empty.kind = Kind::Directory(BTreeMap::new());
+                        self.insert(&path, empty)?;
+                    }
+                }
+            } else if let Some(ours) = moved.get(&id) {
+                self.insert_link(&path, *ours)?;
+            } else {
+                let ours = self.insert(&path, inode.clone())?;
+                moved.insert(id, ours);
+            }
+        }
+        Ok(())
+    }
+
+    fn agree(&self, path: &[u8], ours: InodeId, theirs: &Inode) -> Result<(), TreeError> {
+        let Some(ours) = self.get(ours).filter(|ours| ours.entries().is_some()) else {
+            return Err(TreeError::Exists { path: shown(path) });
+        };
+        let what = if theirs.is_plain_directory() {
+            return Ok(());
+        } else if ours.mode != theirs.mode {
+            "modes"
+        } else if (ours.uid, ours.gid) != (theirs.uid, theirs.gid) {
+            "owners"
+        } else if ours.xattrs != theirs.xattrs {
+            "extended attributes"
+        } else {
+            return Ok(());
+        };
+        let path = shown(path);
+        Err(TreeError::Differs { path, what })
+    }
+
+    fn free_place(&mut self, path: &[u8]) -> Result<(InodeId, Vec<u8>), TreeError> {
+        let names = names(path)?;
+        let exists = || TreeError::Exists { path: shown(path) };
+        let (name, parents) = names.split_last().ok_or_else(exists)?;
+        let parent = self.descend(&parents.join(&b'/'), parents)?;
+        match self.get(parent).and_then(Inode::entries) {
+            Some(entries) if !entries.contains_key(*name) => Ok((parent, name.to_vec())),
+            _ => Err(exists()),
+        }
+    }
+
+    fn push(&mut self, inode: Inode) -> Result<InodeId, TreeError> {
+        let id = u32::try_from(self.inodes.len()).map_err(|_| TreeError::TooMany)?;
+        self.inodes.push(inode);
+        Ok(InodeId(id))
+    }
+
+    fn link(&mut self, parent: InodeId, name: &[u8], child: InodeId) {
+        if let Some(Kind::Directory(entries)) = self.get_mut(parent).map(|inode| &mut inode.kind) {
+            entries.insert(name.to_vec(), child);
+        }
+    }
+}
+
+/// The iterator of [`Tree::walk`]: path, id and inode.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    tree: &'a Tree,
+    path: Vec<u8>,
+    /// Directories that we are in: length of their path and the entries yet to come.
+    open: Vec<(
+        usize,
+        std::collections::btree_map::Iter<'a, Vec<u8>, InodeId>,
+    )>,
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = (Vec<u8>, InodeId, &'a Inode);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (length, entries) = self.open.last_mut()?;
+            let length = *length;
+            let Some((name, id)) = entries.next() else {
+                self.open.pop();
+                continue;
+            };
+            let Some(inode) = self.tree.get(*id) else {
+                continue;
+            };
+            self.path.truncate(length);
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend(name);
+            if let Some(entries) = inode.entries() {
+                self.open.push((self.path.len(), entries.iter()));
+            }
+            return Some((self.path.clone(), *id, inode));
+        }
+    }
+}
+
+/// The names that a path is made of.
+fn names(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
+    let relative = path.strip_prefix(b"/").unwrap_or(path);
+    if relative.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&[u8]> = relative.split(|byte| *byte == b'/').collect();
+    let reason = names.iter().find_map(|name| match *name {
+        b"" => Some("it has an empty name in it"),
+        b"." | b".." => Some("`.` and `..` are not resolved"),
+        name if name.len() > LONGEST_NAME => Some("a name is longer than 255 bytes"),
+        name if name.contains(&0) => Some("it has a NUL byte in it"),
+        _ => None,
+    });
+    match reason {
+        Some(reason) => Err(TreeError::BadPath {
+            path: shown(path),
+            reason,
+        }),
+        None => Ok(names),
+    }
+}
+
+/// A path for a message.
+fn shown(path: &[u8]) -> String {
+    let relative = path.strip_prefix(b"/").unwrap_or(path);
+    format!("/{}", relative.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Source {
+        Source::Bytes(text.into())
+    }
+
+    fn paths(tree: &Tree) -> Vec<String> {
+        tree.walk()
+            .map(|(path, _, _)| String::from_utf8(path).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_is_inserted_is_found_and_walked_in_order() {
+        let mut tree = Tree::new();
+        tree.insert_file(b"usr/lib/b", bytes("b"), 1, 0o644)
+            .unwrap();
+        let a = tree
+            .insert_file(b"/usr/lib/a", bytes("a"), 1, 0o4755)
+            .unwrap();
+        tree.insert_link(b"usr/bin/a", a).unwrap();
+        tree.insert_symlink(b"usr/lib.d", b"lib").unwrap();
+        tree.make_dirs(b"opt/x").unwrap();
+        assert_eq!(
+            paths(&tree),
+            [
+                "opt",
+                "opt/x",
+                "usr",
+                "usr/bin",
+                "usr/bin/a",
+                "usr/lib",
+                "usr/lib/a",
+                "usr/lib/b",
+                "usr/lib.d"
+            ]
+        );
+        assert_eq!(tree.lookup(b"usr/bin/a"), Some(a));
+        assert_eq!(tree.lookup(b"usr/bin/b"), None);
+        assert_eq!(tree.lookup(b""), Some(Tree::ROOT));
+        tree.remove(b"usr/lib").unwrap();
+        assert_eq!(paths(&tree).len(), 6);
+        assert!(tree.remove(b"usr/lib").is_err());
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let mut tree = Tree::new();
+        tree.insert_file(b"usr/a", bytes(""), 0, 0o644).unwrap();
+        let twice = tree.insert_symlink(b"usr/a", b"x").unwrap_err();
+        assert_eq!(
+            twice,
+            TreeError::Exists {
+                path: "/usr/a".into()
+            }
+        );
+        let below = tree.insert_symlink(b"usr/a/b", b"x").unwrap_err();
+        assert_eq!(
+            below,
+            TreeError::NotADirectory {
+                path: "/usr/a".into()
+            }
+        );
+        assert!(tree.make_dirs(b"usr/a").is_err());
+        assert!(tree.insert_symlink(b"", b"x").is_err());
+        assert!(tree.insert_link(b"usr/d", Tree::ROOT).is_err());
+        assert!(tree.remove(b"").is_err());
+    }
+
+    #[test]
+    fn paths_that_mean_something_else_are_refused() {
+        let long = [b'x'; 256];
+        for path in [&b"a//b"[..], b"a/../b", b"./a", b"a/", b"a\0", b"//", &long] {
+            let error = Tree::new().make_dirs(path).unwrap_err();
+            assert!(matches!(error, TreeError::BadPath { .. }), "{error}");
+        }
+        assert!(Tree::new().make_dirs(&long[..255]).is_ok());
+    }
+
+    #[test]
+    fn merging_keeps_hard_links_and_reports_conflicts() {
+        let mut ours = Tree::new();
+        let usr = ours.make_dirs(b"usr").unwrap();
+        ours.get_mut(usr).unwrap().mode = 0o750;
+        ours.insert_file(b"usr/a", bytes("a"), 1, 0o644).unwrap();
+        let mut theirs = Tree::new();
+        let b = theirs.insert_file(b"usr/b", bytes("b"), 1, 0o644).unwrap();
+        theirs.insert_link(b"usr/lib/c", b).unwrap();
+        ours.merge(theirs.clone()).unwrap();
+        assert_eq!(ours.get(usr).unwrap().mode, 0o750);
+        assert_eq!(ours.lookup(b"usr/b"), ours.lookup(b"usr/lib/c"));
+        assert_eq!(
+            ours.merge(theirs).unwrap_err(),
+            TreeError::Exists {
+                path: "/usr/b".into()
+            }
+        );
+        let mut other = Tree::new();
+        let usr = other.make_dirs(b"usr").unwrap();
+        other.get_mut(usr).unwrap().mode = 0o700;
+        let what = "modes";
+        let path = "/usr".to_owned();
+        assert_eq!(
+            ours.merge(other).unwrap_err(),
+            TreeError::Differs { path, what }
+        );
+        let mut other = Tree::new();
+        other.make_dirs(b"usr/a").unwrap();
+        assert!(ours.merge(other).is_err());
+    }
 }
