@@ -14,8 +14,11 @@ use crate::tree::{Inode, Kind, Source, Tree};
 const RELEASE_DIR: &str = "usr/lib/extension-release.d";
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
-const UNIT_DIRS: &[&str] =
-    &["usr/lib/systemd/system/", "usr/lib/systemd/user/", "usr/local/lib/systemd/system/"];
+const UNIT_DIRS: &[&str] = &[
+    "usr/lib/systemd/system/",
+    "usr/lib/systemd/user/",
+    "usr/local/lib/systemd/system/",
+];
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]
@@ -72,8 +75,13 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut tree = match &wanted.tree {
         Some(folder) => {
-            let collected = collect(folder, &collect::Options { keep_owners: wanted.keep_owners })
-                .map_err(|found| at(found.0, &format!("{}.tree", wanted.at)))?;
+            let collected = collect(
+                folder,
+                &collect::Options {
+                    keep_owners: wanted.keep_owners,
+                },
+            )
+            .map_err(|found| at(found.0, &format!("{}.tree", wanted.at)))?;
             findings.extend(at(collected.findings, &format!("{}.tree", wanted.at)));
             collected.tree
         }
@@ -105,7 +113,9 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     }
     let has_units = tree.walk().any(|(path, _, inode)| {
         inode.entries().is_none()
-            && UNIT_DIRS.iter().any(|folder| path.starts_with(folder.as_bytes()))
+            && UNIT_DIRS
+                .iter()
+                .any(|folder| path.starts_with(folder.as_bytes()))
     });
     let mut release = wanted.release.clone();
     if wanted.reload == Reload::Always || (wanted.reload == Reload::Auto && has_units) {
@@ -120,7 +130,16 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
         }
     }
     errors.extend(globs(&tree, wanted));
-    if errors.is_empty() { Ok(Content { tree, release, has_units, findings }) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Content {
+            tree,
+            release,
+            has_units,
+            findings,
+        })
+    } else {
+        Err(errors)
+    }
 }
 
 fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
@@ -128,7 +147,11 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
         .into_iter()
         .map(|finding| {
             // A file is the better place to show; the message then names it.
-            if finding.place.is_some() { finding } else { finding.at(yaml_path) }
+            if finding.place.is_some() {
+                finding
+            } else {
+                finding.at(yaml_path)
+            }
         })
         .collect()
 }
@@ -138,11 +161,15 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
         Source::Bytes(bytes) => (bytes.len() as u64, 0o644),
         Source::Path(path) => {
             let unreadable = |message: String| {
-                Finding::error("file-unreadable", format!("reading {}: {message}", path.display()))
-                    .help("name a regular file that you may read, relative to the config file")
+                Finding::error(
+                    "file-unreadable",
+                    format!("reading {}: {message}", path.display()),
+                )
+                .help("name a regular file that you may read, relative to the config file")
             };
             // Links are followed here, as Prism does for additionalFiles.
-            let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+            let metadata =
+                std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
             if !metadata.is_file() {
                 return Err(unreadable("it is not a regular file".to_owned()));
             }
@@ -152,15 +179,22 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
     };
     let source = match &file.source {
         // The writer opens without following links, so it gets the real file.
-        Source::Path(path) => Source::Path(
-            path.canonicalize()
-                .map_err(|error| Finding::error("file-unreadable", format!("reading {}: {error}", path.display())))?,
-        ),
+        Source::Path(path) => Source::Path(path.canonicalize().map_err(|error| {
+            Finding::error(
+                "file-unreadable",
+                format!("reading {}: {error}", path.display()),
+            )
+        })?),
         bytes => bytes.clone(),
     };
-    tree.insert_file(file.destination.trim_start_matches('/').as_bytes(), source, size, file.permissions.unwrap_or(mode))
-        .map(|_| ())
-        .map_err(|error| Finding::error("content-conflict", error.to_string()))
+    tree.insert_file(
+        file.destination.trim_start_matches('/').as_bytes(),
+        source,
+        size,
+        file.permissions.unwrap_or(mode),
+    )
+    .map(|_| ())
+    .map_err(|error| Finding::error("content-conflict", error.to_string()))
 }
 
 /// What systemd refuses or never merges.
@@ -181,12 +215,17 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
         );
     }
     for hierarchy in ["usr", "opt"] {
-        if let Some(inode) = tree.lookup(hierarchy.as_bytes()).and_then(|id| tree.get(id))
+        if let Some(inode) = tree
+            .lookup(hierarchy.as_bytes())
+            .and_then(|id| tree.get(id))
             && inode.entries().is_none()
         {
             findings.push(
-                Finding::error("hierarchy-not-a-folder", format!("/{hierarchy} is not a folder"))
-                    .help(format!("make {hierarchy} a folder of the tree")),
+                Finding::error(
+                    "hierarchy-not-a-folder",
+                    format!("/{hierarchy} is not a folder"),
+                )
+                .help(format!("make {hierarchy} a folder of the tree")),
             );
         }
     }
@@ -197,13 +236,23 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
                 .help("leave it out"),
         );
     }
-    let entries = tree.lookup(RELEASE_DIR.as_bytes()).and_then(|id| tree.get(id)).and_then(Inode::entries);
+    let entries = tree
+        .lookup(RELEASE_DIR.as_bytes())
+        .and_then(|id| tree.get(id))
+        .and_then(Inode::entries);
     let own = format!("extension-release.{name}");
-    for other in entries.into_iter().flat_map(|entries| entries.keys()).filter(|entry| **entry != own.as_bytes()) {
+    for other in entries
+        .into_iter()
+        .flat_map(|entries| entries.keys())
+        .filter(|entry| **entry != own.as_bytes())
+    {
         findings.push(
             Finding::error(
                 "foreign-release-file",
-                format!("the content holds /{RELEASE_DIR}/{}, expected only {own}", String::from_utf8_lossy(other)),
+                format!(
+                    "the content holds /{RELEASE_DIR}/{}, expected only {own}",
+                    String::from_utf8_lossy(other)
+                ),
             )
             .help("leave it out; the release file is written for you"),
         );
@@ -212,27 +261,47 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
 }
 
 /// Adds the release file; fields that the content's own one has must agree.
-fn place_release(tree: &mut Tree, name: &str, wanted: ReleaseFields) -> Result<ReleaseFields, Finding> {
+fn place_release(
+    tree: &mut Tree,
+    name: &str,
+    wanted: ReleaseFields,
+) -> Result<ReleaseFields, Finding> {
     let path = format!("{RELEASE_DIR}/extension-release.{name}");
     let mut release = wanted;
     if let Some(inode) = tree.lookup(path.as_bytes()).and_then(|id| tree.get(id)) {
         let bytes = match &inode.kind {
-            Kind::File { source: Source::Bytes(bytes), .. } => bytes.clone(),
-            Kind::File { source: Source::Path(file), size } if *size <= 1 << 20 => std::fs::read(file)
-                .map_err(|error| Finding::error("file-unreadable", format!("reading {}: {error}", file.display())))?,
+            Kind::File {
+                source: Source::Bytes(bytes),
+                ..
+            } => bytes.clone(),
+            Kind::File {
+                source: Source::Path(file),
+                size,
+            } if *size <= 1 << 20 => std::fs::read(file).map_err(|error| {
+                Finding::error(
+                    "file-unreadable",
+                    format!("reading {}: {error}", file.display()),
+                )
+            })?,
             _ => {
-                return Err(Finding::error("release-file-refused", format!("/{path} is not a small regular file"))
-                    .help("leave it out; the release file is written for you"));
+                return Err(Finding::error(
+                    "release-file-refused",
+                    format!("/{path} is not a small regular file"),
+                )
+                .help("leave it out; the release file is written for you"));
             }
         };
-        let own = ReleaseFields::parse(&bytes)
-            .map_err(|error| Finding::error("release-file-refused", format!("reading /{path}: {error}")))?;
+        let own = ReleaseFields::parse(&bytes).map_err(|error| {
+            Finding::error("release-file-refused", format!("reading /{path}: {error}"))
+        })?;
         for (key, value) in own.iter() {
             match release.get(key) {
                 Some(expected) if expected != value => {
                     return Err(Finding::error(
                         "release-file-disagrees",
-                        format!("/{path} says {key}={value}, the config and the base say {expected}"),
+                        format!(
+                            "/{path} says {key}={value}, the config and the base say {expected}"
+                        ),
                     )
                     .help("make them agree, or leave the file out"));
                 }
@@ -240,11 +309,12 @@ fn place_release(tree: &mut Tree, name: &str, wanted: ReleaseFields) -> Result<R
                 None => release.set(key, value),
             }
         }
-        tree.remove(path.as_bytes()).map_err(|error| Finding::error("content-conflict", error.to_string()))?;
+        tree.remove(path.as_bytes())
+            .map_err(|error| Finding::error("content-conflict", error.to_string()))?;
     }
-    let text = release
-        .to_text()
-        .map_err(|error| Finding::error("release-file-refused", format!("writing /{path}: {error}")))?;
+    let text = release.to_text().map_err(|error| {
+        Finding::error("release-file-refused", format!("writing /{path}: {error}"))
+    })?;
     let bytes = text.into_bytes();
     let size = bytes.len() as u64;
     tree.insert_file(path.as_bytes(), Source::Bytes(bytes), size, 0o644)
@@ -268,12 +338,18 @@ fn link_program(tree: &mut Tree, program: &str) -> Result<(), Finding> {
     let target = match (found.pop(), found.is_empty()) {
         (Some(target), true) => target,
         (None, _) => {
-            return Err(Finding::error("program-missing", format!("no executable file named `{program}` lies outside /usr/bin"))
-                .help("check the name, or remove the link"));
+            return Err(Finding::error(
+                "program-missing",
+                format!("no executable file named `{program}` lies outside /usr/bin"),
+            )
+            .help("check the name, or remove the link"));
         }
         (Some(_), false) => {
-            return Err(Finding::error("program-ambiguous", format!("several executable files are named `{program}`"))
-                .help("keep one, or add the link to the tree yourself"));
+            return Err(Finding::error(
+                "program-ambiguous",
+                format!("several executable files are named `{program}`"),
+            )
+            .help("keep one, or add the link to the tree yourself"));
         }
     };
     let relative: Vec<u8> = match target.strip_prefix(b"usr/".as_slice()) {
@@ -286,12 +362,17 @@ fn link_program(tree: &mut Tree, program: &str) -> Result<(), Finding> {
 }
 
 fn globs(tree: &Tree, wanted: &Wanted) -> Vec<Finding> {
-    let lists = [("expect", &wanted.expect, true), ("forbid", &wanted.forbid, false)];
+    let lists = [
+        ("expect", &wanted.expect, true),
+        ("forbid", &wanted.forbid, false),
+    ];
     let mut findings = Vec::new();
     for (key, patterns, must_match) in lists {
         for (index, text) in patterns.iter().enumerate() {
             // validate() has refused what does not parse.
-            let Ok(pattern) = glob::Pattern::new(text) else { continue };
+            let Ok(pattern) = glob::Pattern::new(text) else {
+                continue;
+            };
             let hit = tree.walk().find_map(|(path, ..)| {
                 let path = format!("/{}", String::from_utf8_lossy(&path));
                 pattern.matches(&path).then_some(path)
@@ -299,10 +380,16 @@ fn globs(tree: &Tree, wanted: &Wanted) -> Vec<Finding> {
             let place = format!("{}.{key}[{index}]", wanted.at);
             match (hit, must_match) {
                 (None, true) => findings.push(
-                    Finding::error("expected-path-missing", format!("nothing in the extension matches `{text}`")).at(place),
+                    Finding::error(
+                        "expected-path-missing",
+                        format!("nothing in the extension matches `{text}`"),
+                    )
+                    .at(place),
                 ),
                 (Some(path), false) => findings.push(
-                    Finding::error("forbidden-path", format!("{path} matches `{text}`")).at(place).help("leave it out"),
+                    Finding::error("forbidden-path", format!("{path} matches `{text}`"))
+                        .at(place)
+                        .help("leave it out"),
                 ),
                 _ => {}
             }
@@ -357,43 +444,80 @@ mod tests {
         let mut wanted = wanted(&[("/usr/local/bin/kubectl", "x"), ("/opt/t/run", "y")]);
         wanted.path_links = vec!["kubectl".into(), "run".into()];
         let content = gather(&wanted).unwrap();
-        let target = |path: &str| match &content.tree.get(content.tree.lookup(path.as_bytes()).unwrap()).unwrap().kind {
+        let target = |path: &str| match &content
+            .tree
+            .get(content.tree.lookup(path.as_bytes()).unwrap())
+            .unwrap()
+            .kind
+        {
             Kind::Symlink(target) => String::from_utf8(target.clone()).unwrap(),
             other => panic!("{other:?}"),
         };
         assert_eq!(target("usr/bin/kubectl"), "../local/bin/kubectl");
         assert_eq!(target("usr/bin/run"), "../../opt/t/run");
-        assert!(content.tree.lookup(b"usr/lib/extension-release.d/extension-release.tools").is_some());
+        assert!(
+            content
+                .tree
+                .lookup(b"usr/lib/extension-release.d/extension-release.tools")
+                .is_some()
+        );
         assert_eq!(content.release.get("EXTENSION_RELOAD_MANAGER"), None);
     }
 
     #[test]
     fn units_ask_for_a_reload() {
         let mut wanted = wanted(&[("/usr/lib/systemd/system/a.service", "[Unit]")]);
-        assert_eq!(gather(&wanted).unwrap().release.get("EXTENSION_RELOAD_MANAGER"), Some("1"));
+        assert_eq!(
+            gather(&wanted)
+                .unwrap()
+                .release
+                .get("EXTENSION_RELOAD_MANAGER"),
+            Some("1")
+        );
         wanted.reload = Reload::Never;
-        assert_eq!(gather(&wanted).unwrap().release.get("EXTENSION_RELOAD_MANAGER"), None);
+        assert_eq!(
+            gather(&wanted)
+                .unwrap()
+                .release
+                .get("EXTENSION_RELOAD_MANAGER"),
+            None
+        );
     }
 
     #[test]
     fn refuses_what_systemd_would_not_merge() {
         assert_eq!(refusal(&wanted(&[("/etc/x", "")])), "outside-hierarchy");
-        assert_eq!(refusal(&wanted(&[("/usr/lib/os-release", "")])), "os-release-inside");
+        assert_eq!(
+            refusal(&wanted(&[("/usr/lib/os-release", "")])),
+            "os-release-inside"
+        );
         assert_eq!(refusal(&wanted(&[])), "empty-extension");
-        let other = wanted(&[("/usr/lib/extension-release.d/extension-release.x", "ID=_any")]);
+        let other = wanted(&[(
+            "/usr/lib/extension-release.d/extension-release.x",
+            "ID=_any",
+        )]);
         assert_eq!(refusal(&other), "foreign-release-file");
         assert_eq!(refusal(&wanted(&[("/opt", "")])), "hierarchy-not-a-folder");
-        assert_eq!(refusal(&wanted(&[("/usr/a", "1"), ("/usr/a", "2")])), "content-conflict");
+        assert_eq!(
+            refusal(&wanted(&[("/usr/a", "1"), ("/usr/a", "2")])),
+            "content-conflict"
+        );
     }
 
     #[test]
     fn a_release_file_of_the_content_must_agree() {
         let path = "/usr/lib/extension-release.d/extension-release.tools";
-        let agreeing = wanted(&[("/usr/a", ""), (path, "ID=azurelinux\nSYSEXT_IMAGE_ID=mine\n")]);
+        let agreeing = wanted(&[
+            ("/usr/a", ""),
+            (path, "ID=azurelinux\nSYSEXT_IMAGE_ID=mine\n"),
+        ]);
         let release = gather(&agreeing).unwrap().release;
         assert_eq!(release.get("SYSEXT_IMAGE_ID"), Some("mine"));
         assert_eq!(release.get("VERSION_ID"), Some("3.0"));
-        assert_eq!(refusal(&wanted(&[("/usr/a", ""), (path, "ID=debian\n")])), "release-file-disagrees");
+        assert_eq!(
+            refusal(&wanted(&[("/usr/a", ""), (path, "ID=debian\n")])),
+            "release-file-disagrees"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod arch;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod expand;
 pub mod finding;
 pub mod identity;

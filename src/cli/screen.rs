@@ -1,0 +1,129 @@
+//! Where output goes: the result to standard output, everything else to standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::args::Output;
+use super::render;
+use crate::config::source::{Refused, Source};
+use crate::finding::{Finding, Findings, Severity};
+
+/// What the user asked of the output.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    /// Form of the result.
+    pub output: Output,
+    /// Only errors.
+    pub quiet: bool,
+    /// Whether standard error takes colours.
+    color: bool,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The config can't be used.
+    Config(Box<Refused>),
+    /// Findings, with the config that they are about.
+    Findings(Option<Box<Source>>, Vec<Finding>),
+    /// Anything else.
+    Other(anyhow::Error),
+    /// It has been said already; only the status is left.
+    Said(u8),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Failure {
+        Failure::Config(Box::new(refused))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        match error.downcast::<Findings>() {
+            Ok(findings) => Failure::Findings(None, findings.0),
+            Err(error) => Failure::Other(error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Other(error.into())
+    }
+}
+
+impl From<Finding> for Failure {
+    fn from(finding: Finding) -> Failure {
+        Failure::Findings(None, vec![finding])
+    }
+}
+
+impl Screen {
+    /// Reads what the environment says about colours (no-color.org).
+    pub fn new(output: Output, quiet: bool) -> Screen {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Screen { output, quiet, color: wanted && io::stderr().is_terminal() }
+    }
+
+    /// Whether the result is JSON.
+    pub fn json_wanted(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Writes the result: `text` for people, `value` for programs.
+    pub fn result(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+        if self.json_wanted() {
+            let mut json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+            json.push('\n');
+            self.raw(&json)
+        } else {
+            self.raw(text)
+        }
+    }
+
+    /// Writes to standard output; a reader that has left is not an error.
+    pub fn raw(&self, text: &str) -> Result<(), Failure> {
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Said(0)),
+            other => Ok(other?),
+        }
+    }
+
+    /// Says what is being done.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.error_text(&format!("{text}\n"));
+        }
+    }
+
+    /// Shows findings; warnings and notes only if not quiet.
+    pub fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
+        let shown: Vec<Finding> = findings
+            .iter()
+            .filter(|finding| !self.quiet || finding.severity == Severity::Error)
+            .cloned()
+            .collect();
+        if !shown.is_empty() {
+            self.error_text(&render::findings(source, &shown, self.color));
+        }
+    }
+
+    /// Shows why a command failed and gives its exit status.
+    pub fn failure(&self, failure: &Failure) -> ExitCode {
+        match failure {
+            Failure::Config(refused) => self.findings(Some(&refused.source), &refused.findings),
+            Failure::Findings(source, findings) => self.findings(source.as_deref(), findings),
+            Failure::Other(error) => self.error_text(&format!("error: {error:#}\n")),
+            Failure::Said(status) => return ExitCode::from(*status),
+        }
+        ExitCode::FAILURE
+    }
+
+    fn error_text(&self, text: &str) {
+        // Nobody is left to tell if this fails.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}

@@ -1,0 +1,77 @@
+//! `sysext-manifest.json`: what was built or taken in, for later stages of a pipeline.
+//!
+//! The same input gives the same bytes: no clock, no path of this machine.
+
+use serde::Serialize;
+
+use crate::config::model::{Format, Verity};
+
+/// File name in the output directory.
+pub const FILE_NAME: &str = "sysext-manifest.json";
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Version of prism-sysext.
+    pub tool: String,
+    /// Time stamp in everything that was built, in Unix seconds.
+    pub source_date_epoch: u64,
+    /// What the caller took on, such as `--force`.
+    pub overrides: Vec<String>,
+    /// The extensions in the order of the config.
+    pub extensions: Vec<Entry>,
+}
+
+/// One extension.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Name without `.raw`.
+    pub name: String,
+    /// File name of the image.
+    pub image: String,
+    /// Where it belongs on the target.
+    pub destination: String,
+    /// Whether it was built here or taken in.
+    pub origin: Origin,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the image, hex.
+    pub sha256: String,
+    /// SHA-384 of the image, hex (what Trident asks for).
+    pub sha384: String,
+    /// File system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// How it was to be protected; none for images taken in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Verity>,
+    /// Root hash, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
+    /// SHA-256 of the signer's certificate in DER, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_fingerprint: Option<String>,
+    /// The release file, in its order.
+    pub release: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Built here.
+    Built,
+    /// Made by somebody else, bytes unchanged.
+    TakenIn,
+}
+
+impl Manifest {
+    /// The text of the file.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}

@@ -1,0 +1,442 @@
+//! What will be done: the config joined with the base.
+//!
+//! Everything that may differ between two runs (time, environment) comes in
+//! here and nowhere else. A plan names every file that will be made, placed
+//! or expected; it has read certificates and prebuilt images, but neither
+//! trees nor keys.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use crate::arch::Arch;
+use crate::config::model::{Enable, Extension, Format, ImagePolicy, KeyReference, Sysext, Verity};
+use crate::config::validate::{certificate, effective_verity, key, validate};
+use crate::config::{Config, nearest};
+use crate::content::{Wanted, WantedFile};
+use crate::finding::{Finding, Severity};
+use crate::image::certificate::Certificate;
+use crate::ingest::{self, TakenIn};
+use crate::name;
+use crate::release::ReleaseFields;
+use crate::tree::Source;
+use crate::trust::{self, Trusted};
+
+/// What the plan needs to know of the base to build for it.
+#[derive(Debug, Clone)]
+pub struct BaseIdentity<'a> {
+    /// The base's os-release.
+    pub os_release: &'a ReleaseFields,
+    /// Its architecture, if it can be told.
+    pub arch: Option<Arch>,
+}
+
+/// What a run brings along besides its files.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// Time stamp of everything that is built, in Unix seconds (`SOURCE_DATE_EPOCH`, else 0).
+    pub epoch: u64,
+    /// Folder for built images instead of the config's `outputDirectory`.
+    pub output_directory: Option<PathBuf>,
+    /// Names of the extensions to look at; empty means all.
+    pub only: Vec<String>,
+}
+
+/// Everything that will be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The extensions in the order of the config.
+    pub extensions: Vec<Planned>,
+    /// The certificates that the target will trust.
+    pub certificates: Vec<Trusted>,
+    /// Folder on the target for the certificates.
+    pub certificate_location: &'static str,
+    /// The value for `--image-policy=`, if it is not systemd's own.
+    pub image_policy: Option<String>,
+    /// How the service is enabled.
+    pub enable: Enable,
+    /// Whether the script also starts it.
+    pub start: bool,
+    /// Folder for built images and the manifest.
+    pub output_directory: PathBuf,
+    /// Time stamp of everything that is built, in Unix seconds.
+    pub epoch: u64,
+    /// What was noticed on the way; no errors.
+    pub findings: Vec<Finding>,
+}
+
+/// One extension.
+#[derive(Debug)]
+pub struct Planned {
+    /// Path in the config, for findings.
+    pub at: String,
+    /// Name of the image without `.raw`.
+    pub name: String,
+    /// The image on this machine: what will be built, or the prebuilt one.
+    pub image: PathBuf,
+    /// How the expanded config names the image: as the user wrote it, or below `outputDirectory`.
+    pub image_in_config: String,
+    /// The image on the target.
+    pub destination: String,
+    /// How it comes to be.
+    pub step: Step,
+}
+
+/// How an image comes to be.
+#[derive(Debug)]
+pub enum Step {
+    /// It is built.
+    Build(Box<BuildStep>),
+    /// It is taken as it is.
+    TakeIn(Box<TakenIn>),
+}
+
+/// Everything about a build.
+#[derive(Debug)]
+pub struct BuildStep {
+    /// Version, if any.
+    pub version: Option<String>,
+    /// Architecture that the release file declares; none means any.
+    pub arch: Option<Arch>,
+    /// Architecture whose partition types are used.
+    pub partition_arch: Arch,
+    /// How it is protected.
+    pub verity: Verity,
+    /// Key and certificate that sign it.
+    pub signing: Option<(KeyReference, Certificate)>,
+    /// File system.
+    pub format: Format,
+    /// Seed written by the user.
+    pub seed: Option<String>,
+    /// The content.
+    pub content: Wanted,
+}
+
+/// Joins config and base; all errors at once.
+pub fn plan(config: &Config, base: Option<&BaseIdentity<'_>>, environment: &Environment) -> Result<Plan, Vec<Finding>> {
+    let mut findings = validate(config);
+    let Some(sysext) = &config.sysext else {
+        let finding = Finding::error("no-sysext", "the config has no `sysext` section")
+            .in_file(&config.source.path)
+            .help("add `sysext:` with a list of `extensions`");
+        return Err(vec![finding]);
+    };
+    stop_on_errors(&findings)?;
+    let certificates = match trust::read(config, sysext) {
+        Ok(certificates) => certificates,
+        Err(errors) => {
+            findings.extend(errors);
+            Vec::new()
+        }
+    };
+    let written_directory = environment.output_directory.clone();
+    let output_directory = written_directory.clone().unwrap_or_else(|| config.resolve(&sysext.output_directory));
+    let mut extensions = Vec::new();
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        let planned = if extension.image.is_some() {
+            take_in(config, sysext, extension, at)
+        } else {
+            build(config, sysext, extension, at, base, &output_directory)
+        };
+        match planned {
+            Ok((planned, notes)) => {
+                findings.extend(notes);
+                extensions.push(planned);
+            }
+            Err(errors) => findings.extend(errors),
+        }
+    }
+    findings.extend(name_clashes(&extensions));
+    findings.extend(destination_clashes(config, sysext, &extensions, &certificates));
+    findings.extend(key_places(config, &extensions));
+    findings.extend(base_configs(config));
+    if let Err(finding) = select(&mut extensions, &environment.only) {
+        findings.push(finding);
+    }
+    stop_on_errors(&findings)?;
+    Ok(Plan {
+        extensions,
+        certificates,
+        certificate_location: sysext.certificate_location.path(),
+        image_policy: sysext.image_policy.text().map(str::to_owned),
+        enable: sysext.enable,
+        start: sysext.start,
+        output_directory,
+        epoch: environment.epoch,
+        findings,
+    })
+}
+
+fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
+    if findings.iter().any(|finding| finding.severity == Severity::Error) { Err(findings.to_vec()) } else { Ok(()) }
+}
+
+type PlannedWithNotes = (Planned, Vec<Finding>);
+
+fn build(
+    config: &Config,
+    sysext: &Sysext,
+    extension: &Extension,
+    at: String,
+    base: Option<&BaseIdentity<'_>>,
+    output_directory: &Path,
+) -> Result<PlannedWithNotes, Vec<Finding>> {
+    let base_name = extension.name.clone().unwrap_or_default();
+    let name = match (&extension.version, extension.versioned_name) {
+        (Some(version), true) => format!("{base_name}_{version}"),
+        _ => base_name.clone(),
+    };
+    name::check(&name).map_err(|finding| vec![finding.at(&at)])?;
+    let verity = effective_verity(sysext, extension).map_err(|finding| vec![finding.at(&at)])?;
+    let arch = architecture(extension, base).map_err(|finding| vec![finding.at(&at)])?;
+    let release = release(extension, &base_name, arch, base).map_err(|finding| vec![finding.at(&at)])?;
+    let signing = match verity {
+        Verity::Signed => {
+            let (Some(key), Some(path)) = (key(sysext, extension), certificate(sysext, extension)) else {
+                // validate() has refused this already.
+                return Err(vec![Finding::error("key-missing", "a signed extension needs key and certificate").at(&at)]);
+            };
+            let certificate = trust::read_one(&config.resolve(path)).map_err(|finding| vec![finding.at(&at)])?;
+            let key = match key {
+                KeyReference::File(path) => KeyReference::File(config.resolve(path)),
+                KeyReference::Env(name) => KeyReference::Env(name.clone()),
+            };
+            Some((key, certificate))
+        }
+        _ => None,
+    };
+    let files = extension
+        .files
+        .iter()
+        .map(|file| WantedFile {
+            source: match (&file.source, &file.content) {
+                (Some(path), _) => Source::Path(config.resolve(path)),
+                (None, content) => Source::Bytes(content.clone().unwrap_or_default().into_bytes()),
+            },
+            destination: file.destination.clone().unwrap_or_default(),
+            permissions: file.permissions,
+        })
+        .collect();
+    let file_name = format!("{name}.raw");
+    let planned = Planned {
+        image: output_directory.join(&file_name),
+        image_in_config: in_config(&sysext.output_directory.join(&file_name)),
+        destination: format!("{}/{file_name}", sysext.location.path()),
+        step: Step::Build(Box::new(BuildStep {
+            version: extension.version.clone(),
+            arch,
+            partition_arch: arch.or(base.and_then(|base| base.arch)).unwrap_or(Arch::X86_64),
+            verity,
+            signing,
+            format: extension.format,
+            seed: extension.seed.clone(),
+            content: Wanted {
+                at: at.clone(),
+                name: name.clone(),
+                tree: extension.tree.as_ref().map(|path| config.resolve(path)),
+                files,
+                keep_owners: extension.keep_owners,
+                release,
+                reload: extension.reload,
+                path_links: extension.path_links.clone(),
+                expect: extension.expect.clone(),
+                forbid: extension.forbid.clone(),
+            },
+        })),
+        name,
+        at,
+    };
+    Ok((planned, Vec::new()))
+}
+
+fn take_in(config: &Config, sysext: &Sysext, extension: &Extension, at: String) -> Result<PlannedWithNotes, Vec<Finding>> {
+    let Some(image) = &extension.image else { return Err(Vec::new()) };
+    let path = config.resolve(&image.path);
+    let (taken, notes) = ingest::take_in(&path, image.sha256.as_deref(), extension.name.as_deref(), &at)
+        .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
+    let planned = Planned {
+        destination: format!("{}/{}.raw", sysext.location.path(), taken.name),
+        name: taken.name.clone(),
+        image: path,
+        image_in_config: in_config(&image.path),
+        step: Step::TakeIn(Box::new(taken)),
+        at,
+    };
+    Ok((planned, notes))
+}
+
+/// A relative path as the expanded config writes it, without `./` at its front.
+fn in_config(path: &Path) -> String {
+    path.components()
+        .filter(|component| *component != Component::CurDir)
+        .collect::<PathBuf>()
+        .display()
+        .to_string()
+}
+
+fn no_base(what: &str, key: &str) -> Finding {
+    Finding::error("no-base", format!("the {what} of the base is not known"))
+        .help(format!("give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `{key}`"))
+}
+
+/// The architecture to declare: none is any.
+fn architecture(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> Result<Option<Arch>, Finding> {
+    match extension.arch.as_deref() {
+        Some("any") => Ok(None),
+        Some(text) => Arch::parse(text)
+            .map(Some)
+            .ok_or_else(|| Finding::error("unknown-value", format!("`{text}` is not an architecture"))),
+        None => base.and_then(|base| base.arch).map(Some).ok_or_else(|| no_base("architecture", "arch")),
+    }
+}
+
+/// The release file as systemd compares it with the base (`extension_release_validate`,
+/// src/shared/extension-util.c).
+fn release(
+    extension: &Extension,
+    name: &str,
+    arch: Option<Arch>,
+    base: Option<&BaseIdentity<'_>>,
+) -> Result<ReleaseFields, Finding> {
+    let wanted = &extension.release;
+    let host = |key: &str| base.and_then(|base| base.os_release.filled(key));
+    let id = match wanted.id.as_deref().or_else(|| host("ID")) {
+        Some(id) => id.to_owned(),
+        None => return Err(no_base("ID", "release: {id: …}")),
+    };
+    // Facts of the base describe an extension for the base, and no other.
+    let for_base = host("ID") == Some(id.as_str());
+    let of_base = |key: &str| if for_base { host(key) } else { None };
+    let mut fields = ReleaseFields::new();
+    fields.set("ID", id);
+    if let Some(version) = wanted.version_id.as_deref().or_else(|| of_base("VERSION_ID")) {
+        fields.set("VERSION_ID", version);
+    }
+    if let Some(level) = wanted.level.as_deref().or_else(|| of_base("SYSEXT_LEVEL")) {
+        fields.set("SYSEXT_LEVEL", level);
+    }
+    fields.set("SYSEXT_ID", name);
+    if let Some(version) = &extension.version {
+        fields.set("SYSEXT_VERSION_ID", version);
+    }
+    let scope: Vec<&str> = wanted.scope.iter().map(|scope| scope.word()).collect();
+    fields.set("SYSEXT_SCOPE", if scope.is_empty() { "system".to_owned() } else { scope.join(" ") });
+    if let Some(arch) = arch {
+        fields.set("ARCHITECTURE", arch.name());
+    }
+    Ok(fields)
+}
+
+fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, extension) in extensions.iter().enumerate() {
+        let earlier = extensions.iter().take(index);
+        for other in earlier.filter(|other| name::compare(&other.name, &extension.name).is_eq()) {
+            let finding = if other.name == extension.name {
+                Finding::error("duplicate-name", format!("two extensions are named `{}`", extension.name))
+                    .because("systemd takes the first image of a name that it finds")
+            } else {
+                Finding::error(
+                    "names-tie",
+                    format!("`{}` and `{}` compare equal, so either may be the upper layer", other.name, extension.name),
+                )
+                .because("strverscmp_improved, src/fundamental/string-util.c; the winner changes from run to run")
+            };
+            findings.push(finding.at(&extension.at).help(format!("rename one; the other stands at {}", other.at)));
+        }
+    }
+    findings
+}
+
+/// An absolute path without repeated slashes and `.`, for comparison.
+fn cleaned(path: &str) -> String {
+    let parts = Path::new(path).components().filter_map(|component| match component {
+        Component::Normal(part) => Some(part.to_string_lossy()),
+        _ => None,
+    });
+    parts.fold(String::new(), |text, part| format!("{text}/{part}"))
+}
+
+fn destination_clashes(config: &Config, sysext: &Sysext, extensions: &[Planned], certificates: &[Trusted]) -> Vec<Finding> {
+    let mut ours: BTreeMap<String, &str> = BTreeMap::new();
+    for extension in extensions {
+        ours.insert(extension.destination.clone(), &extension.at);
+    }
+    for trusted in certificates {
+        ours.insert(format!("{}/{}", sysext.certificate_location.path(), trusted.file_name), &trusted.at);
+    }
+    if sysext.image_policy != ImagePolicy::Default {
+        ours.insert(crate::expand::DROP_IN_PATH.to_owned(), "sysext.imagePolicy");
+    }
+    let files = config.prism.os.as_ref().and_then(|os| os.additional_files.as_ref());
+    let mut findings = Vec::new();
+    for (index, file) in files.into_iter().flatten().enumerate() {
+        let destination = cleaned(file.destination.as_deref().unwrap_or_default());
+        if let Some(at) = ours.get(&destination) {
+            findings.push(
+                Finding::error("destination-taken", format!("`os.additionalFiles` also places {destination}"))
+                    .at(format!("os.additionalFiles[{index}].destination"))
+                    .because("Prism copies in list order, the later file silently wins")
+                    .help(format!("remove the item, or rename what {at} places")),
+            );
+        }
+    }
+    findings
+}
+
+/// Keys that every script of Prism can read.
+fn key_places(config: &Config, extensions: &[Planned]) -> Vec<Finding> {
+    let mut seen: Vec<&Path> = Vec::new();
+    for extension in extensions {
+        if let Step::Build(step) = &extension.step
+            && let Some((KeyReference::File(path), _)) = &step.signing
+            && !seen.contains(&path.as_path())
+            && crate::content::is_below(path, config.source.directory())
+        {
+            seen.push(path);
+        }
+    }
+    seen.into_iter()
+        .map(|path| {
+            Finding::warning("key-below-config", format!("the private key {} lies below the config's folder", path.display()))
+                .at("sysext.verityKey")
+                .because("Prism mounts that folder into the image as /_imageconfigs, where every script can read it")
+                .help("keep it elsewhere, or pass it as `env:NAME`")
+        })
+        .collect()
+}
+
+/// Base configs are not expanded; one with a block of its own would be refused by Prism.
+fn base_configs(config: &Config) -> Vec<Finding> {
+    let bases = config.prism.base_configs.iter().flatten().enumerate();
+    bases
+        .filter_map(|(index, base)| {
+            let path = config.resolve(base.path.as_deref()?);
+            let other = Config::read(&path).ok()?;
+            other.sysext.as_ref()?;
+            Some(
+                Finding::error("not-covered", format!("the base config {} has a `sysext` section too, which is not covered by this version of prism-sysext", path.display()))
+                    .at(format!("baseConfigs[{index}]"))
+                    .help("move the section to this file"),
+            )
+        })
+        .collect()
+}
+
+fn select(extensions: &mut Vec<Planned>, only: &[String]) -> Result<(), Finding> {
+    let names: Vec<String> = extensions.iter().map(|extension| extension.name.clone()).collect();
+    for wanted in only {
+        if !names.contains(wanted) {
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            let finding = Finding::error("unknown-extension", format!("the config lists no extension `{wanted}`"));
+            return Err(match nearest(wanted, &known) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("it lists: {}", known.join(", "))),
+            });
+        }
+    }
+    if !only.is_empty() {
+        extensions.retain(|extension| only.contains(&extension.name));
+    }
+    Ok(())
+}
