@@ -17,4 +17,5 @@ pub mod finding;
 pub mod image;
 pub mod inject;
 pub mod pending;
+pub mod release;
 pub mod tree;

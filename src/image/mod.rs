@@ -1,6 +1,10 @@
 //! On-disk formats: partition table, hash tree, signature, file systems.
 
+pub mod certificate;
+pub(crate) mod der;
 pub mod erofs;
 pub mod gpt;
 pub mod gpt_types;
+pub mod hex;
+pub mod signature;
 pub mod verity;
