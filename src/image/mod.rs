@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub(crate) mod der;
+pub mod erofs;
 pub mod gpt;
 pub mod gpt_types;
 pub mod hex;
