@@ -18,7 +18,6 @@ pub mod expand;
 pub mod finding;
 pub mod identity;
 pub mod image;
-pub mod inject;
 pub mod key;
 pub mod name;
 pub mod pending;

@@ -31,19 +31,35 @@ enum New {
 
 impl Edit {
     fn delete(range: Range<usize>) -> Edit {
-        Edit { range, new: New::Inline(String::new()), section: false }
+        Edit {
+            range,
+            new: New::Inline(String::new()),
+            section: false,
+        }
     }
 
     fn inline(at: usize, text: String) -> Edit {
-        Edit { range: at..at, new: New::Inline(text), section: false }
+        Edit {
+            range: at..at,
+            new: New::Inline(text),
+            section: false,
+        }
     }
 
     fn lines(at: usize, text: String) -> Edit {
-        Edit { range: at..at, new: New::Lines { text, apart: false }, section: false }
+        Edit {
+            range: at..at,
+            new: New::Lines { text, apart: false },
+            section: false,
+        }
     }
 
     fn of_section(range: Range<usize>) -> Edit {
-        Edit { range, new: New::Inline(String::new()), section: true }
+        Edit {
+            range,
+            new: New::Inline(String::new()),
+            section: true,
+        }
     }
 }
 
@@ -57,13 +73,18 @@ pub(super) fn edits(
     let mut splice = Splice {
         source,
         missing,
-        layout: Layout { line_break: source.line_break(), ..Layout::PRISM },
+        layout: Layout {
+            line_break: source.line_break(),
+            ..Layout::PRISM
+        },
         section_end: 0,
         edits: Vec::new(),
     };
     splice.run(value)?;
     // Stable: at one place the insertion stands before the deletion that starts there.
-    splice.edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    splice
+        .edits
+        .sort_by_key(|edit| (edit.range.start, edit.range.end));
     let mut from = 0;
     for edit in &splice.edits {
         if edit.range.start < from || edit.range.end < edit.range.start {
@@ -107,7 +128,11 @@ pub(super) fn apply(source: &Source<'_>, edits: Vec<Edit>) -> (String, Vec<Writt
             }
         };
         output.push_str(&new);
-        written.push(Written { range: edit.range, text: new, section: edit.section });
+        written.push(Written {
+            range: edit.range,
+            text: new,
+            section: edit.section,
+        });
     }
     output.push_str(text.get(from..).unwrap_or_default());
     (output, written)
@@ -124,7 +149,9 @@ fn ends_in_blank_line(text: &str) -> bool {
 fn ends_in_block_scalar(lines: &str) -> bool {
     lines.lines().last().is_some_and(|last| {
         let key = last.trim_start().trim_start_matches("- ");
-        !["name: ", "content: ", "permissions: "].iter().any(|name| key.starts_with(name))
+        !["name: ", "content: ", "permissions: "]
+            .iter()
+            .any(|name| key.starts_with(name))
             && lines.contains(": |")
     })
 }
@@ -169,7 +196,8 @@ impl Splice<'_, '_> {
         }
         if adds {
             if !matches!(root.body, Body::Mapping { .. }) {
-                let reason = "the top level is no mapping that could be added to; remove it".to_owned();
+                let reason =
+                    "the top level is no mapping that could be added to; remove it".to_owned();
                 return Err(self.refuse(root.start, reason));
             }
             let missing = self.missing;
@@ -184,7 +212,10 @@ impl Splice<'_, '_> {
         let leaf = root.last_leaf();
         let text = self.source.text;
         let ends_text = leaf.end == text.len() && !text.ends_with('\n');
-        let appended = self.edits.iter().any(|edit| edit.range == (text.len()..text.len()));
+        let appended = self
+            .edits
+            .iter()
+            .any(|edit| edit.range == (text.len()..text.len()));
         if is_block_scalar(leaf) && ends_text && appended && self.section_end != text.len() {
             let reason = "the file ends inside a block scalar without a final line break, so whatever is \
                           added behind it changes its value; end the file with a line break";
@@ -211,11 +242,17 @@ impl Splice<'_, '_> {
             return Err(self.refuse(at, reason));
         }
         match &root.body {
-            Body::Mapping { flow: true, entries } => {
+            Body::Mapping {
+                flow: true,
+                entries,
+            } => {
                 let before = index.checked_sub(1).and_then(|index| entries.get(index));
                 self.remove_flow(root, before.map(|(_, value)| value), key, value)
             }
-            Body::Mapping { flow: false, entries } => {
+            Body::Mapping {
+                flow: false,
+                entries,
+            } => {
                 let before = index.checked_sub(1).and_then(|index| entries.get(index));
                 let only = entries.len() == 1;
                 self.remove_block(before.map(|(_, value)| value), key, value, only && !adds)
@@ -248,7 +285,10 @@ impl Splice<'_, '_> {
         });
         let blank_above = start == source.first()
             || source.text.get(..start).is_some_and(ends_in_blank_line)
-            || source.text.get(..start).is_some_and(|above| above.ends_with("---\n"));
+            || source
+                .text
+                .get(..start)
+                .is_some_and(|above| above.ends_with("---\n"));
         if blank_above || keeps {
             end = self.blank_lines_below(end);
         }
@@ -279,7 +319,11 @@ impl Splice<'_, '_> {
             start = above;
         }
         // What begins the file is about the file.
-        if start == source.first() { first } else { start }
+        if start == source.first() {
+            first
+        } else {
+            start
+        }
     }
 
     /// End of the comment lines from `at` on that are indented deeper than
@@ -336,17 +380,29 @@ impl Splice<'_, '_> {
                 source.line_start(start)..source.next_line_from(end)
             } else {
                 // The last entry goes with the line break before it.
-                let to = if ends_line { end + rest_of_line.len() } else { end };
+                let to = if ends_line {
+                    end + rest_of_line.len()
+                } else {
+                    end
+                };
                 let line = source.line_start(start);
                 let above = source.text.get(..line).unwrap_or_default();
-                above.trim_end_matches('\n').trim_end_matches('\r').len().max(gap)..to
+                above
+                    .trim_end_matches('\n')
+                    .trim_end_matches('\r')
+                    .len()
+                    .max(gap)..to
             }
         } else if comma_behind.is_some() {
             let blanks = rest_of_line.len() - rest_of_line.trim_start().len();
             start..end + blanks
         } else {
             let blanks = source.text.get(gap..start).unwrap_or_default();
-            let from = if before.is_some() { gap + blanks.trim_end().len() } else { start };
+            let from = if before.is_some() {
+                gap + blanks.trim_end().len()
+            } else {
+                start
+            };
             from..end
         };
         if let (Some(comma), None) = (comma_before, comma_behind) {
@@ -398,8 +454,9 @@ impl Splice<'_, '_> {
                     return Ok(());
                 }
                 if *flow {
-                    let texts =
-                        absent.iter().map(|(name, addition)| flow_entry(name, addition, json));
+                    let texts = absent
+                        .iter()
+                        .map(|(name, addition)| flow_entry(name, addition, json));
                     let last = entries.last().map(|(key, value)| (key.start, value.end));
                     self.insert_flow(node, last, entries.len(), texts.collect());
                 } else {
@@ -455,9 +512,13 @@ impl Splice<'_, '_> {
             return Err(self.refuse(node.start, reason));
         };
         let column = self.source.column(dash);
-        let layout = Layout { gap: gap(self.source, dash, node), ..self.layout };
+        let layout = Layout {
+            gap: gap(self.source, dash, node),
+            ..self.layout
+        };
         let at = self.comments_below(self.source.next_line(node.end), column, false);
-        self.edits.push(Edit::lines(at, addition.block(column, layout)));
+        self.edits
+            .push(Edit::lines(at, addition.block(column, layout)));
         Ok(())
     }
 
@@ -469,7 +530,11 @@ impl Splice<'_, '_> {
             Body::Scalar { .. } => return node.is_null() && !node.foreign_tag,
             Body::Alias => false,
         };
-        let written = self.source.text.get(node.content..node.end).unwrap_or_default();
+        let written = self
+            .source
+            .text
+            .get(node.content..node.end)
+            .unwrap_or_default();
         empty && !in_flow && matches!(written, "[]" | "{}")
     }
 
@@ -493,7 +558,8 @@ impl Splice<'_, '_> {
                 self.edits.push(Edit::delete(node.content..node.end));
                 self.edits.push(Edit::inline(node.end, addition.flow(json)));
             } else {
-                self.edits.push(Edit::inline(node.end, format!(" {}", addition.flow(json))));
+                self.edits
+                    .push(Edit::inline(node.end, format!(" {}", addition.flow(json))));
             }
             return Ok(());
         }
@@ -511,7 +577,8 @@ impl Splice<'_, '_> {
                 _ => self.layout.map_step,
             };
         let at = self.comments_below(source.next_line(node.end), parent, false);
-        self.edits.push(Edit::lines(at, addition.block(column, self.layout)));
+        self.edits
+            .push(Edit::lines(at, addition.block(column, self.layout)));
         Ok(())
     }
 
@@ -529,7 +596,13 @@ impl Splice<'_, '_> {
         let lead = source.text.get(line..first).unwrap_or_default();
         // `? key` counts from the question mark; a mapping behind `- ` from its key.
         let column = match lead.find('?') {
-            Some(at) if lead.get(at + 1..).is_some_and(|rest| rest.trim().is_empty()) => at,
+            Some(at)
+                if lead
+                    .get(at + 1..)
+                    .is_some_and(|rest| rest.trim().is_empty()) =>
+            {
+                at
+            }
             _ => source.column(first),
         };
         let apart = top && sections_stand_apart(source, entries);
@@ -537,7 +610,11 @@ impl Splice<'_, '_> {
         let at = if top { at.max(self.section_end) } else { at };
         for (name, addition) in absent {
             let text = Literal::entry(name, addition.clone()).block(column, self.layout);
-            self.edits.push(Edit { range: at..at, new: New::Lines { text, apart }, section: false });
+            self.edits.push(Edit {
+                range: at..at,
+                new: New::Lines { text, apart },
+                section: false,
+            });
         }
     }
 
@@ -551,11 +628,16 @@ impl Splice<'_, '_> {
         texts: Vec<String>,
     ) {
         let source = self.source;
-        let goes = |at: usize| self.edits.iter().any(|edit| edit.section && edit.range.contains(&at));
+        let goes = |at: usize| {
+            self.edits
+                .iter()
+                .any(|edit| edit.section && edit.range.contains(&at))
+        };
         let survivor = last.filter(|(start, _)| count > 1 || !goes(*start));
         let Some((start, end)) = survivor else {
             // Nothing stays in front: right behind the bracket.
-            self.edits.insert(0, Edit::inline(node.content + 1, texts.join(", ")));
+            self.edits
+                .insert(0, Edit::inline(node.content + 1, texts.join(", ")));
             return;
         };
         let trailing = source.skip_trivia(end);
@@ -570,11 +652,18 @@ impl Splice<'_, '_> {
             self.edits.push(Edit::inline(end, text));
             return;
         }
-        let indent = source.text.get(source.line_start(start)..start).unwrap_or_default();
+        let indent = source
+            .text
+            .get(source.line_start(start)..start)
+            .unwrap_or_default();
         let separator = format!("{}{indent}", self.layout.line_break);
         let behind = trailing_comma.map_or(end, |comma| comma + 1);
         let rest = source.line_at(behind);
-        let at = if rest.trim_start().starts_with('#') { behind + rest.len() } else { behind };
+        let at = if rest.trim_start().starts_with('#') {
+            behind + rest.len()
+        } else {
+            behind
+        };
         if trailing_comma.is_none() {
             self.edits.push(Edit::inline(end, ",".to_owned()));
         }
@@ -602,7 +691,13 @@ fn is_unwritten(node: &Node) -> bool {
 
 fn is_block_scalar(node: &Node) -> bool {
     use serde_saphyr::granit_parser::ScalarStyle::{Folded, Literal};
-    matches!(node.body, Body::Scalar { style: Literal | Folded, .. })
+    matches!(
+        node.body,
+        Body::Scalar {
+            style: Literal | Folded,
+            ..
+        }
+    )
 }
 
 fn indentation(line: &str) -> usize {
@@ -610,7 +705,11 @@ fn indentation(line: &str) -> usize {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// The first scalar written inside a flow collection.
@@ -619,7 +718,10 @@ fn first_scalar(node: &Node) -> Option<&Node> {
     loop {
         node = match &node.body {
             Body::Sequence { flow: true, items } => items.first()?,
-            Body::Mapping { flow: true, entries } => &entries.first()?.0,
+            Body::Mapping {
+                flow: true,
+                entries,
+            } => &entries.first()?.0,
             Body::Scalar { .. } => return Some(node),
             _ => return None,
         };
@@ -632,17 +734,24 @@ fn is_json(node: &Node, source: &Source<'_>) -> bool {
         node.body,
         Body::Sequence { flow: true, .. } | Body::Mapping { flow: true, .. }
     );
-    collection
-        && first_scalar(node).is_some_and(|scalar| source.byte(scalar.content) == Some(b'"'))
+    collection && first_scalar(node).is_some_and(|scalar| source.byte(scalar.content) == Some(b'"'))
 }
 
 /// Blanks between the first dash of a block list and its item.
 fn gap(source: &Source<'_>, dash: usize, list: &Node) -> usize {
-    let Body::Sequence { items, .. } = &list.body else { return Layout::PRISM.gap };
-    let Some(first) = items.first() else { return Layout::PRISM.gap };
+    let Body::Sequence { items, .. } = &list.body else {
+        return Layout::PRISM.gap;
+    };
+    let Some(first) = items.first() else {
+        return Layout::PRISM.gap;
+    };
     let between = source.text.get(dash + 1..first.start).unwrap_or_default();
     let blanks = !between.is_empty() && between.bytes().all(|byte| byte == b' ');
-    if blanks && between.len() <= 8 { between.len() } else { Layout::PRISM.gap }
+    if blanks && between.len() <= 8 {
+        between.len()
+    } else {
+        Layout::PRISM.gap
+    }
 }
 
 /// True when a blank line stands between two sections of the top level.
@@ -651,8 +760,8 @@ fn sections_stand_apart(source: &Source<'_>, entries: &[(Node, Node)]) -> bool {
     pairs.into_iter().any(|((_, before), (key, _))| {
         let from = source.next_line(before.end);
         let between = source.text.get(from..key.start).unwrap_or_default();
-        let keeps =
-            is_block_scalar(before.last_leaf()) && source.keeps_line_breaks(before.last_leaf().content);
+        let keeps = is_block_scalar(before.last_leaf())
+            && source.keeps_line_breaks(before.last_leaf().content);
         !keeps && between.lines().any(|line| line.trim().is_empty())
     })
 }
@@ -660,7 +769,13 @@ fn sections_stand_apart(source: &Source<'_>, entries: &[(Node, Node)]) -> bool {
 /// How the file indents: the first nested mapping and the first list outside
 /// the section decide, then those inside.
 fn layout(source: &Source<'_>, root: &Node, default: Layout) -> Layout {
-    let Body::Mapping { flow: false, entries } = &root.body else { return default };
+    let Body::Mapping {
+        flow: false,
+        entries,
+    } = &root.body
+    else {
+        return default;
+    };
     let section = |(key, _): &&(Node, Node)| key.text() == Some(SECTION);
     let (inside, outside): (Vec<_>, Vec<_>) = entries.iter().partition(section);
     let (mut map_step, mut list_step) = (None, None);
@@ -682,7 +797,10 @@ fn steps(
 ) {
     let column = source.column(key.start);
     match &value.body {
-        Body::Mapping { flow: false, entries } => {
+        Body::Mapping {
+            flow: false,
+            entries,
+        } => {
             if let Some((first, _)) = entries.first() {
                 let step = source.column(first.start).checked_sub(column);
                 *map_step = map_step.or(step.filter(|step| (1..=16).contains(step)));
@@ -696,7 +814,11 @@ fn steps(
             let step = dash.and_then(|dash| dash.checked_sub(column));
             *list_step = list_step.or(step.filter(|step| *step <= 16));
             for item in items {
-                if let Body::Mapping { flow: false, entries } = &item.body {
+                if let Body::Mapping {
+                    flow: false,
+                    entries,
+                } = &item.body
+                {
                     for entry in entries {
                         steps(source, entry, map_step, list_step);
                     }

@@ -1,0 +1,253 @@
+//! Carries out the plan as far as images go: builds what is to be built,
+//! digests what is taken in, and describes both in the manifest.
+//!
+//! Everything that can be wrong with content and keys is found before the
+//! first image is written.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sha2::{Digest, Sha256, Sha384};
+
+use crate::assemble::{Ids, Recipe, Verity as Protection, assemble};
+use crate::config::model::{KeyReference, Kind, Verity};
+use crate::content::{Content, gather};
+use crate::finding::{Finding, Findings};
+use crate::identity::{Identity, Seed};
+use crate::image::gpt_types::{Designator, PartitionType, Role};
+use crate::image::hex;
+use crate::image::signature::KeyFile;
+use crate::key::{self, KeyText};
+use crate::manifest::{Entry, Manifest, Origin};
+use crate::pending::PendingFile;
+use crate::plan::{BuildStep, Plan, Planned, Step};
+use crate::release::ReleaseFields;
+
+/// The value of an environment variable, handed in so that the library never looks itself.
+pub type Variable<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// Everything that was made or digested.
+#[derive(Debug)]
+pub struct Built {
+    /// One per extension, in the order of the plan.
+    pub images: Vec<BuiltImage>,
+    /// What was noticed in the content; no errors.
+    pub findings: Vec<Finding>,
+}
+
+/// One image that lies ready.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// Path on this machine.
+    pub path: PathBuf,
+    /// What the manifest says of it.
+    pub entry: Entry,
+}
+
+/// Builds all images of the plan. An image appears complete or not at all.
+pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
+    let mut errors = Vec::new();
+    let mut findings = Vec::new();
+    let mut ready: Vec<Option<(Content, Option<KeyFile>)>> = Vec::new();
+    for extension in &plan.extensions {
+        let Step::Build(step) = &extension.step else {
+            ready.push(None);
+            continue;
+        };
+        let signer = match signer(extension, step, variable) {
+            Ok(signer) => signer,
+            Err(finding) => {
+                errors.push(finding);
+                None
+            }
+        };
+        match gather(&step.content) {
+            Ok(content) => {
+                findings.extend(content.findings.iter().cloned());
+                ready.push(Some((content, signer)));
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Findings(errors).into());
+    }
+    let mut images = Vec::new();
+    for (extension, ready) in plan.extensions.iter().zip(ready) {
+        let entry = match (&extension.step, ready) {
+            (Step::Build(step), Some((content, signer))) => {
+                make_folder(&plan.output_directory)?;
+                build_one(plan, extension, step, &content, signer.as_ref())?
+            }
+            _ => take_in_one(extension)?,
+        };
+        images.push(BuiltImage { path: extension.image.clone(), entry });
+    }
+    Ok(Built { images, findings })
+}
+
+/// Writes the manifest beside the built images.
+pub fn write_manifest(plan: &Plan, built: &Built, overrides: &[String]) -> anyhow::Result<PathBuf> {
+    let manifest = Manifest {
+        schema_version: 1,
+        tool: format!("prism-sysext {}", env!("CARGO_PKG_VERSION")),
+        source_date_epoch: plan.epoch,
+        overrides: overrides.to_vec(),
+        extensions: built.images.iter().map(|image| image.entry.clone()).collect(),
+    };
+    make_folder(&plan.output_directory)?;
+    let path = plan.output_directory.join(crate::manifest::FILE_NAME);
+    let text = manifest.to_text()?;
+    write_whole(&path, text.as_bytes(), 0o644)?;
+    Ok(path)
+}
+
+/// Writes a small file that appears complete or not at all.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let write = || {
+        let mut pending = PendingFile::create(path, mode)?;
+        std::io::Write::write_all(pending.file(), bytes)?;
+        pending.commit()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("making the output folder {}", path.display()))
+}
+
+fn signer(extension: &Planned, step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, Finding> {
+    let Some((reference, certificate)) = &step.signing else { return Ok(None) };
+    let text = match reference {
+        KeyReference::File(path) => key::read_file(path),
+        KeyReference::Env(name) => match variable(name) {
+            Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
+            _ => Err(Finding::error("key-unreadable", format!("the environment variable {name} is not set"))
+                .help("set it to the PEM text of the private key")),
+        },
+    };
+    let text = text.map_err(|finding| finding.at(&extension.at))?;
+    KeyFile::from_pem(text.bytes(), certificate)
+        .map(Some)
+        .map_err(|error| Finding::error("key-refused", format!("{error:#}")).at(&extension.at))
+}
+
+fn build_one(
+    plan: &Plan,
+    extension: &Planned,
+    step: &BuildStep,
+    content: &Content,
+    signer: Option<&KeyFile>,
+) -> anyhow::Result<Entry> {
+    let ids = ids(extension, step, &content.release)?;
+    let no_signature_yet = |_: &_| Ok(None);
+    let verity = match (step.verity, signer) {
+        (Verity::Signed, Some(signer)) => Protection::Signed(signer),
+        (Verity::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),
+        (Verity::Defer, _) => Protection::Defer(&no_signature_yet),
+        (Verity::Hash, _) => Protection::Hash,
+        (Verity::None, _) => Protection::None,
+    };
+    let recipe = Recipe {
+        tree: &content.tree,
+        arch: step.partition_arch,
+        verity,
+        ids,
+        epoch_seconds: plan.epoch,
+    };
+    let assembled = assemble(&recipe, &extension.image)?;
+    let fingerprint = step.signing.as_ref().map(|(_, certificate)| certificate.fingerprint_sha256_hex.clone());
+    Ok(Entry {
+        name: extension.name.clone(),
+        image: format!("{}.raw", extension.name),
+        destination: extension.destination.clone(),
+        origin: Origin::Built,
+        size: assembled.size,
+        sha256: assembled.sha256,
+        sha384: assembled.sha384,
+        format: Some(step.format),
+        verity: Some(step.verity),
+        root_hash: assembled.root_hash.map(|hash| hash.to_string()),
+        certificate_fingerprint: fingerprint.filter(|_| assembled.signed),
+        release: fields(&content.release),
+    })
+}
+
+/// Ids and salt; an image's own seed, if the user wrote one, stands for its identity.
+fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow::Result<Ids> {
+    let pairs: Vec<(String, String)> =
+        release.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let seed = match &step.seed {
+        Some(text) => Seed::parse(text).context("reading the seed")?,
+        None => Seed::derive(&Identity {
+            name: &extension.name,
+            version: step.version.as_deref(),
+            kind: Kind::Sysext,
+            arch: step.arch.map_or("any", |arch| arch.name()),
+            release: &pairs,
+            format: step.format,
+            compression: "none",
+        })?,
+    };
+    let type_guid = |role| {
+        PartitionType::new(step.partition_arch, Designator::Root, role)
+            .guid()
+            .with_context(|| format!("{} has no partition type for extensions", step.partition_arch))
+    };
+    let data = type_guid(Role::Data)?;
+    Ok(Ids {
+        disk: seed.disk_guid()?.into_bytes(),
+        root: seed.partition_guid(data)?.into_bytes(),
+        signature: seed.partition_guid(type_guid(Role::Signature)?)?.into_bytes(),
+        file_system: seed.file_system_uuid(data)?.into_bytes(),
+        verity: seed.verity_uuid()?.into_bytes(),
+        salt: seed.verity_salt()?,
+    })
+}
+
+fn take_in_one(extension: &Planned) -> anyhow::Result<Entry> {
+    let Step::TakeIn(taken) = &extension.step else { anyhow::bail!("{} was not gathered", extension.name) };
+    let (size, sha256, sha384) =
+        digests(&extension.image).with_context(|| format!("reading {}", extension.image.display()))?;
+    // The image was described from what was read then; it must still be the same.
+    if let Some(expected) = &taken.sha256
+        && !expected.eq_ignore_ascii_case(&sha256)
+    {
+        anyhow::bail!("{} changed while it was read; run the command again", extension.image.display());
+    }
+    Ok(Entry {
+        name: extension.name.clone(),
+        image: format!("{}.raw", extension.name),
+        destination: extension.destination.clone(),
+        origin: Origin::TakenIn,
+        size,
+        sha256,
+        sha384,
+        format: None,
+        verity: None,
+        root_hash: taken.root_hash(),
+        certificate_fingerprint: taken.signer_fingerprint(),
+        release: fields(taken.release()),
+    })
+}
+
+fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value> {
+    release.iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+/// Size, SHA-256 and SHA-384 of a file, read once.
+fn digests(path: &Path) -> std::io::Result<(u64, String, String)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let (mut sha256, mut sha384, mut size) = (Sha256::new(), Sha384::new(), 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
+        size += piece.len() as u64;
+        sha256.update(piece);
+        sha384.update(piece);
+    }
+    Ok((size, hex::encode(&sha256.finalize()), hex::encode(&sha384.finalize())))
+}
