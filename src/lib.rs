@@ -19,3 +19,4 @@ pub mod inject;
 pub mod pending;
 pub mod release;
 pub mod tree;
+pub mod verify;

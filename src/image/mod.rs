@@ -1,7 +1,9 @@
 //! On-disk formats: partition table, hash tree, signature, file systems.
 
 pub mod certificate;
+pub mod ddi;
 pub(crate) mod der;
+pub mod filesystem;
 pub mod gpt;
 pub mod gpt_types;
 pub mod hex;
