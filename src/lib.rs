@@ -24,3 +24,4 @@ pub mod pending;
 pub mod release;
 pub mod tree;
 pub mod trust;
+pub mod verify;

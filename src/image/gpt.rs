@@ -22,6 +22,7 @@ use gpt::header::{Header, HeaderError, read_header_from_arbitrary_device};
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition::file_read_partitions;
 use gpt::partition_types::{OperatingSystem, Type};
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::gpt_types::PartitionType;
@@ -60,19 +61,23 @@ pub struct Partition {
 }
 
 /// A partition that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Position in the table, from 1.
     pub number: u32,
     /// What it holds, by GUID.
+    #[serde(serialize_with = "as_text")]
     pub type_guid: Uuid,
     /// Its own id.
+    #[serde(serialize_with = "as_text")]
     pub guid: Uuid,
     /// First byte in the file.
     pub offset: u64,
     /// Length in bytes.
     pub size: u64,
     /// The attribute bits, see [`READ_ONLY`], [`GROW_FS`] and [`NO_AUTO`].
+    #[serde(serialize_with = "as_hex")]
     pub attributes: u64,
     /// Name for people.
     pub label: String,
@@ -86,16 +91,27 @@ impl Entry {
 }
 
 /// A partition table that passed all checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Table {
     /// Bytes per sector: 512 or 4096.
     pub sector_size: u64,
     /// Id of the disk.
+    #[serde(serialize_with = "as_text")]
     pub disk_guid: Uuid,
     /// The partitions in use, in the order of the table.
     pub entries: Vec<Entry>,
     /// Whether the primary header was damaged and the backup at the end was used.
     pub from_backup: bool,
+}
+
+fn as_text<S: Serializer>(value: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// JSON numbers do not hold 64 bits everywhere.
+fn as_hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#018x}"))
 }
 
 /// Why a partition table cannot be read or written.

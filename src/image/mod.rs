@@ -1,8 +1,10 @@
 //! On-disk formats: partition table, hash tree, signature, file systems.
 
 pub mod certificate;
+pub mod ddi;
 pub(crate) mod der;
 pub mod erofs;
+pub mod filesystem;
 pub mod gpt;
 pub mod gpt_types;
 pub mod hex;

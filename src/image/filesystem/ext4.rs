@@ -1,0 +1,134 @@
+//! ext2, ext3 and ext4 through `ext4-view`, which has no extended attributes.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use ext4_view::{Ext4Error, Ext4Read, FileType};
+
+use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
+
+pub(super) struct Ext4 {
+    reader: ext4_view::Ext4,
+    block_size: Option<u32>,
+}
+
+impl Ext4Read for Window {
+    fn read(
+        &mut self,
+        start: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
+        Ok(self.read_exact_at(buffer, start)?)
+    }
+}
+
+impl From<Ext4Error> for FsError {
+    fn from(error: Ext4Error) -> FsError {
+        FsError::Damaged(error.to_string())
+    }
+}
+
+impl Ext4 {
+    pub(super) fn open(window: Window) -> Result<Ext4, FsError> {
+        // s_log_block_size, at 24 in the superblock, counts from 1 KiB.
+        let shift = window.peek(1024 + 24).map(u32::from_le_bytes);
+        let block_size = shift.and_then(|shift| 1024u32.checked_shl(shift));
+        let reader = ext4_view::Ext4::load(Box::new(window))?;
+        Ok(Ext4 { reader, block_size })
+    }
+}
+
+fn path_of(path: &Path) -> Result<ext4_view::Path<'_>, FsError> {
+    ext4_view::Path::try_from(path.as_os_str().as_bytes())
+        .map_err(|_| FsError::NotFound(path.to_owned()))
+}
+
+fn metadata(found: &ext4_view::Metadata) -> Metadata {
+    let kind = match found.file_type() {
+        FileType::Directory => FileKind::Directory,
+        FileType::Regular => FileKind::File,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::CharacterDevice => FileKind::CharDevice,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+    };
+    Metadata {
+        kind,
+        mode: found.mode() & 0o7777,
+        uid: found.uid(),
+        gid: found.gid(),
+        size: found.len(),
+        mtime: found.modified().seconds(),
+        device: None,
+    }
+}
+
+impl Reader for Ext4 {
+    fn details(&self) -> Details {
+        Details {
+            block_size: self.block_size,
+            uuid: uuid_text(*self.reader.uuid().as_bytes()),
+            features: Vec::new(),
+            compression: Vec::new(),
+        }
+    }
+
+    fn root(&self) -> Result<Metadata, FsError> {
+        Ok(metadata(&self.reader.symlink_metadata("/")?))
+    }
+
+    fn child(&self, dir: &Path, name: &OsStr) -> Result<Option<Metadata>, FsError> {
+        match self.reader.symlink_metadata(path_of(&dir.join(name))?) {
+            Ok(found) => Ok(Some(metadata(&found))),
+            Err(Ext4Error::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<(OsString, Metadata)>, FsError> {
+        let mut entries = Vec::new();
+        for entry in self.reader.read_dir(path_of(dir)?)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name: &[u8] = name.as_ref();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if entries.len() >= MAX_ENTRIES {
+                return Err(FsError::TooManyEntries(MAX_ENTRIES));
+            }
+            entries.push((
+                OsString::from_vec(name.to_vec()),
+                metadata(&entry.metadata()?),
+            ));
+        }
+        Ok(entries)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
+        let target = self.reader.read_link(path_of(path)?)?;
+        let bytes: &[u8] = target.as_ref();
+        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+    }
+
+    fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError> {
+        let mut file = self.reader.open(path_of(path)?)?;
+        let mut content = vec![0; size];
+        let mut filled = 0;
+        while let Some(rest) = content.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_bytes(rest)? {
+                0 => break,
+                count => filled = filled.saturating_add(count),
+            }
+        }
+        content.truncate(filled);
+        Ok(content)
+    }
+
+    fn xattrs(&self, _path: &Path) -> Result<Option<Xattrs>, FsError> {
+        Ok(None)
+    }
+}
