@@ -286,6 +286,8 @@ impl erofs::Sink for Root<'_> {
 /// SHA-256 and SHA-384 of the first `size` bytes in hex, computed side by side.
 fn digests(file: &File, size: u64) -> io::Result<(String, String)> {
     thread::scope(|scope| {
+        // The disk works meanwhile; an error shows again when the file is placed.
+        scope.spawn(|| file.sync_all());
         let short = scope.spawn(|| digest::<Sha256>(file, size));
         let long = digest::<Sha384>(file, size);
         let short = match short.join() {
