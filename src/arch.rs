@@ -5,9 +5,27 @@ use std::fmt;
 /// Names of systemd's `src/basic/architecture.c` for which the Discoverable
 /// Partitions Specification has partition types.
 const NAMES: &[&str] = &[
-    "x86-64", "x86", "arm64", "arm", "alpha", "arc", "ia64", "loongarch64", "mips", "mips-le",
-    "mips64", "mips64-le", "parisc", "ppc", "ppc64", "ppc64-le", "riscv32", "riscv64", "s390",
-    "s390x", "tilegx",
+    "x86-64",
+    "x86",
+    "arm64",
+    "arm",
+    "alpha",
+    "arc",
+    "ia64",
+    "loongarch64",
+    "mips",
+    "mips-le",
+    "mips64",
+    "mips64-le",
+    "parisc",
+    "ppc",
+    "ppc64",
+    "ppc64-le",
+    "riscv32",
+    "riscv64",
+    "s390",
+    "s390x",
+    "tilegx",
 ];
 
 /// Spellings of other tools (`uname -m`, Debian, Go) and what systemd calls them.
@@ -38,9 +56,14 @@ impl Arch {
 
     /// Reads systemd's name or a common alias of it.
     pub fn parse(name: &str) -> Option<Arch> {
-        let canonical =
-            ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
-        NAMES.iter().find(|known| **known == canonical).map(|known| Arch(known))
+        let canonical = ALIASES
+            .iter()
+            .find(|(alias, _)| *alias == name)
+            .map_or(name, |(_, name)| name);
+        NAMES
+            .iter()
+            .find(|known| **known == canonical)
+            .map(|known| Arch(known))
     }
 
     /// The exact name: systemd compares `ARCHITECTURE=` bytewise, an alias there never matches.

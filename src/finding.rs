@@ -74,7 +74,14 @@ impl Finding {
     }
 
     fn new(id: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
-        Finding { id, severity, place: None, message: message.into(), rule: None, help: None }
+        Finding {
+            id,
+            severity,
+            place: None,
+            message: message.into(),
+            rule: None,
+            help: None,
+        }
     }
 
     /// Adds the place in the config, as a path such as `sysext.extensions[0].name`.

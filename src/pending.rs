@@ -26,9 +26,9 @@ pub struct PendingFile {
 impl PendingFile {
     /// Starts a file that [`commit`](Self::commit) will place at `path`.
     pub fn create(path: &Path, mode: u32) -> io::Result<PendingFile> {
-        let name = path.file_name().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the path names no file")
-        })?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -46,21 +46,26 @@ impl PendingFile {
     pub fn create_in(dir: OwnedFd, name: &OsStr, mode: u32) -> io::Result<PendingFile> {
         let access = OFlags::RDWR | OFlags::CLOEXEC;
         let private = Mode::RUSR | Mode::WUSR;
-        let (fd, temporary) =
-            match rustix::fs::openat(&dir, ".", access | OFlags::TMPFILE, private) {
-                Ok(fd) => (fd, None),
-                // What file systems and kernels without O_TMPFILE answer (open(2)).
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                    let temporary = temporary_name(name);
-                    let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                    let fd = rustix::fs::openat(&dir, &temporary, flags, private)?;
-                    (fd, Some(temporary))
-                }
-                Err(error) => return Err(error.into()),
-            };
+        let (fd, temporary) = match rustix::fs::openat(&dir, ".", access | OFlags::TMPFILE, private)
+        {
+            Ok(fd) => (fd, None),
+            // What file systems and kernels without O_TMPFILE answer (open(2)).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                let temporary = temporary_name(name);
+                let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                let fd = rustix::fs::openat(&dir, &temporary, flags, private)?;
+                (fd, Some(temporary))
+            }
+            Err(error) => return Err(error.into()),
+        };
         // Explicit, because the umask of the caller must not show in what we write.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        Ok(PendingFile { file: File::from(fd), dir, name: name.to_owned(), temporary })
+        Ok(PendingFile {
+            file: File::from(fd),
+            dir,
+            name: name.to_owned(),
+            temporary,
+        })
     }
 
     /// The open file, for reading back and writing.
@@ -130,7 +135,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         pending.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o640
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -30,14 +30,41 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The style of Prism's own documents.
-    pub(super) const PRISM: Layout =
-        Layout { map_step: 2, list_step: 0, gap: 1, line_break: "\n" };
+    pub(super) const PRISM: Layout = Layout {
+        map_step: 2,
+        list_step: 0,
+        gap: 1,
+        line_break: "\n",
+    };
 }
 
 impl Literal {
     /// A mapping entry `key: value`.
     pub(super) fn entry(key: &'static str, value: Literal) -> Literal {
         Literal::Map(vec![(key, value)])
+    }
+
+    /// True when there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Literal::List(items) => items.is_empty(),
+            Literal::Map(entries) => entries.is_empty(),
+            Literal::Text(_) | Literal::Quoted(_) => false,
+        }
+    }
+
+    /// True when [`block`](Self::block) ends in a `|` whose value has a final
+    /// line break.
+    pub(super) fn ends_in_block_scalar(&self) -> bool {
+        match self {
+            Literal::List(items) => items.last().is_some_and(Literal::ends_in_block_scalar),
+            Literal::Map(entries) => match entries.last() {
+                Some((_, Literal::Text(text))) => text.ends_with('\n') && is_literal_block(text),
+                Some((_, value)) => value.ends_in_block_scalar(),
+                None => false,
+            },
+            Literal::Text(_) | Literal::Quoted(_) => false,
+        }
     }
 
     /// The same as data.
@@ -124,8 +151,10 @@ impl Literal {
                 format!("[{}]", items.join(", "))
             }
             Literal::Map(entries) => {
-                let entries: Vec<String> =
-                    entries.iter().map(|(key, value)| flow_entry(key, value, json)).collect();
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(key, value)| flow_entry(key, value, json))
+                    .collect();
                 format!("{{{}}}", entries.join(", "))
             }
         }
@@ -146,13 +175,19 @@ fn is_plain(text: &str) -> bool {
     let begins = first.is_some_and(|byte| byte.is_ascii_alphabetic() || b"_./".contains(&byte));
     // The words of YAML 1.1 and 1.2, which yaml.v3 still honours for typed fields.
     let word = text.trim_start_matches('.').to_ascii_lowercase();
-    let words = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
+    let words = [
+        "null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan",
+    ];
     let names_something = text.bytes().any(|byte| byte.is_ascii_alphabetic());
     // `.5e3` is a number.
     let number = text.strip_prefix('.').is_some_and(|rest| {
         rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-'))
     });
-    begins && names_something && !number && text.bytes().all(safe) && !words.contains(&word.as_str())
+    begins
+        && names_something
+        && !number
+        && text.bytes().all(safe)
+        && !words.contains(&word.as_str())
 }
 
 /// True for a string that `|` or `|-` gives back unchanged without an
@@ -205,16 +240,79 @@ mod tests {
     #[test]
     fn every_string_comes_back_as_itself_in_every_style() {
         for sample in [
-            "", "a", "a b", "yes", "No", "null", "~", "0644", "1e3", ".5", ".inf", ".NaN", ".", "..",
-            "...", "---", "a: b", "a #b", "- x", "#", "%x", "@x", "`x", "a,b", "[x]", "{x}", "&a",
-            "*a", "!t", "a\nb", "a\nb\n", "a\n", "a\n\nb\n", "\na\n", " a\n", "a\n\n", "\n", "a\r\nb\r\n",
-            "a\tb\n", "\ta\n", "a\n   \nb\n", "a\n  b\n", "x\u{0}y", "\u{7f}", "\u{85}", "\u{2028}\n",
-            "\u{feff}", "é\n漢字\n", "😀", "\"q\"", "\\", "a\n# b\n", "a\n---\n", "<<", "=", "on:", "_1",
+            "",
+            "a",
+            "a b",
+            "yes",
+            "No",
+            "null",
+            "~",
+            "0644",
+            "1e3",
+            ".5",
+            ".inf",
+            ".NaN",
+            ".",
+            "..",
+            "...",
+            "---",
+            "a: b",
+            "a #b",
+            "- x",
+            "#",
+            "%x",
+            "@x",
+            "`x",
+            "a,b",
+            "[x]",
+            "{x}",
+            "&a",
+            "*a",
+            "!t",
+            "a\nb",
+            "a\nb\n",
+            "a\n",
+            "a\n\nb\n",
+            "\na\n",
+            " a\n",
+            "a\n\n",
+            "\n",
+            "a\r\nb\r\n",
+            "a\tb\n",
+            "\ta\n",
+            "a\n   \nb\n",
+            "a\n  b\n",
+            "x\u{0}y",
+            "\u{7f}",
+            "\u{85}",
+            "\u{2028}\n",
+            "\u{feff}",
+            "é\n漢字\n",
+            "😀",
+            "\"q\"",
+            "\\",
+            "a\n# b\n",
+            "a\n---\n",
+            "<<",
+            "=",
+            "on:",
+            "_1",
         ] {
-            for layout in [Layout::PRISM, Layout { map_step: 4, list_step: 2, gap: 3, line_break: "\r\n" }] {
+            for layout in [
+                Layout::PRISM,
+                Layout {
+                    map_step: 4,
+                    list_step: 2,
+                    gap: 3,
+                    line_break: "\r\n",
+                },
+            ] {
                 let literal = Literal::entry(
                     "k",
-                    Literal::List(vec![Literal::Map(vec![("v", text(sample)), ("w", text("x"))])]),
+                    Literal::List(vec![Literal::Map(vec![
+                        ("v", text(sample)),
+                        ("w", text("x")),
+                    ])]),
                 );
                 let block = literal.block(0, layout);
                 let read: Value = serde_yaml::from_str(&block).expect(&block);
@@ -222,11 +320,17 @@ mod tests {
                 let saphyr: serde_json::Value = serde_saphyr::from_str(&block).expect(&block);
                 assert_eq!(saphyr["k"][0]["v"], sample, "{block}");
                 let flow = literal.flow(false);
-                assert_eq!(serde_yaml::from_str::<Value>(&flow).expect(&flow), literal.to_value());
+                assert_eq!(
+                    serde_yaml::from_str::<Value>(&flow).expect(&flow),
+                    literal.to_value()
+                );
                 let json = literal.flow(true);
                 let read: serde_json::Value = serde_json::from_str(&json).expect(&json);
                 assert_eq!(read["k"][0]["v"], sample);
-                assert_eq!(serde_yaml::from_str::<Value>(&json).expect(&json), literal.to_value());
+                assert_eq!(
+                    serde_yaml::from_str::<Value>(&json).expect(&json),
+                    literal.to_value()
+                );
             }
         }
     }

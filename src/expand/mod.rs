@@ -36,14 +36,18 @@
 //! # How it works
 //!
 //! `source` reads the text into a tree with byte ranges, `plan` decides what is
-//! missing, `splice` turns both into edits, `literal` writes the new pieces in
-//! the style around them, `proof` checks the result.
+//! missing, `cut` and `graft` turn both into edits, which `splice` makes;
+//! `layout` and `literal` write the new pieces in the style around them, and
+//! `proof` checks the result.
 //!
 //! The splice works on the byte ranges of `granit_parser`, the parser behind
 //! `serde-saphyr`, and not on the `yaml-edit` crate: that crate decides itself
 //! which comments and blank lines an entry owns and how new ones are laid out,
 //! and was seen to splice into the middle of `- &source: a.txt`.
 
+mod cut;
+mod graft;
+mod layout;
 mod literal;
 mod plan;
 mod proof;
@@ -100,13 +104,17 @@ pub enum Enable {
 #[derive(Debug, thiserror::Error)]
 pub enum ExpandError {
     /// The file is not UTF-8 text.
-    #[error("expanding the config: the file is {found}, expected UTF-8; convert it, for instance with `iconv -t UTF-8`")]
+    #[error(
+        "expanding the config: the file is {found}, expected UTF-8; convert it, for instance with `iconv -t UTF-8`"
+    )]
     Encoding {
         /// What it is instead.
         found: String,
     },
     /// Far beyond any real config.
-    #[error("expanding the config: the file holds more than {limit} {what}, which no Prism config needs")]
+    #[error(
+        "expanding the config: the file holds more than {limit} {what}, which no Prism config needs"
+    )]
     TooLarge {
         /// The limit.
         limit: usize,
@@ -124,19 +132,25 @@ pub enum ExpandError {
         message: String,
     },
     /// Prism reads the first document only.
-    #[error("expanding the config: a second YAML document starts on line {line}, expected one; Prism would silently ignore it, so remove it")]
+    #[error(
+        "expanding the config: a second YAML document starts on line {line}, expected one; Prism would silently ignore it, so remove it"
+    )]
     SeveralDocuments {
         /// Line of the second document, from 1.
         line: usize,
     },
     /// The top level is a list or a scalar.
-    #[error("expanding the config: the top level is {found}, expected a mapping with keys such as `os:`")]
+    #[error(
+        "expanding the config: the top level is {found}, expected a mapping with keys such as `os:`"
+    )]
     NotAMapping {
         /// What it is instead.
         found: &'static str,
     },
     /// An addition that Prism would refuse.
-    #[error("expanding the config: additional file `{destination}` needs exactly one of source and content")]
+    #[error(
+        "expanding the config: additional file `{destination}` needs exactly one of source and content"
+    )]
     Addition {
         /// Destination of the item.
         destination: String,
@@ -152,7 +166,10 @@ pub enum ExpandError {
         snippet: String,
     },
     /// The edit was made but not proved right, so it was thrown away.
-    #[error("expanding the config: the edited text could not be proved right: {reason}{}", by_hand(snippet))]
+    #[error(
+        "expanding the config: the edited text could not be proved right: {reason}{}",
+        by_hand(snippet)
+    )]
     Unproven {
         /// The difference that was found.
         reason: String,
@@ -178,7 +195,9 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
     ];
     for (mark, name) in marks {
         if bytes.starts_with(mark) {
-            return Err(ExpandError::Encoding { found: name.to_owned() });
+            return Err(ExpandError::Encoding {
+                found: name.to_owned(),
+            });
         }
     }
     // YAML 1.2, 5.2: without a byte order mark, null bytes around the first
@@ -186,7 +205,9 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
     if let [0, first, ..] | [first, 0, ..] = bytes
         && *first != 0
     {
-        return Err(ExpandError::Encoding { found: "UTF-16 without byte order mark".to_owned() });
+        return Err(ExpandError::Encoding {
+            found: "UTF-16 without byte order mark".to_owned(),
+        });
     }
     std::str::from_utf8(bytes).map_err(|error| ExpandError::Encoding {
         found: format!("not text (invalid byte at offset {})", error.valid_up_to()),

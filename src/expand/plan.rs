@@ -37,8 +37,14 @@ pub(super) fn missing(config: &Value, additions: &Additions) -> Result<Literal, 
                 ("name", Literal::Text(name.clone())),
                 ("content", Literal::Text(content.clone())),
             ]);
-            if !holds(at(config, &["scripts", "postCustomization"]), &step.to_value()) {
-                scripts = Some(Literal::entry("postCustomization", Literal::List(vec![step])));
+            if !holds(
+                at(config, &["scripts", "postCustomization"]),
+                &step.to_value(),
+            ) {
+                scripts = Some(Literal::entry(
+                    "postCustomization",
+                    Literal::List(vec![step]),
+                ));
             }
         }
         Enable::None => {}
@@ -57,7 +63,11 @@ fn additional_file(file: &AdditionalFile) -> Result<Literal, ExpandError> {
     let from = match (&file.source, &file.content) {
         (Some(source), None) => ("source", Literal::Text(source.clone())),
         (None, Some(content)) => ("content", Literal::Text(content.clone())),
-        _ => return Err(ExpandError::Addition { destination: file.destination.clone() }),
+        _ => {
+            return Err(ExpandError::Addition {
+                destination: file.destination.clone(),
+            });
+        }
     };
     Ok(Literal::Map(vec![
         from,
@@ -71,7 +81,8 @@ fn at<'v>(config: &'v Value, path: &[&str]) -> Option<&'v Value> {
 }
 
 fn holds(list: Option<&Value>, item: &Value) -> bool {
-    list.and_then(Value::as_sequence).is_some_and(|list| list.contains(item))
+    list.and_then(Value::as_sequence)
+        .is_some_and(|list| list.contains(item))
 }
 
 /// systemctl(1) adds `.service` to a name without a suffix.
@@ -89,18 +100,35 @@ mod tests {
     use super::*;
 
     fn service(config: &str) -> Literal {
-        let enable = Enable::Service { unit: "systemd-sysext.service".to_owned() };
-        let additions = Additions { files: Vec::new(), enable };
+        let enable = Enable::Service {
+            unit: "systemd-sysext.service".to_owned(),
+        };
+        let additions = Additions {
+            files: Vec::new(),
+            enable,
+        };
         missing(&serde_yaml::from_str(config).unwrap(), &additions).unwrap()
     }
 
     #[test]
     fn a_unit_is_enabled_under_either_of_its_names() {
         let nothing = Literal::Map(Vec::new());
-        assert_eq!(service("os: {services: {enable: [systemd-sysext]}}"), nothing);
-        assert_eq!(service("os: {services: {enable: [systemd-sysext.service]}}"), nothing);
-        assert_ne!(service("os: {services: {enable: [systemd-sysext.socket]}}"), nothing);
-        assert_ne!(service("os: {services: {disable: [systemd-sysext]}}"), nothing);
+        assert_eq!(
+            service("os: {services: {enable: [systemd-sysext]}}"),
+            nothing
+        );
+        assert_eq!(
+            service("os: {services: {enable: [systemd-sysext.service]}}"),
+            nothing
+        );
+        assert_ne!(
+            service("os: {services: {enable: [systemd-sysext.socket]}}"),
+            nothing
+        );
+        assert_ne!(
+            service("os: {services: {disable: [systemd-sysext]}}"),
+            nothing
+        );
     }
 
     #[test]
@@ -111,15 +139,25 @@ mod tests {
             destination: "/a".to_owned(),
             permissions: "644".to_owned(),
         };
-        let additions =
-            Additions { files: vec![file.clone(), file.clone()], enable: Enable::None };
-        let Literal::Map(root) = missing(&Value::Null, &additions).unwrap() else { panic!() };
+        let additions = Additions {
+            files: vec![file.clone(), file.clone()],
+            enable: Enable::None,
+        };
+        let Literal::Map(root) = missing(&Value::Null, &additions).unwrap() else {
+            panic!()
+        };
         let item = "- source: a\n  destination: /a\n  permissions: '644'\n";
         let expected: Value = serde_yaml::from_str(item).unwrap();
         assert_eq!(root[0].1.to_value()["additionalFiles"], expected);
 
-        let neither = AdditionalFile { source: None, ..file };
-        let additions = Additions { files: vec![neither], enable: Enable::None };
+        let neither = AdditionalFile {
+            source: None,
+            ..file
+        };
+        let additions = Additions {
+            files: vec![neither],
+            enable: Enable::None,
+        };
         assert!(missing(&Value::Null, &additions).is_err());
     }
 }

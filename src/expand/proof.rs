@@ -60,8 +60,10 @@ pub(super) fn prove(
     output: &str,
     written: &[Written],
 ) -> Result<(), ExpandError> {
-    let unproven =
-        |reason: String| ExpandError::Unproven { reason, snippet: snippet(missing) };
+    let unproven = |reason: String| ExpandError::Unproven {
+        reason,
+        snippet: snippet(missing),
+    };
     kept_bytes(text, output, written).map_err(unproven)?;
 
     let read = read(output).map_err(|error| unproven(error.to_string()))?;
@@ -81,10 +83,17 @@ pub(super) fn prove(
 /// The value that the output must have.
 fn intended(input: &Value, missing: &Literal) -> Value {
     let mut value = input.clone();
-    let had_section = value.as_mapping_mut().and_then(|root| root.remove(SECTION)).is_some();
+    let had_section = value
+        .as_mapping_mut()
+        .and_then(|root| root.remove(SECTION))
+        .is_some();
     join(&mut value, missing);
     // A text without content stays one; otherwise a mapping stays a mapping.
-    if value.is_null() && had_section { Value::Mapping(serde_yaml::Mapping::new()) } else { value }
+    if value.is_null() && had_section {
+        Value::Mapping(serde_yaml::Mapping::new())
+    } else {
+        value
+    }
 }
 
 /// Joins mappings, appends lists; a null counts as an empty one of either.
@@ -115,12 +124,22 @@ fn join(value: &mut Value, addition: &Literal) {
 
 /// The path of the first place where two values differ.
 fn difference(intended: &Value, found: &Value, path: &str) -> Option<String> {
-    let here = || if path.is_empty() { "the top level".to_owned() } else { format!("`{path}`") };
+    let here = || {
+        if path.is_empty() {
+            "the top level".to_owned()
+        } else {
+            format!("`{path}`")
+        }
+    };
     match (intended, found) {
         (Value::Mapping(intended), Value::Mapping(found)) => {
             for (key, value) in intended {
                 let name = key.as_str().unwrap_or("?");
-                let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                let below = if path.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{path}.{name}")
+                };
                 match found.get(key) {
                     Some(found) => {
                         if let Some(place) = difference(value, found, &below) {
@@ -162,14 +181,23 @@ fn kept_bytes(text: &str, output: &str, written: &[Written]) -> Result<(), Strin
         }
         from = edit.range.end;
     }
-    if text.get(from..) == Some(rest) { Ok(()) } else { Err(moved()) }
+    if text.get(from..) == Some(rest) {
+        Ok(())
+    } else {
+        Err(moved())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(text: &str, missing: &Literal, output: &str, edits: &[(Range<usize>, &str, bool)]) -> Result<(), ExpandError> {
+    fn check(
+        text: &str,
+        missing: &Literal,
+        output: &str,
+        edits: &[(Range<usize>, &str, bool)],
+    ) -> Result<(), ExpandError> {
         let written: Vec<Written> = edits
             .iter()
             .map(|(range, text, section)| Written {
@@ -183,13 +211,22 @@ mod tests {
 
     fn units() -> Literal {
         let units = Literal::List(vec![Literal::Text("u".to_owned())]);
-        Literal::entry("os", Literal::entry("services", Literal::entry("enable", units)))
+        Literal::entry(
+            "os",
+            Literal::entry("services", Literal::entry("enable", units)),
+        )
     }
 
     #[test]
     fn a_right_edit_passes() {
         let nothing = Literal::Map(Vec::new());
-        check("a: 1\nsysext: 2\n", &nothing, "a: 1\n", &[(5..15, "", true)]).unwrap();
+        check(
+            "a: 1\nsysext: 2\n",
+            &nothing,
+            "a: 1\n",
+            &[(5..15, "", true)],
+        )
+        .unwrap();
         let text = "os: {services: {enable: [a]}}\n";
         let output = "os: {services: {enable: [a, u]}}\n";
         check(text, &units(), output, &[(26..26, ", u", false)]).unwrap();
@@ -207,17 +244,27 @@ mod tests {
             ("a: 644\n", "a: \"644\"\n", vec![(3..6, "\"644\"", true)]),
             // The section left in, directly or by merge.
             ("a: 1\nsysext: 2\n", "a: 1\nsysext: 2\n", vec![]),
-            ("a: &a {sysext: 1}\n<<: *a\n", "a: &a {sysext: 1}\n<<: *a\n", vec![]),
+            (
+                "a: &a {sysext: 1}\n<<: *a\n",
+                "a: &a {sysext: 1}\n<<: *a\n",
+                vec![],
+            ),
             // Too much taken with the section.
             ("a: 1\nsysext: 2\n", "", vec![(0..15, "", true)]),
             // Not YAML any more.
             ("a: 1\nsysext: 2\n", "a: 1\n[\n", vec![(5..15, "[\n", true)]),
         ] {
             let error = check(text, &nothing, output, &edits).unwrap_err();
-            assert!(matches!(error, ExpandError::Unproven { .. }), "{text:?}: {error}");
+            assert!(
+                matches!(error, ExpandError::Unproven { .. }),
+                "{text:?}: {error}"
+            );
         }
         let error = check("os:\n", &units(), "os:\n", &[]).unwrap_err();
         assert!(error.to_string().contains("`os`"), "{error}");
-        assert!(error.to_string().contains("    enable:\n    - u\n"), "{error}");
+        assert!(
+            error.to_string().contains("    enable:\n    - u\n"),
+            "{error}"
+        );
     }
 }

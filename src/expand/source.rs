@@ -31,7 +31,10 @@ pub(super) enum Body {
     /// A list; `flow` when written `[…]`.
     Sequence { flow: bool, items: Vec<Node> },
     /// A mapping; `flow` when written `{…}`.
-    Mapping { flow: bool, entries: Vec<(Node, Node)> },
+    Mapping {
+        flow: bool,
+        entries: Vec<(Node, Node)>,
+    },
 }
 
 /// One node and the bytes it came from.
@@ -69,11 +72,23 @@ impl Node {
     /// The entry of a mapping whose key reads `key`, and its index.
     pub(super) fn entry(&self, key: &str) -> Option<(usize, &(Node, Node))> {
         match &self.body {
-            Body::Mapping { entries, .. } => {
-                entries.iter().enumerate().find(|(_, (name, _))| name.text() == Some(key))
-            }
+            Body::Mapping { entries, .. } => entries
+                .iter()
+                .enumerate()
+                .find(|(_, (name, _))| name.text() == Some(key)),
             _ => None,
         }
+    }
+
+    /// True for a scalar written with `|` or `>`.
+    pub(super) fn is_block_scalar(&self) -> bool {
+        matches!(
+            self.body,
+            Body::Scalar {
+                style: ScalarStyle::Literal | ScalarStyle::Folded,
+                ..
+            }
+        )
     }
 
     /// The scalar whose bytes come last in this node.
@@ -82,7 +97,10 @@ impl Node {
         loop {
             let last = match &node.body {
                 Body::Sequence { flow: false, items } => items.last(),
-                Body::Mapping { flow: false, entries } => entries.last().map(|(_, value)| value),
+                Body::Mapping {
+                    flow: false,
+                    entries,
+                } => entries.last().map(|(_, value)| value),
                 _ => None,
             };
             match last {
@@ -119,7 +137,10 @@ impl<'t> Source<'t> {
     /// Reads a text that holds at most one document.
     pub(super) fn parse(text: &'t str) -> Result<Source<'t>, ExpandError> {
         if text.len() > MAX_BYTES {
-            return Err(ExpandError::TooLarge { limit: MAX_BYTES, what: "bytes" });
+            return Err(ExpandError::TooLarge {
+                limit: MAX_BYTES,
+                what: "bytes",
+            });
         }
         let mut source = Source {
             text,
@@ -173,7 +194,11 @@ impl<'t> Source<'t> {
                         _ => range.end,
                     };
                     let written = !range.is_empty() || style != ScalarStyle::Plain;
-                    let value = if written { value.into_owned() } else { String::new() };
+                    let value = if written {
+                        value.into_owned()
+                    } else {
+                        String::new()
+                    };
                     let body = Body::Scalar { value, style };
                     let mut node = node(body, &span, range, anchor.as_ref(), tag.as_deref());
                     node.end = node.end.max(end);
@@ -189,16 +214,30 @@ impl<'t> Source<'t> {
                 }
                 Event::SequenceStart(style, _, tag) => {
                     let flow = style == StructureStyle::Flow;
-                    let body = Body::Sequence { flow, items: Vec::new() };
+                    let body = Body::Sequence {
+                        flow,
+                        items: Vec::new(),
+                    };
                     let node = node(body, &span, range, anchor.as_ref(), tag.as_deref());
-                    open.push(Open { node, key: None, weight: 1 });
+                    open.push(Open {
+                        node,
+                        key: None,
+                        weight: 1,
+                    });
                     None
                 }
                 Event::MappingStart(style, _, tag) => {
                     let flow = style == StructureStyle::Flow;
-                    let body = Body::Mapping { flow, entries: Vec::new() };
+                    let body = Body::Mapping {
+                        flow,
+                        entries: Vec::new(),
+                    };
                     let node = node(body, &span, range, anchor.as_ref(), tag.as_deref());
-                    open.push(Open { node, key: None, weight: 1 });
+                    open.push(Open {
+                        node,
+                        key: None,
+                        weight: 1,
+                    });
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => open.pop().map(|mut closed| {
@@ -206,9 +245,12 @@ impl<'t> Source<'t> {
                         Body::Sequence { flow: false, items } => {
                             items.last().map_or(closed.node.end, |item| item.end)
                         }
-                        Body::Mapping { flow: false, entries } => {
-                            entries.last().map_or(closed.node.end, |(_, value)| value.end)
-                        }
+                        Body::Mapping {
+                            flow: false,
+                            entries,
+                        } => entries
+                            .last()
+                            .map_or(closed.node.end, |(_, value)| value.end),
                         _ => range.end,
                     };
                     (closed.node, closed.weight)
@@ -232,7 +274,10 @@ impl<'t> Source<'t> {
                 }
             };
             if total > MAX_NODES {
-                return Err(ExpandError::TooLarge { limit: 1_000_000, what: "YAML nodes" });
+                return Err(ExpandError::TooLarge {
+                    limit: 1_000_000,
+                    what: "YAML nodes",
+                });
             }
         }
         Ok(())
@@ -290,20 +335,37 @@ impl<'t> Source<'t> {
 
     /// First byte of content: behind a byte order mark.
     pub(super) fn first(&self) -> usize {
-        if self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
+        if self.text.starts_with('\u{feff}') {
+            '\u{feff}'.len_utf8()
+        } else {
+            0
+        }
     }
 
     /// First byte of the line that holds `at`.
     pub(super) fn line_start(&self, at: usize) -> usize {
         let before = self.text.get(..at).unwrap_or_default();
-        before.rfind('\n').map_or(0, |newline| newline + 1).max(self.first())
+        before
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1)
+            .max(self.first())
     }
 
     /// First byte of the line behind the one that a node ending at `at` ends on.
     pub(super) fn next_line(&self, at: usize) -> usize {
-        if at > 0 && self.text.get(..at).is_some_and(|before| before.ends_with('\n')) {
+        if at > 0
+            && self
+                .text
+                .get(..at)
+                .is_some_and(|before| before.ends_with('\n'))
+        {
             return at;
         }
+        self.line_behind(at)
+    }
+
+    /// First byte of the line behind the one that holds `at`.
+    pub(super) fn line_behind(&self, at: usize) -> usize {
         self.text
             .get(at..)
             .and_then(|rest| rest.find('\n'))
@@ -318,17 +380,28 @@ impl<'t> Source<'t> {
 
     /// Column of `at`, counted from 0 in characters.
     pub(super) fn column(&self, at: usize) -> usize {
-        self.text.get(self.line_start(at)..at).unwrap_or_default().chars().count()
+        self.text
+            .get(self.line_start(at)..at)
+            .unwrap_or_default()
+            .chars()
+            .count()
     }
 
     /// Line number of `at`, counted from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.get(..at).unwrap_or_default().matches('\n').count() + 1
+        self.text
+            .get(..at)
+            .unwrap_or_default()
+            .matches('\n')
+            .count()
+            + 1
     }
 
     /// True when nothing but blanks stands before `at` on its line.
     pub(super) fn begins_line(&self, at: usize) -> bool {
-        self.text.get(self.line_start(at)..at).is_some_and(|before| before.trim().is_empty())
+        self.text
+            .get(self.line_start(at)..at)
+            .is_some_and(|before| before.trim().is_empty())
     }
 
     /// First byte at or behind `at` that is neither blank nor part of a comment.
@@ -361,7 +434,11 @@ impl<'t> Source<'t> {
     /// Place of the first `-` of the block list that is the value of a key.
     pub(super) fn dash(&self, key: &Node, list: &Node) -> Option<usize> {
         let colon = self.colon(key.end)? + 1;
-        let behind_properties = if list.start < list.content { list.content } else { colon };
+        let behind_properties = if list.start < list.content {
+            list.content
+        } else {
+            colon
+        };
         let at = self.skip_trivia(behind_properties.max(colon));
         (self.byte(at) == Some(b'-')).then_some(at)
     }
@@ -402,7 +479,10 @@ fn node(
     let properties = [anchor.map(|(_, at)| at.clone()), tag_range];
     let properties = properties.into_iter().flatten();
     let (first, last) = properties.fold((range.start, None::<usize>), |(first, last), at| {
-        (first.min(at.start), Some(last.map_or(at.end, |last| last.max(at.end))))
+        (
+            first.min(at.start),
+            Some(last.map_or(at.end, |last| last.max(at.end))),
+        )
     });
     let unwritten = range.is_empty() && matches!(body, Body::Scalar { .. });
     // An unwritten null behind an anchor ends with the anchor.
@@ -423,7 +503,11 @@ fn node(
 
 fn syntax(error: &granit_parser::ScanError) -> ExpandError {
     let at = error.marker();
-    ExpandError::Syntax { line: at.line(), column: at.col() + 1, message: error.info() }
+    ExpandError::Syntax {
+        line: at.line(),
+        column: at.col() + 1,
+        message: error.info(),
+    }
 }
 
 #[cfg(test)]
@@ -446,7 +530,11 @@ mod tests {
         assert_eq!(value_text(&source, "a"), "&x");
         assert_eq!(value_text(&source, "b"), "&y !!map {k: v}");
         assert_eq!(value_text(&source, "c"), "t\n\n  \t# not\n");
-        assert!(value_text(&source, "d").ends_with("- 2"), "{}", value_text(&source, "d"));
+        assert!(
+            value_text(&source, "d").ends_with("- 2"),
+            "{}",
+            value_text(&source, "d")
+        );
         assert_eq!(value_text(&source, "e"), "");
         assert!(root(&source).entry("a").unwrap().1.1.is_null());
     }
@@ -482,15 +570,24 @@ mod tests {
             let many = vec![format!("*{last}"); 10].join(",");
             bomb.push_str(&format!("{next}: &{next} [{many}]\n"));
         }
-        assert!(matches!(Source::parse(&bomb), Err(ExpandError::TooLarge { .. })));
+        assert!(matches!(
+            Source::parse(&bomb),
+            Err(ExpandError::TooLarge { .. })
+        ));
         assert!(Source::parse(&"[".repeat(100_000)).is_err());
         let long = "#".repeat(MAX_BYTES + 1);
-        assert!(matches!(Source::parse(&long), Err(ExpandError::TooLarge { .. })));
+        assert!(matches!(
+            Source::parse(&long),
+            Err(ExpandError::TooLarge { .. })
+        ));
     }
 
     #[test]
     fn a_second_document_is_refused_with_its_line() {
         let error = Source::parse("a: 1\n---\nb: 2\n").unwrap_err();
-        assert!(matches!(error, ExpandError::SeveralDocuments { line: 2 }), "{error}");
+        assert!(
+            matches!(error, ExpandError::SeveralDocuments { line: 2 }),
+            "{error}"
+        );
     }
 }

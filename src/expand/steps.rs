@@ -1,8 +1,7 @@
 //! The texts that Prism's steps put into the image: drop-in and enable script.
 
 /// Where the drop-in belongs in the image.
-pub const DROP_IN_PATH: &str =
-    "/etc/systemd/system/systemd-sysext.service.d/50-image-policy.conf";
+pub const DROP_IN_PATH: &str = "/etc/systemd/system/systemd-sysext.service.d/50-image-policy.conf";
 
 /// A drop-in that makes the merge at boot insist on `policy`.
 ///
@@ -49,7 +48,10 @@ mod tests {
     fn the_script_enables_and_starts_only_when_asked() {
         let (name, content) = enable_script(false);
         assert_eq!(name, "sysext-enable");
-        assert_eq!(content, "set -eu\nsystemctl enable systemd-sysext.service\n");
+        assert_eq!(
+            content,
+            "set -eu\nsystemctl enable systemd-sysext.service\n"
+        );
         let (_, content) = enable_script(true);
         assert!(content.ends_with("service\nsystemctl start systemd-sysext.service\n"));
     }
