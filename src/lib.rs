@@ -12,6 +12,7 @@
 pub mod arch;
 pub mod base;
 pub mod config;
+pub mod customize;
 pub mod expand;
 pub mod finding;
 pub mod image;
