@@ -127,30 +127,45 @@ impl Splice<'_, '_> {
         let ends_line = matches!(rest.trim_start().bytes().next(), None | Some(b'#'));
         let behind_rest = if ends_line { end + rest.len() } else { end };
 
+        let line = source.line_start(start);
+        let own_line = source.begins_line(start) && line > gap;
+        let first = match own_line {
+            true => self.comments_above(line, indentation(source.line_at(line))),
+            false => start,
+        };
         if replaced {
             self.slot = Some(start);
+            if own_line {
+                self.delete_section(first..line);
+            }
             self.delete_section(start..value.end);
             if ends_line {
                 self.delete_section(end..behind_rest);
             }
         } else if comma_behind.is_some() {
-            if source.begins_line(start) && ends_line {
-                self.delete_section(source.line_start(start)..source.line_behind(end));
+            let blanks = rest.len() - rest.trim_start().len();
+            let to = if own_line && ends_line {
+                source.line_behind(end)
             } else {
-                self.delete_section(start..end + rest.len() - rest.trim_start().len());
-            }
-        } else {
-            let blanks = source.text.get(gap..start).unwrap_or_default();
-            // A comment between comma and section keeps its line.
-            let from = if before.is_some() || source.begins_line(start) {
-                gap + blanks.trim_end().len()
-            } else {
-                start
+                end + blanks
             };
+            self.delete_section(if own_line && ends_line { first } else { start }..to);
+        } else {
             if let Some(comma) = comma_before {
                 self.delete(comma..comma + 1);
             }
-            self.delete_section(from..behind_rest);
+            let above = source.text.get(gap..first).unwrap_or_default();
+            let from = if own_line {
+                // With the line break in front of it.
+                above
+                    .strip_suffix('\n')
+                    .map_or(above, |above| above.strip_suffix('\r').unwrap_or(above))
+            } else if before.is_some() {
+                above.trim_end()
+            } else {
+                above
+            };
+            self.delete_section(gap + from.len()..behind_rest);
         }
     }
 }

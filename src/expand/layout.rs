@@ -26,7 +26,10 @@ pub(super) fn sections_stand_apart(source: &Source<'_>, entries: &[(Node, Node)]
     let pairs = entries.iter().zip(entries.iter().skip(1));
     pairs.into_iter().any(|((_, before), (key, _))| {
         let from = source.next_line(before.end);
-        let between = source.text.get(from..key.start).unwrap_or_default();
+        let between = source
+            .text
+            .get(from..source.line_start(key.start))
+            .unwrap_or_default();
         let leaf = before.last_leaf();
         let keeps = leaf.is_block_scalar() && source.keeps_line_breaks(leaf.content);
         !keeps && between.lines().any(|line| line.trim().is_empty())
