@@ -15,6 +15,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod content;
+pub mod customize;
 pub mod expand;
 pub mod finding;
 pub mod identity;

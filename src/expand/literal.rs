@@ -44,6 +44,29 @@ impl Literal {
         Literal::Map(vec![(key, value)])
     }
 
+    /// True when there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Literal::List(items) => items.is_empty(),
+            Literal::Map(entries) => entries.is_empty(),
+            Literal::Text(_) | Literal::Quoted(_) => false,
+        }
+    }
+
+    /// True when [`block`](Self::block) ends in a `|` whose value has a final
+    /// line break.
+    pub(super) fn ends_in_block_scalar(&self) -> bool {
+        match self {
+            Literal::List(items) => items.last().is_some_and(Literal::ends_in_block_scalar),
+            Literal::Map(entries) => match entries.last() {
+                Some((_, Literal::Text(text))) => text.ends_with('\n') && is_literal_block(text),
+                Some((_, value)) => value.ends_in_block_scalar(),
+                None => false,
+            },
+            Literal::Text(_) | Literal::Quoted(_) => false,
+        }
+    }
+
     /// The same as data.
     pub(super) fn to_value(&self) -> Value {
         match self {

@@ -36,14 +36,18 @@
 //! # How it works
 //!
 //! `source` reads the text into a tree with byte ranges, `plan` decides what is
-//! missing, `splice` turns both into edits, `literal` writes the new pieces in
-//! the style around them, `proof` checks the result.
+//! missing, `cut` and `graft` turn both into edits, which `splice` makes;
+//! `layout` and `literal` write the new pieces in the style around them, and
+//! `proof` checks the result.
 //!
 //! The splice works on the byte ranges of `granit_parser`, the parser behind
 //! `serde-saphyr`, and not on the `yaml-edit` crate: that crate decides itself
 //! which comments and blank lines an entry owns and how new ones are laid out,
 //! and was seen to splice into the middle of `- &source: a.txt`.
 
+mod cut;
+mod graft;
+mod layout;
 mod literal;
 mod plan;
 mod proof;

@@ -27,6 +27,8 @@ pub(super) struct Written {
 
 /// The data of a config with its merge keys resolved.
 pub(super) fn read(text: &str) -> Result<Value, ExpandError> {
+    // libyaml counts the mark as a column, and then ends the mapping at the second key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut value: Value = serde_yaml::from_str(text).map_err(|error| syntax(&error))?;
     value.apply_merge().map_err(|error| syntax(&error))?;
     let found = match &value {

@@ -80,6 +80,17 @@ impl Node {
         }
     }
 
+    /// True for a scalar written with `|` or `>`.
+    pub(super) fn is_block_scalar(&self) -> bool {
+        matches!(
+            self.body,
+            Body::Scalar {
+                style: ScalarStyle::Literal | ScalarStyle::Folded,
+                ..
+            }
+        )
+    }
+
     /// The scalar whose bytes come last in this node.
     pub(super) fn last_leaf(&self) -> &Node {
         let mut node = self;
@@ -350,6 +361,11 @@ impl<'t> Source<'t> {
         {
             return at;
         }
+        self.line_behind(at)
+    }
+
+    /// First byte of the line behind the one that holds `at`.
+    pub(super) fn line_behind(&self, at: usize) -> usize {
         self.text
             .get(at..)
             .and_then(|rest| rest.find('\n'))

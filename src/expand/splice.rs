@@ -1,11 +1,15 @@
 //! Edits of the text: the section goes, what is missing comes in.
+//!
+//! The two halves are in `cut` and `graft`; here the edits are collected,
+//! ordered and made.
 
 use std::ops::Range;
 
 use serde_yaml::Value;
 
 use super::ExpandError;
-use super::literal::{Layout, Literal, flow_entry};
+use super::layout;
+use super::literal::{Layout, Literal};
 use super::proof::{Written, snippet};
 use super::source::{Body, Node, Source};
 
@@ -25,6 +29,7 @@ enum New {
     /// Text that goes where it is put.
     Inline(String),
     /// Whole lines. They start on a line of their own, whatever stands before
+<<<<<<< HEAD
     /// them, and behind a blank line when `apart`.
     Lines { text: String, apart: bool },
 }
@@ -61,6 +66,15 @@ impl Edit {
             section: true,
         }
     }
+=======
+    /// them, and behind a blank line when `apart`. `closed` when the last line
+    /// break is part of a value.
+    Lines {
+        text: String,
+        apart: bool,
+        closed: bool,
+    },
+>>>>>>> expand
 }
 
 /// The edits that take the section out and bring `missing` in; `value` is the
@@ -78,6 +92,7 @@ pub(super) fn edits(
             ..Layout::PRISM
         },
         section_end: 0,
+        slot: None,
         edits: Vec::new(),
     };
     splice.run(value)?;
@@ -111,7 +126,11 @@ pub(super) fn apply(source: &Source<'_>, edits: Vec<Edit>) -> (String, Vec<Writt
         from = edit.range.end;
         let new = match edit.new {
             New::Inline(new) => new,
-            New::Lines { text: lines, apart } => {
+            New::Lines {
+                text: lines,
+                apart,
+                closed,
+            } => {
                 let before = output.trim_start_matches('\u{feff}');
                 let mut new = String::new();
                 if !before.is_empty() && !before.ends_with('\n') {
@@ -121,8 +140,9 @@ pub(super) fn apply(source: &Source<'_>, edits: Vec<Edit>) -> (String, Vec<Writt
                     new.push_str(line_break);
                 }
                 new.push_str(&lines);
-                if from == text.len() && unfinished && !ends_in_block_scalar(&lines) {
-                    new.truncate(new.len() - line_break.len());
+                // A file without a final line break stays one.
+                if from == text.len() && unfinished && !closed {
+                    new.truncate(new.len().saturating_sub(line_break.len()));
                 }
                 new
             }
@@ -138,12 +158,14 @@ pub(super) fn apply(source: &Source<'_>, edits: Vec<Edit>) -> (String, Vec<Writt
     (output, written)
 }
 
-fn ends_in_blank_line(text: &str) -> bool {
+/// True when the last line of `text` is complete and blank.
+pub(super) fn ends_in_blank_line(text: &str) -> bool {
     text.strip_suffix('\n')
         .map(|text| text.strip_suffix('\r').unwrap_or(text))
         .is_some_and(|text| text.is_empty() || text.ends_with('\n'))
 }
 
+<<<<<<< HEAD
 /// True when the lines that we wrote end inside a `|`, whose value needs the
 /// final line break. `|-` would not, but then the break does no harm.
 fn ends_in_block_scalar(lines: &str) -> bool {
@@ -162,11 +184,72 @@ struct Splice<'s, 't> {
     layout: Layout,
     /// End of what was deleted with the section.
     section_end: usize,
+=======
+/// The edits so far and what they are about.
+pub(super) struct Splice<'s, 't> {
+    pub(super) source: &'s Source<'t>,
+    pub(super) missing: &'s Literal,
+    pub(super) layout: Layout,
+    /// End of what was deleted with the section; 0 when there is none.
+    pub(super) section_end: usize,
+    /// Place of a section that was last in a flow mapping, where new keys go.
+    pub(super) slot: Option<usize>,
+>>>>>>> expand
     edits: Vec<Edit>,
 }
 
 impl Splice<'_, '_> {
-    fn refuse(&self, at: usize, reason: String) -> ExpandError {
+    /// Deletes a comma or an empty value.
+    pub(super) fn delete(&mut self, range: Range<usize>) {
+        self.edits.push(Edit {
+            range,
+            new: New::Inline(String::new()),
+            section: false,
+        });
+    }
+
+    /// Deletes what belongs to the section.
+    pub(super) fn delete_section(&mut self, range: Range<usize>) {
+        self.section_end = self.section_end.max(range.end);
+        self.edits.push(Edit {
+            range,
+            new: New::Inline(String::new()),
+            section: true,
+        });
+    }
+
+    /// Inserts text as it is.
+    pub(super) fn insert(&mut self, at: usize, text: String) {
+        self.edits.push(Edit {
+            range: at..at,
+            new: New::Inline(text),
+            section: false,
+        });
+    }
+
+    /// Inserts lines, behind a blank line when `apart`.
+    pub(super) fn insert_lines(
+        &mut self,
+        at: usize,
+        literal: &Literal,
+        column: usize,
+        layout: Layout,
+        apart: bool,
+    ) {
+        let text = literal.block(column, layout);
+        let new = New::Lines {
+            text,
+            apart,
+            closed: literal.ends_in_block_scalar(),
+        };
+        self.edits.push(Edit {
+            range: at..at,
+            new,
+            section: false,
+        });
+    }
+
+    pub(super) fn refuse(&self, at: usize, reason: String) -> ExpandError {
         ExpandError::Refused {
             line: self.source.line(at),
             reason,
@@ -176,25 +259,25 @@ impl Splice<'_, '_> {
 
     fn run(&mut self, value: &Value) -> Result<(), ExpandError> {
         let source = self.source;
-        let adds = matches!(self.missing, Literal::Map(entries) if !entries.is_empty());
-        let Some(root) = source.root.as_ref().filter(|root| !is_unwritten(root)) else {
+        let missing = self.missing;
+        let adds = !missing.is_empty();
+        let unwritten = |root: &&Node| root.is_null() && root.start == root.end;
+        let Some(root) = source.root.as_ref().filter(|root| !unwritten(root)) else {
             if adds {
-                let text = self.missing.block(0, self.layout);
-                self.edits.push(Edit::lines(source.limit, text));
+                self.insert_lines(source.limit, missing, 0, self.layout, false);
             }
             return Ok(());
         };
-        self.layout = layout(source, root, self.layout);
-        match root.entry(SECTION) {
-            Some((index, entry)) => self.remove(root, index, entry, adds)?,
-            None if value.get(SECTION).is_some() => {
-                let reason = "`sysext` comes from a merge key or an alias, and taking it out would change \
-                              what that stands for; write `sysext:` out at the top level";
-                return Err(self.refuse(root.start, reason.to_owned()));
-            }
-            None => {}
+        self.layout = layout::of(source, root, self.layout);
+        if let Some((index, entry)) = root.entry(SECTION) {
+            self.cut(root, index, entry)?;
+        } else if value.get(SECTION).is_some() {
+            let reason = "`sysext` comes from a merge key or an alias, and taking it out would change \
+                          what that stands for; write `sysext:` out at the top level";
+            return Err(self.refuse(root.start, reason.to_owned()));
         }
         if adds {
+<<<<<<< HEAD
             if !matches!(root.body, Body::Mapping { .. }) {
                 let reason =
                     "the top level is no mapping that could be added to; remove it".to_owned();
@@ -202,6 +285,9 @@ impl Splice<'_, '_> {
             }
             let missing = self.missing;
             self.graft(root, missing, value, "", is_json(root, source))?;
+=======
+            self.graft_root(root, value)?;
+>>>>>>> expand
         }
         self.unfinished_block_scalar(root)
     }
@@ -216,7 +302,11 @@ impl Splice<'_, '_> {
             .edits
             .iter()
             .any(|edit| edit.range == (text.len()..text.len()));
+<<<<<<< HEAD
         if is_block_scalar(leaf) && ends_text && appended && self.section_end != text.len() {
+=======
+        if leaf.is_block_scalar() && ends_text && appended && self.section_end != text.len() {
+>>>>>>> expand
             let reason = "the file ends inside a block scalar without a final line break, so whatever is \
                           added behind it changes its value; end the file with a line break";
             return Err(self.refuse(leaf.start, reason.to_owned()));
@@ -224,6 +314,7 @@ impl Splice<'_, '_> {
         Ok(())
     }
 
+<<<<<<< HEAD
     // --- taking the section out
 
     fn remove(
@@ -326,16 +417,18 @@ impl Splice<'_, '_> {
         }
     }
 
+=======
+>>>>>>> expand
     /// End of the comment lines from `at` on that are indented deeper than
     /// `column`, or as deep where `level` says so; blank lines between count.
-    fn comments_below(&self, at: usize, column: usize, level: bool) -> usize {
+    pub(super) fn comments_below(&self, at: usize, column: usize, level: bool) -> usize {
         let source = self.source;
         let (mut end, mut next) = (at, at);
         while next < source.limit {
             let line = source.line_at(next);
             let depth = indentation(line);
             let deep = depth > column || (level && depth == column);
-            next = source.next_line_from(next);
+            next = source.line_behind(next);
             if line.trim_start().starts_with('#') && deep {
                 end = next;
             } else if !line.trim().is_empty() {
@@ -345,12 +438,13 @@ impl Splice<'_, '_> {
         end
     }
 
-    fn blank_lines_below(&self, at: usize) -> usize {
-        let source = self.source;
-        let mut end = at;
-        while end < source.limit && source.line_at(end).trim().is_empty() {
-            end = source.next_line_from(end);
+    /// True when the top level has to gain a key.
+    pub(super) fn gains_keys(&self, root: &Node) -> bool {
+        match self.missing {
+            Literal::Map(entries) => entries.iter().any(|(key, _)| root.entry(key).is_none()),
+            _ => false,
         }
+<<<<<<< HEAD
         end
     }
 
@@ -826,5 +920,20 @@ fn steps(
             }
         }
         _ => {}
+=======
+    }
+}
+
+/// Blanks at the start of a line.
+pub(super) fn indentation(line: &str) -> usize {
+    line.chars().take_while(|c| *c == ' ').count()
+}
+
+/// True when `node` is written in block style, for a mapping.
+pub(super) fn entries(node: &Node) -> &[(Node, Node)] {
+    match &node.body {
+        Body::Mapping { entries, .. } => entries,
+        _ => &[],
+>>>>>>> expand
     }
 }
