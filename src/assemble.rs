@@ -406,6 +406,11 @@ mod tests {
         let root = 1 << 20..(1 << 20) + 3 * (1 << 20);
         assert!(plain[root.clone()] == hashed[root]);
         assert!(build(Verity::Hash).1 == hashed);
+        // Whoever changes these bytes changes the root hash of every image that is rebuilt.
+        assert_eq!(
+            hash.sha256,
+            "759635f0508fae361008b8926541d34d908ff603d8de40ccd71c70dbb609105c"
+        );
     }
 
     #[test]
