@@ -266,6 +266,15 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
         .custom_flags(flags)
         .open(path)
         .map_err(failed)?;
+    describe(file, path, native)
+}
+
+/// Describes an open image; `path` is what messages call it.
+pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
+    let failed = |source| DdiError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(DdiError::NotAFile(path.to_owned()));
