@@ -416,7 +416,7 @@ impl<'t> Source<'t> {
             if !token.starts_with('#') || !after_blank {
                 return at;
             }
-            at = self.next_line(at);
+            at = self.line_behind(at);
         }
     }
 
@@ -561,6 +561,13 @@ mod tests {
             let dash = source.dash(key, list).unwrap();
             assert_eq!(source.column(dash), column, "{text:?}");
         }
+    }
+
+    #[test]
+    fn trivia_ends_where_a_token_starts() {
+        let source = Source::parse("k:\n# first column\n # c\n\n- a\n# end").unwrap();
+        assert_eq!(source.byte(source.skip_trivia(2)), Some(b'-'));
+        assert_eq!(source.skip_trivia(source.text.len() - 5), source.text.len());
     }
 
     #[test]
