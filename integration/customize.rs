@@ -1,5 +1,7 @@
 //! Running Prism: a shell script stands in for `imagecustomizer`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;

@@ -6,6 +6,8 @@
 //! the end of the last line takes its line break away. `BLESS=1` writes the
 //! outputs that the code gives now; read the diff before you commit it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
