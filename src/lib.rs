@@ -10,6 +10,7 @@
 //! Functions return data; only the command line prints.
 
 pub mod arch;
+pub mod assemble;
 pub mod base;
 pub mod config;
 pub mod expand;

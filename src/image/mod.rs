@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod ddi;
 pub(crate) mod der;
+pub mod erofs;
 pub mod filesystem;
 pub mod gpt;
 pub mod gpt_types;

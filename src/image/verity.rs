@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::hex;
+
 pub mod leaves;
 pub mod superblock;
 pub mod verify;
@@ -64,9 +66,7 @@ impl From<[u8; 32]> for RootHash {
 impl fmt::Display for RootHash {
     /// Lower-case hex without separators, exactly what gets signed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.as_bytes()))
     }
 }
 
@@ -88,25 +88,11 @@ impl FromStr for RootHash {
 
     /// Upper and lower case are read alike, as systemd does.
     fn from_str(text: &str) -> Result<RootHash, NotARootHash> {
-        let fail = || NotARootHash {
-            found: text.chars().take(2 * RootHash::LONGEST + 1).collect(),
-        };
-        if text.len() > 2 * RootHash::LONGEST {
-            return Err(fail());
-        }
-        let digits: Option<Vec<u8>> = text
-            .chars()
-            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-            .collect();
-        let (pairs, rest) = match &digits {
-            Some(digits) => digits.as_chunks::<2>(),
-            None => return Err(fail()),
-        };
-        if !rest.is_empty() {
-            return Err(fail());
-        }
-        let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-        RootHash::from_digest(&bytes).ok_or_else(fail)
+        hex::decode(text)
+            .and_then(|bytes| RootHash::from_digest(&bytes))
+            .ok_or_else(|| NotARootHash {
+                found: text.chars().take(2 * RootHash::LONGEST + 1).collect(),
+            })
     }
 }
 

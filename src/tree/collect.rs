@@ -54,20 +54,20 @@ pub fn collect(root: &Path, options: &Options) -> Result<Collected, Findings> {
                 .in_file(root)
                 .into());
         }
-        Err(error) => return Err(unreadable(root, &error).into()),
+        Err(error) => return Err(unreadable(root, &error)),
     }
     // Sorted, so that the same tree is numbered and reported alike on every file system.
     for entry in WalkDir::new(root).min_depth(1).sort_by_file_name() {
         match entry {
             Ok(entry) => {
-                if let Err(finding) = collector.take(root, &entry) {
-                    collector.errors.push(finding);
+                if let Err(findings) = collector.take(root, &entry) {
+                    collector.errors.extend(findings.0);
                 }
             }
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
                 let error = error.into();
-                collector.errors.push(unreadable(&path, &error));
+                collector.errors.extend(unreadable(&path, &error).0);
             }
         }
     }
@@ -92,12 +92,15 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    fn take(&mut self, root: &Path, entry: &DirEntry) -> Result<(), Finding> {
+    fn take(&mut self, root: &Path, entry: &DirEntry) -> Result<(), Findings> {
         let path = entry.path();
         let inside = path.strip_prefix(root).unwrap_or(path);
         let inside = inside.as_os_str().as_bytes();
-        let placed =
-            |error: super::TreeError| Finding::error("bad-path", error.to_string()).in_file(path);
+        let placed = |error: super::TreeError| -> Findings {
+            Finding::error("bad-path", error.to_string())
+                .in_file(path)
+                .into()
+        };
         let metadata = entry
             .metadata()
             .map_err(|error| unreadable(path, &error.into()))?;
@@ -127,7 +130,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    fn xattrs(&mut self, path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Finding> {
+    fn xattrs(&mut self, path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Findings> {
         let mut kept = BTreeMap::new();
         let list = xattr_list(path).map_err(|errno| unreadable(path, &errno.into()))?;
         for name in list
@@ -144,7 +147,8 @@ impl Collector<'_> {
                 )
                 .in_file(path)
                 .because("kernel Documentation/filesystems/overlayfs.rst")
-                .help("collect the merged view of the overlay instead of its upper folder"));
+                .help("collect the merged view of the overlay instead of its upper folder")
+                .into());
             }
             if is_kept(name) {
                 let value =
@@ -179,7 +183,7 @@ fn changes_an_overlay(name: &[u8]) -> bool {
     })
 }
 
-fn kind_of(path: &Path, metadata: &Metadata) -> Result<Kind, Finding> {
+fn kind_of(path: &Path, metadata: &Metadata) -> Result<Kind, Findings> {
     let file_type = metadata.file_type();
     if file_type.is_dir() {
         return Ok(Kind::Directory(BTreeMap::new()));
@@ -208,13 +212,15 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<Kind, Finding> {
         return Err(Finding::error("overlay-whiteout", message)
             .in_file(path)
             .because("kernel Documentation/filesystems/overlayfs.rst")
-            .help("remove it; an extension adds files and cannot take any away"));
+            .help("remove it; an extension adds files and cannot take any away")
+            .into());
     }
     let message = "a device node does nothing in an extension: systemd mounts extensions nodev";
     Err(Finding::error("device-node", message)
         .in_file(path)
         .because("systemd src/shared/dissect-image.c, mount_partition")
-        .help("remove it; let udev or tmpfiles.d make the device"))
+        .help("remove it; let udev or tmpfiles.d make the device")
+        .into())
 }
 
 fn xattr_list(path: &Path) -> Result<Vec<u8>, Errno> {
@@ -258,13 +264,13 @@ fn xattr_value(path: &Path, name: &[u8]) -> Result<Vec<u8>, Errno> {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Finding {
+fn unreadable(path: &Path, error: &std::io::Error) -> Findings {
     let mut finding =
         Finding::error("unreadable-input", format!("cannot be read: {error}")).in_file(path);
     if error.kind() == std::io::ErrorKind::PermissionDenied {
         finding = finding.help("make it readable or run as its owner");
     }
-    finding
+    finding.into()
 }
 
 fn note_dropped((name, (count, path)): (&String, &(u64, std::path::PathBuf))) -> Finding {
@@ -319,6 +325,46 @@ mod tests {
         assert!(changes_an_overlay(b"trusted.overlay.opaque"));
         assert!(changes_an_overlay(b"user.overlay.redirect"));
         assert!(!changes_an_overlay(b"trusted.overlay.origin"));
+    }
+
+    #[test]
+    fn all_refusals_come_at_once() {
+        if !rustix::process::geteuid().is_root() {
+            return; // mknod and trusted attributes need root
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mknod = |name: &str, device| {
+            let (kind, mode) = (
+                rustix::fs::FileType::CharacterDevice,
+                rustix::fs::Mode::RUSR,
+            );
+            rustix::fs::mknodat(CWD, dir.path().join(name), kind, mode, device).unwrap();
+        };
+        mknod("null", rustix::fs::makedev(1, 3));
+        mknod("whiteout", 0);
+        let opaque = dir.path().join("opaque");
+        std::fs::create_dir(&opaque).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(&opaque, "trusted.overlay.opaque", b"y", flags).unwrap();
+        let error = collect(dir.path(), &Options::default()).unwrap_err();
+        let ids: Vec<_> = error.0.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, ["device-node", "overlay-marker", "overlay-whiteout"]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(&file, "").unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        // Stands for any attribute that belongs to this machine; settable without privilege.
+        rustix::fs::lsetxattr(&file, "user.overlay.origin", b"y", flags).unwrap();
+        let collected = collect(dir.path(), &Options::default()).unwrap();
+        let [finding] = collected.findings.as_slice() else {
+            panic!("{:?}", collected.findings);
+        };
+        assert_eq!(finding.id, "xattr-dropped");
+        assert!(finding.message.contains("user.overlay.origin"));
     }
 
     #[test]

@@ -1,0 +1,442 @@
+//! One image out of a tree: file system, hash tree, signature and partition table.
+//!
+//! The layout is that of systemd-repart's `--make-ddi=sysext` (systemd
+//! `src/repart/definitions/sysext.repart.d`): partitions root, root-verity and
+//! root-verity-sig at multiples of 4 KiB, the first at 1 MiB. Partition types
+//! are always those of a root: usr-type partitions are mounted unverified
+//! before systemd 258.
+//!
+//! Every file is read once and goes straight to its place in the image, while
+//! a second thread hashes the same blocks. The image appears complete or not
+//! at all, and the same recipe gives the same bytes.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+use sha2::{Digest, Sha256, Sha384};
+use uuid::Uuid;
+
+use crate::arch::Arch;
+use crate::image::certificate::Certificate;
+use crate::image::erofs::format::BLOCK_SIZE;
+use crate::image::erofs::write as erofs;
+use crate::image::gpt::{self, Partition, SECTOR};
+use crate::image::gpt_types::{Designator, PartitionType, Role};
+use crate::image::hex;
+use crate::image::signature::{self, SignaturePartition, Signer};
+use crate::image::verity::RootHash;
+use crate::image::verity::leaves::LeafHashes;
+use crate::pending::PendingFile;
+use crate::tree::Tree;
+
+/// Where the first partition begins, in bytes.
+const FIRST_OFFSET: u64 = 1 << 20;
+/// Sectors of the backup table at the end: 128 entries of 128 bytes and the header.
+const BACKUP_SECTORS: u64 = 33;
+/// Pieces on their way from the writer to the hasher; each has at most 1 MiB.
+const PIECES: usize = 4;
+
+/// Looks for a signature that was made earlier for a root hash.
+pub type StoredSignature<'a> = dyn Fn(&RootHash) -> Result<Option<SignaturePartition>> + 'a;
+
+/// How the content is protected.
+pub enum Verity<'a> {
+    /// Only the root partition.
+    None,
+    /// Root and hash tree.
+    Hash,
+    /// Root, hash tree and room for a signature, which is filled if one was stored.
+    Defer(&'a StoredSignature<'a>),
+    /// Root, hash tree and signature.
+    Signed(&'a dyn Signer),
+}
+
+/// Ids that would otherwise be random, in the byte order of their text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// Of the partition table.
+    pub disk: [u8; 16],
+    /// Of the root partition without a hash tree; with one it is half of the root hash.
+    pub root: [u8; 16],
+    /// Of the signature partition.
+    pub signature: [u8; 16],
+    /// Of the file system.
+    pub file_system: [u8; 16],
+    /// Of the verity superblock.
+    pub verity: [u8; 16],
+    /// Goes into every digest of the hash tree.
+    pub salt: [u8; 32],
+}
+
+/// All that decides the bytes of an image.
+pub struct Recipe<'a> {
+    /// The content, release file included.
+    pub tree: &'a Tree,
+    /// Decides the partition types.
+    pub arch: Arch,
+    /// How the content is protected.
+    pub verity: Verity<'a>,
+    /// Ids and salt.
+    pub ids: Ids,
+    /// The modification time of everything, in seconds since 1970.
+    pub epoch_seconds: u64,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// The digest above the content, unless there is no hash tree.
+    pub root_hash: Option<RootHash>,
+    /// Whether the signature partition holds a signature.
+    pub signed: bool,
+    /// Bytes of the image.
+    pub size: u64,
+    /// The partitions in the order of the table.
+    pub partitions: Vec<Partition>,
+    /// SHA-256 of the whole image in hex.
+    pub sha256: String,
+    /// SHA-384 of the whole image in hex.
+    pub sha384: String,
+}
+
+/// Makes the image and places it at `out`, replacing what was there.
+pub fn assemble(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
+    make(recipe, out).with_context(|| format!("making the image {}", out.display()))
+}
+
+fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
+    let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
+    let file = pending.file();
+    let (blocks, leaves) = write_root(recipe, file)?;
+    let mut table = Table::new(recipe.arch);
+    let root_size = blocks * BLOCK_SIZE as u64;
+    let mut root_hash = None;
+    let mut signed = false;
+    match leaves {
+        None => table.add(Role::Data, Uuid::from_bytes(recipe.ids.root), root_size)?,
+        Some(leaves) => {
+            let area = leaves.hash_area(recipe.ids.verity)?;
+            let root = area.root_hash();
+            let (data_half, hash_half) = root.uuid_halves();
+            table.add(Role::Data, Uuid::from_bytes(data_half), root_size)?;
+            file.seek(SeekFrom::Start(table.end))?;
+            area.write(file).context("writing the hash tree")?;
+            table.add(Role::Verity, Uuid::from_bytes(hash_half), area.size())?;
+            let content = match &recipe.verity {
+                Verity::None | Verity::Hash => None,
+                Verity::Defer(stored) => Some(stored(&root)?),
+                Verity::Signed(signer) => Some(Some(sign(*signer, &root)?)),
+            };
+            if let Some(content) = content {
+                // An empty partition stays a hole, which reads as the zeros that it needs.
+                if let Some(content) = &content {
+                    // systemd refuses such an image (dissected_image_load_verity_sig_partition).
+                    if content.root_hash != root.as_bytes() {
+                        bail!(
+                            "the stored signature is for the root hash {}, the image has {root}",
+                            hex::encode(&content.root_hash)
+                        );
+                    }
+                    let bytes = content
+                        .to_bytes()
+                        .context("making the signature partition")?;
+                    file.write_all_at(&bytes, table.end)?;
+                }
+                signed = content.is_some();
+                let guid = Uuid::from_bytes(recipe.ids.signature);
+                table.add(Role::Signature, guid, signature::PARTITION_SIZE)?;
+            }
+            root_hash = Some(root);
+        }
+    }
+    // A whole number of blocks, so that loop devices of any sector size show all of it.
+    let size = (table.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
+    let disk = Uuid::from_bytes(recipe.ids.disk);
+    gpt::write(file, disk, &table.partitions, size / SECTOR)
+        .context("writing the partition table")?;
+    let (sha256, sha384) = digests(file, size).context("reading the image back")?;
+    pending.commit().context("placing the file")?;
+    Ok(Assembled {
+        root_hash,
+        signed,
+        size,
+        partitions: table.partitions,
+        sha256,
+        sha384,
+    })
+}
+
+fn sign(signer: &dyn Signer, root: &RootHash) -> Result<SignaturePartition> {
+    let certificate = Certificate::from_der(signer.certificate_der())?;
+    Ok(SignaturePartition {
+        root_hash: root.as_bytes().to_vec(),
+        certificate_fingerprint: Some(certificate.fingerprint_sha256_hex),
+        signature: signature::sign_root_hash(signer, &root.to_string())?,
+    })
+}
+
+/// The partitions so far and where the next one begins.
+struct Table {
+    arch: Arch,
+    partitions: Vec<Partition>,
+    /// In bytes.
+    end: u64,
+}
+
+impl Table {
+    fn new(arch: Arch) -> Table {
+        Table {
+            arch,
+            partitions: Vec::new(),
+            end: FIRST_OFFSET,
+        }
+    }
+
+    /// Appends a partition of `size` bytes, a multiple of 4096.
+    fn add(&mut self, role: Role, guid: Uuid, size: u64) -> Result<()> {
+        let kind = PartitionType::new(self.arch, Designator::Root, role);
+        let type_guid = kind
+            .guid()
+            .ok_or_else(|| anyhow!("there is no partition type {kind}"))?;
+        let first_lba = self.end / SECTOR;
+        self.end += size;
+        self.partitions.push(Partition {
+            type_guid,
+            guid,
+            first_lba,
+            last_lba: self.end / SECTOR - 1,
+            read_only: role != Role::Signature,
+            label: kind.to_string(),
+        });
+        Ok(())
+    }
+}
+
+/// Writes the file system to its place; returns its size in blocks and, unless there is to be
+/// no hash tree, the digests of all blocks.
+fn write_root(recipe: &Recipe<'_>, file: &File) -> Result<(u64, Option<LeafHashes>)> {
+    let params = erofs::Params {
+        uuid: recipe.ids.file_system,
+        epoch_seconds: recipe.epoch_seconds,
+        volume_name: [0; 16],
+    };
+    if matches!(recipe.verity, Verity::None) {
+        let mut sink = Root { file, hasher: None };
+        return Ok((erofs::write(recipe.tree, &params, &mut sink)?, None));
+    }
+    let leaves = LeafHashes::new(recipe.ids.salt);
+    thread::scope(|scope| {
+        let (pieces, work) = sync_channel(PIECES);
+        let (done, empty) = channel();
+        for _ in 0..PIECES {
+            // The receiver is right here.
+            let _ = done.send(Vec::new());
+        }
+        let worker = scope.spawn(move || hash(leaves, &work, &done));
+        let hasher = Some(Hasher { pieces, empty });
+        let mut sink = Root { file, hasher };
+        let written = erofs::write(recipe.tree, &params, &mut sink);
+        // The worker ends when nobody can send any more.
+        drop(sink);
+        let leaves = match worker.join() {
+            Ok(leaves) => leaves,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((written?, Some(leaves)))
+    })
+}
+
+/// A piece of the file system: its first block and its bytes.
+type Piece = (usize, Vec<u8>);
+
+fn hash(mut leaves: LeafHashes, work: &Receiver<Piece>, done: &Sender<Vec<u8>>) -> LeafHashes {
+    for (first, blocks) in work {
+        leaves.feed(first, &blocks);
+        // Nobody waits for buffers any more after an error; that is reported elsewhere.
+        let _ = done.send(blocks);
+    }
+    leaves
+}
+
+/// The way to the hashing thread, with a fixed number of buffers going round.
+struct Hasher {
+    pieces: SyncSender<Piece>,
+    empty: Receiver<Vec<u8>>,
+}
+
+/// The root partition as a place for blocks.
+struct Root<'a> {
+    file: &'a File,
+    hasher: Option<Hasher>,
+}
+
+impl erofs::Sink for Root<'_> {
+    fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()> {
+        let offset = first * BLOCK_SIZE as u64;
+        if let Some(hasher) = &self.hasher {
+            let gone = || io::Error::other("the hashing thread is gone");
+            let first = usize::try_from(first).map_err(io::Error::other)?;
+            let mut piece = hasher.empty.recv().map_err(|_| gone())?;
+            piece.clear();
+            piece.extend_from_slice(blocks);
+            hasher.pieces.send((first, piece)).map_err(|_| gone())?;
+        }
+        self.file.write_all_at(blocks, FIRST_OFFSET + offset)
+    }
+}
+
+/// SHA-256 and SHA-384 of the first `size` bytes in hex, computed side by side.
+fn digests(file: &File, size: u64) -> io::Result<(String, String)> {
+    thread::scope(|scope| {
+        // The disk works meanwhile; an error shows again when the file is placed.
+        scope.spawn(|| file.sync_all());
+        let short = scope.spawn(|| digest::<Sha256>(file, size));
+        let long = digest::<Sha384>(file, size);
+        let short = match short.join() {
+            Ok(short) => short,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((short?, long?))
+    })
+}
+
+fn digest<D: Digest>(file: &File, size: u64) -> io::Result<String> {
+    let mut digest = D::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < size {
+        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
+        let count = left.min(buffer.len());
+        let piece = buffer.get_mut(..count).unwrap_or_default();
+        file.read_exact_at(piece, offset)?;
+        digest.update(&piece);
+        offset += count as u64;
+    }
+    Ok(hex::encode(&digest.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::verity::verify::verify;
+    use crate::tree::Source;
+    use std::fs;
+
+    const IDS: Ids = Ids {
+        disk: [1; 16],
+        root: [2; 16],
+        signature: [3; 16],
+        file_system: [4; 16],
+        verity: [5; 16],
+        salt: [6; 32],
+    };
+
+    fn tree() -> Tree {
+        let mut tree = Tree::new();
+        let release = b"ID=_any\n".to_vec();
+        let path = b"usr/lib/extension-release.d/extension-release.x";
+        tree.insert_file(path, Source::Bytes(release), 8, 0o644)
+            .unwrap();
+        let big = vec![0x5a; 3 << 20];
+        tree.insert_file(b"usr/big", Source::Bytes(big), 3 << 20, 0o644)
+            .unwrap();
+        tree
+    }
+
+    fn build(verity: Verity<'_>) -> (Assembled, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("x.raw");
+        let recipe = Recipe {
+            tree: &tree(),
+            arch: Arch::X86_64,
+            verity,
+            ids: IDS,
+            epoch_seconds: 0,
+        };
+        let assembled = assemble(&recipe, &out).unwrap();
+        (assembled, fs::read(&out).unwrap())
+    }
+
+    #[test]
+    fn the_parts_are_where_the_table_says() {
+        let stored = |_: &RootHash| Ok(None);
+        let (made, bytes) = build(Verity::Defer(&stored));
+        assert_eq!(made.size, bytes.len() as u64);
+        assert_eq!(made.sha256, hex::encode(&Sha256::digest(&bytes)));
+        assert!(!made.signed);
+        let mut cursor = io::Cursor::new(&bytes);
+        let table = gpt::read(&mut cursor, made.size).unwrap().unwrap();
+        let [data, hash, signature] = table.entries.as_slice() else {
+            panic!("{table:?}");
+        };
+        assert_eq!(data.offset, FIRST_OFFSET);
+        for entry in &table.entries {
+            assert_eq!((entry.offset % 4096, entry.size % 4096), (0, 0));
+        }
+        let root = made.root_hash.unwrap();
+        let (data_half, hash_half) = root.uuid_halves();
+        assert_eq!(data.guid.into_bytes(), data_half);
+        assert_eq!(hash.guid.into_bytes(), hash_half);
+        assert_eq!(data.attributes, gpt::READ_ONLY);
+        assert_eq!(hash.attributes, gpt::READ_ONLY);
+        assert_eq!((signature.attributes, signature.size), (0, 16384));
+        assert_eq!(signature.label, "root-x86-64-verity-sig");
+        let start = usize::try_from(signature.offset).unwrap();
+        assert!(bytes[start..start + 16384].iter().all(|byte| *byte == 0));
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        let found = verify(&file, data.offset, data.size, hash.offset, hash.size).unwrap();
+        assert_eq!(found, root);
+    }
+
+    #[test]
+    fn the_modes_differ_only_in_what_follows_the_root() {
+        let (none, plain) = build(Verity::None);
+        assert_eq!((none.root_hash, none.partitions.len()), (None, 1));
+        let (hash, hashed) = build(Verity::Hash);
+        assert_eq!(hash.partitions.len(), 2);
+        let stored = |root: &RootHash| {
+            Ok(Some(SignaturePartition {
+                root_hash: root.as_bytes().to_vec(),
+                certificate_fingerprint: None,
+                signature: b"made earlier".to_vec(),
+            }))
+        };
+        let (joined, _) = build(Verity::Defer(&stored));
+        assert!(joined.signed);
+        assert_eq!(joined.root_hash, hash.root_hash);
+        let root = 1 << 20..(1 << 20) + 3 * (1 << 20);
+        assert!(plain[root.clone()] == hashed[root]);
+        assert!(build(Verity::Hash).1 == hashed);
+        // Whoever changes these bytes changes the root hash of every image that is rebuilt.
+        assert_eq!(
+            hash.sha256,
+            "759635f0508fae361008b8926541d34d908ff603d8de40ccd71c70dbb609105c"
+        );
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = tree();
+        let gone = Source::Path(dir.path().join("gone"));
+        tree.insert_file(b"usr/gone", gone, 1, 0o644).unwrap();
+        for verity in [Verity::None, Verity::Hash] {
+            let recipe = Recipe {
+                tree: &tree,
+                arch: Arch::ARM64,
+                verity,
+                ids: IDS,
+                epoch_seconds: 0,
+            };
+            let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();
+            assert!(format!("{error:#}").contains("gone"), "{error:#}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

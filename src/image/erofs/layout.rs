@@ -1,0 +1,333 @@
+//! Deciding where everything goes before a byte is written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::format::{
+    BLOCK_SIZE, DIRENT_SIZE, DataLayout, SLOT_SIZE, device_number, fits_compact, inode_size,
+    xattr_bytes,
+};
+use crate::tree::{Inode, InodeId, Kind, Tree};
+
+/// Longest target of a symbolic link: PATH_MAX without its NUL.
+const LONGEST_TARGET: usize = 4095;
+
+/// Why a tree does not fit into EROFS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// One inode has something that the format cannot hold.
+    #[error("/{path} does not fit into EROFS: {reason}")]
+    Inode {
+        /// Path in the tree, without a leading slash.
+        path: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// All together is too much.
+    #[error("the content needs more than the 16 TiB that EROFS addresses")]
+    TooLarge,
+}
+
+/// Where one inode and its bytes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which inode.
+    pub id: InodeId,
+    /// The directory that holds its first name; for the `..` of directories.
+    pub parent: InodeId,
+    /// Byte offset of the inode in the image, a multiple of [`SLOT_SIZE`].
+    pub offset: u64,
+    /// First data block; meaningless without data blocks.
+    pub data_block: u32,
+    /// Number of names; of a directory, two and its subdirectories.
+    pub links: u32,
+    /// Bytes of content: of the file, the packed directory or the link target.
+    pub size: u64,
+    /// Whether the inode has 64 bytes.
+    pub extended: bool,
+    /// Whether the rest of the content follows the inode.
+    pub layout: DataLayout,
+}
+
+impl Place {
+    /// The number by which directories refer to it.
+    pub fn nid(&self) -> u64 {
+        self.offset / SLOT_SIZE as u64
+    }
+}
+
+/// Where everything goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// In the order of their inodes on disk; the root directory first.
+    pub places: Vec<Place>,
+    /// First block after the metadata.
+    pub data_start: u32,
+    /// Number of blocks of the whole file system.
+    pub blocks: u32,
+    index: HashMap<InodeId, usize>,
+}
+
+impl Layout {
+    /// Places a tree; the order is that of [`Tree::walk`], whatever the ids are.
+    pub fn new(tree: &Tree) -> Result<Layout, LayoutError> {
+        let mut layout = Layout {
+            places: Vec::new(),
+            data_start: 0,
+            blocks: 0,
+            index: HashMap::new(),
+        };
+        layout.count_links(tree);
+        // The superblock has block 0 for itself; so the root has nid 128, which fits its 16 bits.
+        let mut cursor = BLOCK_SIZE as u64;
+        let mut whole_blocks: u64 = 0;
+        for (place, path) in layout.places.iter_mut().zip(FirstPaths::new(tree)) {
+            let inode = tree.get(place.id);
+            let problem = |reason: String| LayoutError::Inode {
+                path: path.escape_ascii().to_string(),
+                reason,
+            };
+            let Some(inode) = inode else { continue };
+            place.size = content_size(inode).map_err(problem)?;
+            let xattrs = xattr_bytes(inode.xattrs.iter()).map_err(problem)?;
+            place.extended = !fits_compact(place.size, place.links, inode.uid, inode.gid);
+            let head = inode_size(place.extended) + xattrs.len();
+            let tail = (place.size % BLOCK_SIZE as u64) as usize;
+            (place.offset, place.layout) = put(cursor, place.extended, head, tail);
+            let (inline, plain) = match place.layout {
+                DataLayout::Inline => (tail, 0),
+                DataLayout::Plain => (0, u64::from(tail > 0)),
+            };
+            cursor = place.offset + (head + inline).next_multiple_of(SLOT_SIZE) as u64;
+            place.data_block = u32::try_from(whole_blocks).map_err(|_| LayoutError::TooLarge)?;
+            let blocks = place.size / BLOCK_SIZE as u64 + plain;
+            whole_blocks = whole_blocks.saturating_add(blocks);
+        }
+        let data_start = cursor.div_ceil(BLOCK_SIZE as u64);
+        let blocks = u32::try_from(data_start.saturating_add(whole_blocks));
+        layout.blocks = blocks.map_err(|_| LayoutError::TooLarge)?;
+        layout.data_start = u32::try_from(data_start).map_err(|_| LayoutError::TooLarge)?;
+        for place in &mut layout.places {
+            // Below `blocks`, which fits.
+            place.data_block = place.data_block.saturating_add(layout.data_start);
+        }
+        Ok(layout)
+    }
+
+    /// Where an inode of the tree went.
+    pub fn place(&self, id: InodeId) -> Option<&Place> {
+        self.places.get(*self.index.get(&id)?)
+    }
+
+    fn count_links(&mut self, tree: &Tree) {
+        self.add(Tree::ROOT, Tree::ROOT, 2);
+        // The directories that lead to where the walk is.
+        let mut parents = vec![Tree::ROOT];
+        for (path, id, inode) in tree.walk() {
+            let depth = path.iter().filter(|byte| **byte == b'/').count();
+            parents.truncate(depth + 1);
+            let parent = parents.last().copied().unwrap_or(Tree::ROOT);
+            if inode.entries().is_some() {
+                self.add(id, parent, 2);
+                self.link(parent);
+                parents.push(id);
+            } else if self.index.contains_key(&id) {
+                self.link(id);
+            } else {
+                self.add(id, parent, 1);
+            }
+        }
+    }
+
+    fn add(&mut self, id: InodeId, parent: InodeId, links: u32) {
+        self.index.insert(id, self.places.len());
+        self.places.push(Place {
+            id,
+            parent,
+            offset: 0,
+            data_block: 0,
+            links,
+            size: 0,
+            extended: false,
+            layout: DataLayout::Plain,
+        });
+    }
+
+    fn link(&mut self, id: InodeId) {
+        let place = self.index.get(&id).and_then(|at| self.places.get_mut(*at));
+        if let Some(place) = place {
+            place.links = place.links.saturating_add(1);
+        }
+    }
+}
+
+/// The first path of every inode, in the order of [`Layout::places`].
+struct FirstPaths<'a> {
+    walk: crate::tree::Walk<'a>,
+    root: bool,
+    seen: std::collections::HashSet<InodeId>,
+}
+
+impl FirstPaths<'_> {
+    fn new(tree: &Tree) -> FirstPaths<'_> {
+        FirstPaths {
+            walk: tree.walk(),
+            root: true,
+            seen: std::collections::HashSet::new(),
+        }
+    }
+}
+
+impl Iterator for FirstPaths<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if std::mem::take(&mut self.root) {
+            return Some(Vec::new());
+        }
+        let (path, ..) = self.walk.find(|(_, id, _)| self.seen.insert(*id))?;
+        Some(path)
+    }
+}
+
+/// Offset and layout of an inode of `head` bytes, attributes included, with `tail` bytes
+/// of content beyond whole blocks, where `cursor` is the next free slot.
+fn put(cursor: u64, extended: bool, head: usize, tail: usize) -> (u64, DataLayout) {
+    let block = BLOCK_SIZE as u64;
+    let left = (block - cursor % block) as usize;
+    // The kernel reads a tail from the block of its inode only (fs/erofs/data.c).
+    if tail > 0 && head + tail <= left {
+        return (cursor, DataLayout::Inline);
+    }
+    // Skipping what is left of this block must not cost more than a data block for the tail.
+    if tail > 0 && head + tail <= BLOCK_SIZE && left + tail <= BLOCK_SIZE {
+        return (cursor.next_multiple_of(block), DataLayout::Inline);
+    }
+    // Attributes may cross into the next block, the inode itself better not.
+    let offset = match inode_size(extended) <= left {
+        true => cursor,
+        false => cursor.next_multiple_of(block),
+    };
+    (offset, DataLayout::Plain)
+}
+
+fn content_size(inode: &Inode) -> Result<u64, String> {
+    match &inode.kind {
+        Kind::File { size, .. } => Ok(*size),
+        Kind::Directory(entries) => Ok(directory_size(entries)),
+        Kind::Symlink(target) if target.is_empty() => Err("the link has no target".to_owned()),
+        Kind::Symlink(target) if target.len() > LONGEST_TARGET => {
+            Err("the link target is longer than 4095 bytes".to_owned())
+        }
+        Kind::Symlink(target) => Ok(target.len() as u64),
+        Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => {
+            match device_number(*major, *minor) {
+                Some(_) => Ok(0),
+                None => Err(format!("the device number {major}:{minor} is too large")),
+            }
+        }
+        Kind::Fifo | Kind::Socket => Ok(0),
+    }
+}
+
+/// The names of a directory in the order of its entries on disk, `.` and `..` among them.
+pub fn names_in_order(entries: &BTreeMap<Vec<u8>, InodeId>) -> impl Iterator<Item = &[u8]> {
+    // Only names that begin with a byte below `.` come before the two.
+    let before = entries
+        .range(..b".".to_vec())
+        .map(|(name, _)| name.as_slice());
+    let after = entries
+        .range(b".".to_vec()..)
+        .map(|(name, _)| name.as_slice());
+    let mut dots = [&b"."[..], b".."].into_iter().peekable();
+    let mut after = after.peekable();
+    before.chain(std::iter::from_fn(move || {
+        match (dots.peek(), after.peek()) {
+            (Some(dot), Some(name)) if *name < *dot => after.next(),
+            (Some(_), _) => dots.next(),
+            (None, _) => after.next(),
+        }
+    }))
+}
+
+/// Whether a block that holds `used` bytes has room for one more entry.
+pub fn has_room(used: usize, name: &[u8]) -> bool {
+    used + DIRENT_SIZE + name.len() <= BLOCK_SIZE
+}
+
+/// Bytes of a packed directory: full blocks, and what is used of the last one.
+fn directory_size(entries: &BTreeMap<Vec<u8>, InodeId>) -> u64 {
+    let (mut blocks, mut used) = (0, 0);
+    for name in names_in_order(entries) {
+        if !has_room(used, name) {
+            (blocks, used) = (blocks + 1, 0);
+        }
+        used += DIRENT_SIZE + name.len();
+    }
+    blocks * BLOCK_SIZE as u64 + used as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Source;
+
+    #[test]
+    fn dots_stand_in_byte_order() {
+        let names = ["!", "-", "..a", ".a", "a"];
+        let entries = names
+            .iter()
+            .map(|name| (name.as_bytes().to_vec(), Tree::ROOT))
+            .collect();
+        let order: Vec<&[u8]> = names_in_order(&entries).collect();
+        let expected: [&[u8]; 7] = [b"!", b"-", b".", b"..", b"..a", b".a", b"a"];
+        assert_eq!(order, expected);
+        assert!(order.is_sorted());
+        // A name between the two dots.
+        let entries = BTreeMap::from([(b".\x01".to_vec(), Tree::ROOT)]);
+        let order: Vec<&[u8]> = names_in_order(&entries).collect();
+        let expected: [&[u8]; 3] = [b".", b".\x01", b".."];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn tails_never_leave_the_block_of_their_inode() {
+        assert_eq!(put(4096, false, 32, 4064), (4096, DataLayout::Inline));
+        assert_eq!(put(4096, false, 32, 4065), (4096, DataLayout::Plain));
+        // 32 bytes are left: skipping them is cheaper than a block for the tail.
+        assert_eq!(put(8160, false, 32, 1), (8192, DataLayout::Inline));
+        // Half a block is left and the tail is longer: its own block is cheaper.
+        assert_eq!(put(4096 + 2000, false, 32, 2100), (6096, DataLayout::Plain));
+        // A long inode does not cross.
+        assert_eq!(put(8160, true, 64, 0), (8192, DataLayout::Plain));
+    }
+
+    #[test]
+    fn links_are_counted_and_ids_do_not_matter() {
+        let mut tree = Tree::new();
+        let source = Source::Bytes(Vec::new());
+        let id = tree.insert_file(b"a/x", source, 0, 0o644).unwrap();
+        tree.insert_link(b"b/c/x", id).unwrap();
+        tree.make_dirs(b"b/d").unwrap();
+        let layout = Layout::new(&tree).unwrap();
+        let links = |path: &[u8]| layout.place(tree.lookup(path).unwrap()).unwrap().links;
+        assert_eq!(links(b""), 4);
+        assert_eq!(links(b"b"), 4);
+        assert_eq!(links(b"b/c"), 2);
+        assert_eq!(links(b"a/x"), 2);
+        assert_eq!(layout.places.len(), 6);
+        assert_eq!(layout.places[0].nid(), 128);
+        let parent = layout.place(tree.lookup(b"b/d").unwrap()).unwrap().parent;
+        assert_eq!(Some(parent), tree.lookup(b"b"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let mut tree = Tree::new();
+        tree.insert_symlink(b"usr/link", &[b'x'; 4096]).unwrap();
+        let error = Layout::new(&tree).unwrap_err().to_string();
+        assert!(
+            error.contains("/usr/link") && error.contains("4095"),
+            "{error}"
+        );
+    }
+}
