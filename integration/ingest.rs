@@ -12,12 +12,17 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use prism_sysext::arch::Arch;
+use prism_sysext::assemble::{Ids, Recipe, Verity, assemble};
 use prism_sysext::image::certificate::{self, Certificate};
 use prism_sysext::image::ddi::{self, Ddi, DdiError, Layout, SignatureState, Strict};
 use prism_sysext::image::filesystem::{FileKind, FsKind, Xattr};
 use prism_sysext::image::gpt::{self, Partition};
 use prism_sysext::image::gpt_types::Designator;
+use prism_sysext::image::signature::{KeyFile, SignaturePartition};
+use prism_sysext::image::verity::RootHash;
 use prism_sysext::release::ExtensionKind;
+use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::verify::{Outcome, Report, verify};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -354,25 +359,7 @@ fn signed() -> Option<Signed> {
         let text = format!("[Partition]\n{text}VerityMatchKey=root\n");
         fs::write(definitions.join(name), text).unwrap();
     }
-    run(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=builder",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "certificate.pem",
-            "-days",
-            "1",
-        ],
-        dir.path(),
-    );
+    key_pair(dir.path());
     let root = dir.path().join("tree");
     let json = run(
         "systemd-repart",
@@ -391,8 +378,7 @@ fn signed() -> Option<Signed> {
     );
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     let root_hash = rows[1]["roothash"].as_str().unwrap().to_owned();
-    let pem = read_all(&dir.path().join("certificate.pem"));
-    let certificate = certificate::load(&pem).unwrap().remove(0);
+    let certificate = certificate_in(dir.path());
     let image = dir.path().join("demo.raw");
     Some(Signed {
         dir,
@@ -485,6 +471,86 @@ fn an_image_of_repart_is_understood_and_verified() {
             .unwrap()
             .contains("CN=builder")
     );
+}
+
+#[test]
+fn our_own_images_are_read_like_any_other() {
+    if !have(&["openssl"]) {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    tree(dir.path());
+    let signer = key_pair(dir.path());
+    let certificate = certificate_in(dir.path());
+    let collected = collect(&dir.path().join("tree"), &Options::default()).unwrap();
+    let image = dir.path().join("demo.raw");
+    let nothing_stored = |_: &RootHash| -> anyhow::Result<Option<SignaturePartition>> { Ok(None) };
+    for (verity, state) in [
+        (Verity::None, "none"),
+        (Verity::Hash, "hash"),
+        (Verity::Defer(&nothing_stored), "deferred"),
+        (Verity::Signed(&signer), "signed"),
+    ] {
+        let ids = Ids {
+            disk: [1; 16],
+            root: [2; 16],
+            signature: [3; 16],
+            file_system: [4; 16],
+            verity: [5; 16],
+            salt: [6; 32],
+        };
+        let recipe = Recipe {
+            tree: &collected.tree,
+            arch: Arch::ARM64,
+            verity,
+            ids,
+            epoch_seconds: 0,
+        };
+        let made = assemble(&recipe, &image).unwrap();
+        let ddi = ddi::open(&image).unwrap();
+        assert!(ddi.problems.is_empty(), "{state}: {:?}", ddi.problems);
+        assert_eq!(ddi.arch, Some(Arch::ARM64));
+        assert_eq!(ddi.root_hash, made.root_hash, "{state}");
+        assert_eq!(ddi.content.as_ref().unwrap().units, ["demo.service"]);
+        let fs = ddi.file_system().unwrap();
+        let noise = read_all(&dir.path().join("tree/usr/bin/noise"));
+        assert!(fs.read("usr/bin/noise", 2_000_000).unwrap() == noise);
+
+        let report = verify(&image, std::slice::from_ref(&certificate)).unwrap();
+        assert!(bad(&report).is_empty(), "{state}: {report:?}");
+        assert_eq!(report.is_signed(), state == "signed");
+        assert_eq!(ddi.signature == SignatureState::Empty, state == "deferred");
+    }
+}
+
+/// A key pair in the folder, by openssl.
+fn key_pair(dir: &Path) -> KeyFile {
+    run(
+        "openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=builder",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "certificate.pem",
+            "-days",
+            "1",
+        ],
+        dir,
+    );
+    KeyFile::from_pem(&read_all(&dir.join("key.pem")), &certificate_in(dir)).unwrap()
+}
+
+fn certificate_in(dir: &Path) -> Certificate {
+    certificate::load(&read_all(&dir.join("certificate.pem")))
+        .unwrap()
+        .remove(0)
 }
 
 #[test]
