@@ -237,6 +237,9 @@ pub enum DdiError {
         /// What is wrong with it.
         source: GptError,
     },
+    /// A partition table of the old kind; systemd takes it, no tool makes extensions so.
+    #[error("{} has an MBR partition table, expected a GPT or a bare file system", .0.display())]
+    Mbr(PathBuf),
     /// Nothing known in it.
     #[error(
         "{} holds neither a partition table nor a file system, expected an extension image; \
@@ -287,6 +290,9 @@ pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, Dd
         source,
     })?;
     if table.is_none() && FsKind::identify(&whole).is_none() {
+        if whole.peek(510) == Some([0x55, 0xaa]) {
+            return Err(DdiError::Mbr(path.to_owned()));
+        }
         return Err(DdiError::NotAnImage(path.to_owned()));
     }
     let mut problems = Vec::new();
@@ -854,5 +860,9 @@ mod tests {
         assert!(matches!(open(&path), Err(DdiError::NotAnImage(_))));
         std::fs::write(&path, []).unwrap();
         assert!(matches!(open(&path), Err(DdiError::NotAnImage(_))));
+        let mut mbr = [0; 4096];
+        mbr[510..512].copy_from_slice(&[0x55, 0xaa]);
+        std::fs::write(&path, mbr).unwrap();
+        assert!(matches!(open(&path), Err(DdiError::Mbr(_))));
     }
 }
