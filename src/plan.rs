@@ -41,6 +41,8 @@ pub struct Environment {
     pub output_directory: Option<PathBuf>,
     /// Names of the extensions to look at; empty means all.
     pub only: Vec<String>,
+    /// Only names and places are asked for, so an unknown base leaves gaps instead of errors.
+    pub names_only: bool,
 }
 
 /// Everything that will be done.
@@ -144,7 +146,15 @@ pub fn plan(
         let planned = if extension.image.is_some() {
             take_in(config, sysext, extension, at)
         } else {
-            build(config, sysext, extension, at, base, &output_directory)
+            build(
+                config,
+                sysext,
+                extension,
+                at,
+                base,
+                environment.names_only,
+                &output_directory,
+            )
         };
         match planned {
             Ok((planned, notes)) => {
@@ -200,6 +210,7 @@ fn build(
     extension: &Extension,
     at: String,
     base: Option<&BaseIdentity<'_>>,
+    names_only: bool,
     output_directory: &Path,
 ) -> Result<PlannedWithNotes, Vec<Finding>> {
     let base_name = extension.name.clone().unwrap_or_default();
@@ -209,9 +220,10 @@ fn build(
     };
     name::check(&name).map_err(|finding| vec![finding.at(&at)])?;
     let verity = effective_verity(sysext, extension).map_err(|finding| vec![finding.at(&at)])?;
-    let arch = architecture(extension, base).map_err(|finding| vec![finding.at(&at)])?;
-    let release =
-        release(extension, &base_name, arch, base).map_err(|finding| vec![finding.at(&at)])?;
+    let (arch, release) = match described(extension, &base_name, base) {
+        Err(finding) if finding.id == "no-base" && names_only => (None, ReleaseFields::new()),
+        other => other.map_err(|finding| vec![finding.at(&at)])?,
+    };
     let signing = match verity {
         Verity::Signed => {
             let (Some(key), Some(path)) = (key(sysext, extension), certificate(sysext, extension))
@@ -322,6 +334,16 @@ fn no_base(what: &str, key: &str) -> Finding {
     Finding::error("no-base", format!("the {what} of the base is not known")).help(format!(
         "give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `{key}`"
     ))
+}
+
+/// What the release file declares, architecture included.
+fn described(
+    extension: &Extension,
+    name: &str,
+    base: Option<&BaseIdentity<'_>>,
+) -> Result<(Option<Arch>, ReleaseFields), Finding> {
+    let arch = architecture(extension, base)?;
+    Ok((arch, release(extension, name, arch, base)?))
 }
 
 /// The architecture to declare: none is any.

@@ -17,6 +17,8 @@ pub(super) struct Screen {
     pub output: Output,
     /// Only errors.
     pub quiet: bool,
+    /// No result either, for steps inside another verb.
+    silent: bool,
     /// Whether standard error takes colours.
     color: bool,
 }
@@ -68,7 +70,25 @@ impl Screen {
         Screen {
             output,
             quiet,
+            silent: false,
             color: wanted && io::stderr().is_terminal(),
+        }
+    }
+
+    /// The same streams with text as the result.
+    pub(super) fn for_people(&self) -> Screen {
+        Screen {
+            output: Output::Text,
+            ..*self
+        }
+    }
+
+    /// The same streams without results and notes.
+    pub(super) fn quiet(&self) -> Screen {
+        Screen {
+            quiet: true,
+            silent: true,
+            ..*self
         }
     }
 
@@ -90,6 +110,9 @@ impl Screen {
 
     /// Writes to standard output; a reader that has left is not an error.
     pub(super) fn raw(&self, text: &str) -> Result<(), Failure> {
+        if self.silent {
+            return Ok(());
+        }
         match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Said(0)),
             other => Ok(other?),
