@@ -23,7 +23,11 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     let text = if config.sysext.is_none() {
         config.source.text.clone()
     } else {
-        let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
+        let environment = Environment {
+            names_only: true,
+            ..Environment::default()
+        };
+        let session = Session::open(screen, &args.config, &args.base, environment)?;
         images_ready(&session)?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         expanded_text(&session)?
