@@ -1,0 +1,61 @@
+//! What we place is merged by the real systemd-sysext of Debian 13, in a mount namespace.
+//!
+//! Unsigned images only: the kernel that runs the tests may lack device-mapper. Signed ones boot
+//! in `boot.rs`.
+
+mod support;
+
+use support::namespace::merge;
+use support::project::{FILE, NAME, Project, TEXT};
+use support::{repart, tools, trixie};
+
+fn possible() -> bool {
+    tools::have(&["unshare", "mount", "chroot"])
+}
+
+/// The harness itself, without anything of ours.
+#[test]
+fn harness_sees_a_merge_and_the_absence_of_one() {
+    if !(possible() && repart::possible()) {
+        return;
+    }
+    let Some(rootfs) = trixie::rootfs() else {
+        return;
+    };
+    let probe = repart::probe("foreign");
+
+    let bare = merge(&rootfs.path(), &[&probe]);
+    assert!(bare.merged("/usr").is_empty(), "{bare:?}");
+    assert_eq!(bare.file(&probe), None);
+
+    rootfs.write("/var/lib/extensions/.keep", "");
+    repart::naked("foreign", &rootfs.at("/var/lib/extensions/foreign.raw"));
+    let merged = merge(&rootfs.path(), &[&probe, "/usr/lib/os-release"]);
+    assert_eq!(merged.merged("/usr"), ["foreign"], "{merged:?}");
+    assert_eq!(merged.file(&probe), Some("foreign"));
+    assert!(merged.file("/usr/lib/os-release").is_some());
+    assert!(!rootfs.at(&probe).exists(), "the namespace leaked");
+
+    // The release file no longer carries the image's name: systemd has to refuse.
+    let from = rootfs.at("/var/lib/extensions/foreign.raw");
+    std::fs::rename(from, rootfs.at("/var/lib/extensions/renamed.raw")).unwrap();
+    let refused = merge(&rootfs.path(), &[&probe]);
+    assert!(refused.merged("/usr").is_empty(), "{refused:?}");
+    assert_eq!(refused.file(&probe), None);
+}
+
+#[test]
+#[ignore = "apply is not there yet"]
+fn an_applied_extension_is_merged() {
+    if !possible() {
+        return;
+    }
+    let Some(rootfs) = trixie::rootfs() else {
+        return;
+    };
+    Project::unprotected().apply(&rootfs.path());
+    let report = merge(&rootfs.path(), &[FILE, "/usr/lib/os-release"]);
+    assert_eq!(report.merged("/usr"), [NAME], "{report:?}");
+    assert_eq!(report.file(FILE), Some(TEXT), "{report:?}");
+    assert!(report.file("/usr/lib/os-release").is_some());
+}

@@ -1,0 +1,70 @@
+//! A folder with a `config.yaml` and content, and our program run on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::signer::Signer;
+use super::tools::{command, run};
+
+/// The name of the extension that a project builds.
+pub const NAME: &str = "probe";
+/// A file of it.
+pub const FILE: &str = "/usr/share/probe/greeting";
+/// The text of that file.
+pub const TEXT: &str = "hello from an extension\n";
+
+/// A project with one extension; it goes when this does.
+pub struct Project {
+    dir: TempDir,
+}
+
+impl Project {
+    /// An extension without hash or signature.
+    pub fn unprotected() -> Self {
+        Self::new("    verity: none\n", "")
+    }
+
+    /// An extension signed by this key, on a system that admits only signed ones.
+    pub fn signed(signer: &Signer) -> Self {
+        let trust = format!(
+            "  verityKey: file:{}\n  verityCertificate: {}\n  imagePolicy: signed\n",
+            signer.key().display(),
+            signer.certificate().display()
+        );
+        Self::new("", &trust)
+    }
+
+    fn new(extension: &str, section: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("root").join(FILE.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, TEXT).unwrap();
+        let config = format!(
+            "os:\n  hostname: referee\n\nsysext:\n{section}  extensions:\n  - name: {NAME}\n    \
+             version: 1.0.0\n    tree: ./root\n{extension}"
+        );
+        fs::write(dir.path().join("config.yaml"), config).unwrap();
+        Self { dir }
+    }
+
+    /// Builds the extension and places it in the target.
+    pub fn apply(&self, rootfs: &Path) {
+        self.prism_sysext(&["apply", "--rootfs"], rootfs);
+    }
+
+    /// Builds the extension for the target without placing it and returns the image.
+    pub fn build(&self, rootfs: &Path) -> PathBuf {
+        self.prism_sysext(&["build", "--rootfs"], rootfs);
+        self.dir.path().join(format!(".sysext/{NAME}.raw"))
+    }
+
+    fn prism_sysext(&self, args: &[&str], rootfs: &Path) {
+        run(command(env!("CARGO_BIN_EXE_prism-sysext"))
+            .args(args)
+            .arg(rootfs)
+            .arg("--config-file")
+            .arg(self.dir.path().join("config.yaml")));
+    }
+}

@@ -1,0 +1,166 @@
+//! A Debian 13 root with systemd 257 and a kernel: made once, copied for every test.
+//!
+//! It has what an extension needs on a real machine and no more: libcryptsetup (systemd loads it
+//! at run time for verity), dmsetup (its udev rules end libdevmapper's wait for a device) and the
+//! cloud kernel, whose NVMe, ext4 and serial drivers are built in, so that it boots without an
+//! initrd.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::tools::{command, have, output, root, run, skip, transcript};
+
+const SUITE: &str = "trixie";
+const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,libcryptsetup12,dmsetup,kmod,\
+                        linux-image-cloud-amd64";
+/// Raise it when what is done to the root below changes.
+const VERSION: &str = "1";
+/// Not needed to merge or to boot; without them a copy is made in half the time.
+const BALLAST: [&str; 5] = [
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+];
+
+/// A test's own copy of the root; it goes when this does.
+pub struct Rootfs {
+    dir: TempDir,
+}
+
+impl Rootfs {
+    /// The directory that is `/` of the target.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// Where a path of the target is.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.path().join(path.trim_start_matches('/'))
+    }
+
+    /// Writes a file of the target, with the directories above it.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let file = self.at(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+
+    /// The kernel of the target.
+    pub fn kernel(&self) -> PathBuf {
+        let boot = fs::read_dir(self.at("boot")).unwrap();
+        boot.map(|entry| entry.unwrap().path())
+            .find(|path| {
+                let name = path.file_name().unwrap_or_default();
+                name.to_string_lossy().starts_with("vmlinuz-")
+            })
+            .unwrap()
+    }
+}
+
+/// A copy of the root for one test; `None` (said on stderr) where it cannot be had.
+pub fn rootfs() -> Option<Rootfs> {
+    let possible = cfg!(target_arch = "x86_64") || skip("the Debian root is for x86-64");
+    if !(possible && root() && have(&["debootstrap", "cp"])) {
+        return None;
+    }
+    let original = cached()?;
+    let dir = TempDir::new().unwrap();
+    run(command("cp")
+        .args(["-a", "--reflink=auto"])
+        .arg(original)
+        .arg(dir.path().join("root")));
+    Some(Rootfs { dir })
+}
+
+/// The directory that outlives test runs: `PRISM_SYSEXT_CACHE`, else `target/referee`.
+pub fn cache() -> PathBuf {
+    let cache = match std::env::var_os("PRISM_SYSEXT_CACHE") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("referee"),
+    };
+    fs::create_dir_all(&cache).unwrap();
+    cache
+}
+
+/// Waits until no other test holds the lock of this name; it ends with the file.
+pub fn lock(name: &str) -> File {
+    let file = File::create(cache().join(format!("{name}.lock"))).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// The root in the cache, made now if need be while other tests wait.
+fn cached() -> Option<PathBuf> {
+    let stamp = Sha256::digest(format!("{SUITE} {PACKAGES} {BALLAST:?} {VERSION}"));
+    let stamp: String = stamp
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let name = format!("{SUITE}-{stamp}");
+    let done = cache().join(&name);
+    let _lock = lock(&name);
+    if done.exists() {
+        return Some(done);
+    }
+
+    let partial = cache().join(format!("{name}.partial"));
+    if partial.exists() {
+        fs::remove_dir_all(&partial).unwrap();
+    }
+    let mut debootstrap = command("debootstrap");
+    debootstrap
+        .args(["--variant=minbase", "--include", PACKAGES, SUITE])
+        .arg(&partial)
+        .args(mirror())
+        // The kernel's package makes no initrd then.
+        .env("INITRD", "No");
+    let said = output(&mut debootstrap);
+    if !said.status.success() {
+        // Without a network there is no root; debootstrap's words tell why.
+        skip(&format!(
+            "debootstrap failed, {}\n{}",
+            said.status,
+            transcript(&said)
+        ));
+        return None;
+    }
+    for path in BALLAST {
+        fs::remove_dir_all(partial.join(path)).unwrap();
+    }
+    fs::rename(&partial, &done).unwrap();
+    Some(done)
+}
+
+/// The Debian mirror that this machine's apt uses; none (debootstrap's own) if it is no Debian.
+fn mirror() -> Option<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(dir) = fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(dir.flatten().map(|entry| entry.path()));
+    }
+    files.sort();
+    let text: String = files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .collect();
+    debian_uri(&text)
+}
+
+/// The first archive URI in apt's source lists, of either format, that is a Debian mirror's: they
+/// all end in `/debian`, as the security archive and other vendors' do not.
+fn debian_uri(sources: &str) -> Option<String> {
+    let lines = sources.lines().map(str::trim);
+    lines
+        .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
+        .flat_map(str::split_whitespace)
+        .find(|word| {
+            let web = word.starts_with("http://") || word.starts_with("https://");
+            web && word.trim_end_matches('/').ends_with("/debian")
+        })
+        .map(str::to_owned)
+}
