@@ -275,12 +275,9 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
     }
     let ddi = open(&args.image)?;
     let report = verify_ddi(&ddi, &trusted);
-    // Without a certificate nothing can be said of the signature, so only damage counts.
+    // Without a certificate nothing can be said of the signer, so only damage counts.
     let good = if trusted.is_empty() {
-        report
-            .checks
-            .iter()
-            .all(|check| check.id == "signature" || check.outcome != crate::verify::Outcome::Bad)
+        report.is_good()
     } else {
         report.is_signed()
     };
