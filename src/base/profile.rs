@@ -3,6 +3,7 @@
 use super::kernel::{Kernel, Support};
 use super::unit::UnitState;
 use super::{Base, Origin};
+use crate::arch::Arch;
 use crate::config::nearest;
 use crate::finding::Finding;
 use crate::release::{ReleaseFields, SystemdVersion};
@@ -14,58 +15,68 @@ struct Profile {
     name: &'static str,
     id: &'static str,
     version_id: &'static str,
+    arch: Arch,
     systemd: SystemdVersion,
     kernel: Kernel,
 }
 
-const PROFILES: &[Profile] = &[
-    Profile {
-        name: "azurelinux-3.0",
-        // azurelinux-release of branch 3.0 (2026-04).
-        id: "azurelinux",
-        version_id: "3.0",
-        // SPECS/systemd/systemd.spec of branch 3.0 (2026-04): the tag v255, not a 255.x release.
-        systemd: SystemdVersion {
-            major: 255,
-            minor: 0,
-        },
-        // SPECS/kernel/config of branch 3.0, Linux 6.6 (2026-04).
-        kernel: Kernel {
-            erofs: Yes,
-            erofs_lz4: Yes,
-            erofs_zstd: No,
-            erofs_lzma: No,
-            erofs_deflate: No,
-            squashfs: Yes,
-            ext4: Yes,
-            overlay: Yes,
-            loop_device: Yes,
-            dm_verity: Yes,
-        },
+/// azurelinux-release of branch 3.0 (2026-04); SPECS/systemd/systemd.spec: the tag v255, not a
+/// 255.x release; SPECS/kernel/config: Linux 6.6.
+const AZURE_LINUX_3: Profile = Profile {
+    name: "azurelinux-3.0",
+    id: "azurelinux",
+    version_id: "3.0",
+    arch: Arch::X86_64,
+    systemd: SystemdVersion::new(255, 0),
+    kernel: Kernel {
+        erofs: Yes,
+        erofs_lz4: Yes,
+        erofs_zstd: No,
+        erofs_lzma: No,
+        erofs_deflate: No,
+        squashfs: Yes,
+        ext4: Yes,
+        overlay: Yes,
+        loop_device: Yes,
+        dm_verity: Yes,
     },
+};
+
+/// base-files 13 (2025-08); systemd 257 of trixie, whose point release changes with updates;
+/// the configuration of Linux 6.12 in linux-image-amd64.
+const DEBIAN_13: Profile = Profile {
+    name: "debian-13",
+    id: "debian",
+    version_id: "13",
+    arch: Arch::X86_64,
+    systemd: SystemdVersion::new(257, 0),
+    kernel: Kernel {
+        erofs: Yes,
+        erofs_lz4: Yes,
+        erofs_zstd: Unknown,
+        erofs_lzma: Unknown,
+        erofs_deflate: Unknown,
+        squashfs: Yes,
+        ext4: Yes,
+        overlay: Yes,
+        loop_device: Yes,
+        dm_verity: Yes,
+    },
+};
+
+/// A name without an architecture means x86-64.
+const PROFILES: &[Profile] = &[
+    AZURE_LINUX_3,
     Profile {
-        name: "debian-13",
-        // base-files 13 (2025-08).
-        id: "debian",
-        version_id: "13",
-        // systemd 257 of trixie (2025-08); the point release changes with updates.
-        systemd: SystemdVersion {
-            major: 257,
-            minor: 0,
-        },
-        // config-6.12 of linux-image-amd64 in trixie.
-        kernel: Kernel {
-            erofs: Yes,
-            erofs_lz4: Yes,
-            erofs_zstd: Unknown,
-            erofs_lzma: Unknown,
-            erofs_deflate: Unknown,
-            squashfs: Yes,
-            ext4: Yes,
-            overlay: Yes,
-            loop_device: Yes,
-            dm_verity: Yes,
-        },
+        name: "azurelinux-3.0-arm64",
+        arch: Arch::ARM64,
+        ..AZURE_LINUX_3
+    },
+    DEBIAN_13,
+    Profile {
+        name: "debian-13-arm64",
+        arch: Arch::ARM64,
+        ..DEBIAN_13
     },
 ];
 
@@ -96,9 +107,14 @@ pub fn of(os_release: &ReleaseFields) -> Option<Base> {
         .map(Profile::base)
 }
 
-/// The profile of an Azure Linux version as `input.image.azureLinux` names it.
-pub fn azure_linux(version: &str) -> Option<Base> {
-    by_name(&format!("azurelinux-{version}")).ok()
+/// The profile of an Azure Linux version as `input.image.azureLinux` names it. Prism fetches the
+/// image for the architecture of the machine that it runs on.
+pub fn azure_linux(version: &str, machine: Option<Arch>) -> Option<Base> {
+    let base = by_name(&format!("azurelinux-{version}")).ok()?;
+    Some(Base {
+        arch: machine,
+        ..base
+    })
 }
 
 impl Profile {
@@ -110,8 +126,7 @@ impl Profile {
             origin: Origin::Profile(self.name.to_owned()),
             os_release,
             systemd: Some(self.systemd),
-            // Both are published for x86-64 and arm64.
-            arch: None,
+            arch: Some(self.arch),
             kernel: self.kernel,
             unit: UnitState {
                 path: Some(format!("/usr/lib/systemd/system/{}", super::unit::UNIT)),
@@ -133,8 +148,12 @@ mod tests {
         let base = by_name("azurelinux-3.0").unwrap();
         assert_eq!(base.os_release.get("VERSION_ID"), Some("3.0"));
         assert_eq!(of(&base.os_release).unwrap().systemd, base.systemd);
-        assert!(azure_linux("3.0").is_some());
-        assert!(azure_linux("9.9").is_none());
+        assert_eq!(
+            azure_linux("3.0", Some(Arch::ARM64)).unwrap().arch,
+            Some(Arch::ARM64)
+        );
+        assert!(azure_linux("9.9", None).is_none());
+        assert_eq!(base.arch, Some(Arch::X86_64));
         let finding = by_name("azurelinux-3").unwrap_err();
         assert_eq!(
             finding.help.as_deref(),

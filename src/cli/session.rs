@@ -286,13 +286,17 @@ pub(super) fn find_base(
         let base = target_base(config, target).map_err(|finding| finding.at("sysext.target"))?;
         return Ok((Some(base), None));
     }
+    let machine = Arch::parse(std::env::consts::ARCH);
     let image = config
         .prism
         .input
         .as_ref()
         .and_then(|input| input.image.as_ref());
     let version = image.and_then(|image| image.azure_linux.as_ref()?.version.as_deref());
-    Ok((version.and_then(profile::azure_linux), None))
+    Ok((
+        version.and_then(|version| profile::azure_linux(version, machine)),
+        None,
+    ))
 }
 
 fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
