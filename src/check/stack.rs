@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::rules;
 use super::{Host, Judgement, Verdict};
-use crate::base::kernel::Support;
 use crate::base::unit::{UNIT, UnitState};
 use crate::finding::Finding;
 use crate::name;
@@ -29,9 +28,11 @@ impl Activation {
     /// The state of a base's unit; `will_enable` tells that we switch it on.
     pub fn of(unit: &UnitState, will_enable: bool) -> Activation {
         match unit {
-            UnitState { path: None, .. } => Activation::Missing,
-            UnitState { masked: true, .. } => Activation::Masked,
-            UnitState { enabled, .. } if *enabled || will_enable => Activation::Enabled,
+            UnitState {
+                masked: Some(_), ..
+            } => Activation::Masked,
+            UnitState { file: None, .. } => Activation::Missing,
+            _ if unit.is_enabled() || will_enable => Activation::Enabled,
             _ => Activation::Disabled,
         }
     }
@@ -77,6 +78,16 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
     {
         merged = None;
     }
+    if host.incomplete && merged.is_some_and(|merged| merged) {
+        merged = None;
+        reasons.push(
+            Finding::warning(
+                "base-incomplete",
+                "something of the base could not be read, so the merge can't be told",
+            )
+            .help("see the warnings about the base"),
+        );
+    }
     if let Some(finding) = service(host.activation) {
         merged = Some(false);
         reasons.push(finding);
@@ -85,7 +96,7 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
         ("overlayfs", host.kernel.overlay),
         ("loop devices", host.kernel.loop_device),
     ] {
-        if support == Support::No {
+        if support.is_missing() {
             merged = Some(false);
             reasons.push(
                 Finding::error(
@@ -161,6 +172,7 @@ fn options_length(layers: &[String], hierarchy: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::unit::Enablement;
 
     #[test]
     fn ninety_six_names_of_six_bytes_fit() {
@@ -173,9 +185,15 @@ mod tests {
     #[test]
     fn activation() {
         let unit = |path: Option<&str>, enabled, masked| UnitState {
-            path: path.map(str::to_owned),
-            enabled,
-            masked,
+            name: UNIT,
+            file: path.map(str::to_owned),
+            masked: bool::then(masked, || "/m".to_owned()),
+            enablement: match enabled {
+                true => Enablement::Enabled("/l".to_owned()),
+                false => Enablement::Disabled,
+            },
+            drop_ins: Vec::new(),
+            exec_start: Vec::new(),
             image_policy: None,
         };
         assert_eq!(
