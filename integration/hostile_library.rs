@@ -336,7 +336,17 @@ fn try_out(trap: Trap, component: &Path, applied_before: bool) -> bool {
 }
 
 fn try_all(trap: Trap) {
-    for component in components() {
+    let mut components = components();
+    if matches!(trap, Trap::Device) {
+        // As a folder it is refused unopened, like a fifo; a disk takes long for all of them.
+        let leaves = components.clone();
+        components.retain(|path| {
+            !leaves
+                .iter()
+                .any(|leaf| leaf != path && leaf.starts_with(path))
+        });
+    }
+    for component in components {
         for applied_before in [false, true] {
             if !try_out(trap, &component, applied_before) {
                 assert!(std::env::var_os("CI").is_none(), "cannot make devices");

@@ -334,7 +334,7 @@ fn files_no_longer_listed_go_and_changed_ones_only_by_force() {
     assert_eq!(snapshot(root), before);
     let opened = RootDir::open(root).unwrap();
     let applied = apply(&opened, &fewer, &forced()).unwrap();
-    assert_eq!(applied.removed, [CERTIFICATE, DROP_IN]);
+    assert_eq!(applied.removed, [DROP_IN, CERTIFICATE]);
     assert!(at(root, IMAGE).exists() && !at(root, DROP_IN).exists());
     // Not to enable is to leave it; that the link is ours is not forgotten.
     assert!(!at(root, CERTIFICATE).exists() && at(root, LINK).symlink_metadata().is_ok());

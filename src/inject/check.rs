@@ -1,5 +1,6 @@
 //! What is looked at before anything is written.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -146,16 +147,22 @@ pub(super) fn stale_files(
         .iter()
         .map(|file| file.destination.as_str())
         .collect();
-    let listed: BTreeSet<&str> = known.files.iter().map(|file| file.path.as_str()).collect();
+    // Images first: none may be left without its certificate.
+    let listed: BTreeSet<_> = known
+        .files
+        .iter()
+        .filter(|file| !wanted.contains(file.path.as_str()))
+        .map(|file| (Reverse(file.kind), file.path.as_str()))
+        .collect();
     let mut stale = Vec::new();
-    for path in listed.difference(&wanted) {
+    for (_, path) in listed {
         let present = Present::look(root, path, &known.sizes(path))?;
         if present == Present::Nothing {
             continue;
         }
         let ours = known.owns(path, present.digest());
         if ours || may_remove_changed(path, present, options, findings) {
-            stale.push((*path).to_owned());
+            stale.push(path.to_owned());
         }
     }
     Ok(stale)
