@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::facts::Facts;
 
 /// Most of a kernel configuration that is read; real ones have some 300 KB.
-pub const CONFIG_LIMIT: u64 = 2 * 1024 * 1024;
+const CONFIG_LIMIT: u64 = 2 * 1024 * 1024;
 
 /// Most kernels that are looked at.
 const KERNEL_LIMIT: usize = 16;

@@ -108,14 +108,6 @@ impl Base {
         })
     }
 
-    /// The unit that merges extensions of this kind.
-    pub fn unit(&self, kind: ExtensionKind) -> &UnitState {
-        match kind {
-            ExtensionKind::Sysext => &self.sysext_unit,
-            ExtensionKind::Confext => &self.confext_unit,
-        }
-    }
-
     /// The version of its systemd, when it can be told.
     pub fn systemd_version(&self) -> Option<SystemdVersion> {
         self.systemd.as_ref().map(|systemd| systemd.version)
@@ -287,7 +279,7 @@ mod tests {
         assert_eq!(base.extensions[1].kind, EntryKind::Link);
         assert_eq!(base.certificates.len(), 1);
         assert_eq!(base.trusted()[0].subject, "CN=a");
-        let unit = base.unit(ExtensionKind::Sysext);
+        let unit = &base.sysext_unit;
         assert_eq!(
             unit.file.as_deref(),
             Some("/lib/systemd/system/systemd-sysext.service")

@@ -41,7 +41,7 @@ const PROFILES: &[Profile] = &[
     },
 ];
 
-// microsoft/azurelinux, branch 3.0 at 2172d5cf45 (2026-04-28).
+/// microsoft/azurelinux, branch 3.0 at 2172d5cf45 (2026-04-28).
 const AZURE_LINUX_3: Profile = Profile {
     name: "azurelinux-3.0",
     arch: Arch::X86_64,
@@ -77,7 +77,7 @@ const AZURE_LINUX_3: Profile = Profile {
     selinux: Some(SelinuxMode::Disabled),
 };
 
-// Debian 13 "trixie" as in its archive on 2026-11-22.
+/// Debian 13 "trixie" as in its archive on 2026-11-22.
 const DEBIAN_13: Profile = Profile {
     name: "debian-13",
     arch: Arch::X86_64,

@@ -21,7 +21,6 @@ mod write;
 
 pub use entry::{EntryKind, FreeSpace, Metadata, Names, Ownership};
 pub use error::RootError;
-pub use write::FOLDER_MODE;
 
 /// How often a lookup is tried again that raced with a rename (`EAGAIN`, openat2(2)).
 const RACE_RETRIES: usize = 64;
@@ -84,11 +83,6 @@ impl RootDir {
     /// What `path` itself is, without following a link at its end.
     pub fn lmetadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {
         self.stat(path, OFlags::PATH | OFlags::NOFOLLOW)
-    }
-
-    /// Whether something is there after following links.
-    pub fn exists(&self, path: &Path) -> Result<bool, RootError> {
-        Ok(self.metadata(path)?.is_some())
     }
 
     /// Opens a regular file for reading; `None` when there is nothing.

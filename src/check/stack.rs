@@ -172,6 +172,7 @@ fn options_length(layers: &[String], hierarchy: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::kernel::KernelFeatures;
     use crate::base::unit::Enablement;
 
     #[test]
@@ -180,6 +181,27 @@ mod tests {
         let names = |count: usize| (0..count).map(|i| format!("ext{i:03}")).collect::<Vec<_>>();
         assert!(options_length(&names(96), "/usr") <= MAX_OPTIONS);
         assert!(options_length(&names(97), "/usr") > MAX_OPTIONS);
+    }
+
+    #[test]
+    fn a_base_that_was_not_read_in_full_promises_nothing() {
+        let release = crate::release::ReleaseFields::new();
+        let stack = |incomplete| {
+            let host = Host {
+                os_release: &release,
+                systemd: None,
+                arch: None,
+                kernel: KernelFeatures::UNKNOWN,
+                trusted: &[],
+                image_policy: None,
+                activation: Activation::Enabled,
+                incomplete,
+            };
+            judge(&host, &[])
+        };
+        assert_eq!(stack(false).merged, Some(true));
+        assert_eq!(stack(true).merged, None);
+        assert_eq!(stack(true).reasons[0].id, "base-incomplete");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{EntryKind, Ownership, RootDir, RootError, plain_components, relative
 use crate::pending::PendingFile;
 
 /// Mode of folders that are made on the way to a file.
-pub const FOLDER_MODE: RawMode = 0o755;
+const FOLDER_MODE: RawMode = 0o755;
 
 impl RootDir {
     /// Makes the folders of `path` that are missing, with mode 0755 whatever the umask.
