@@ -133,7 +133,6 @@ fn harness_tells_a_trusted_signer_from_another() {
 }
 
 #[test]
-#[ignore = "apply is not there yet"]
 fn an_applied_signed_extension_is_merged_and_another_signers_is_not() {
     if !possible() {
         return;

@@ -355,22 +355,31 @@ impl Bench {
     /// Needs systemd 254, which Debian 12 lacks: `PRISM_SYSEXT_TRIXIE` names the root folder of
     /// a system that has it.
     fn check_dissection(&self, policy: &str) {
-        let Some(system) = std::env::var_os("PRISM_SYSEXT_TRIXIE") else {
-            eprintln!("SKIPPED: systemd-dissect --validate, PRISM_SYSEXT_TRIXIE is not set");
-            return;
-        };
-        if !root() {
-            return;
-        }
-        let inside = format!("tmp/prism-sysext-{}.raw", std::process::id());
-        let copy = Path::new(&system).join(&inside);
-        fs::copy(self.path("x.raw"), &copy).unwrap();
+        let image = self.path("x.raw");
         let policy = format!("--image-policy={policy}");
-        let inside = format!("/{inside}");
-        let mut all = vec![system.as_os_str()];
-        all.extend(args(&["systemd-dissect", "--validate", &policy, &inside]));
-        run("chroot", &all);
-        fs::remove_file(copy).unwrap();
+        if let Some(system) = std::env::var_os("PRISM_SYSEXT_TRIXIE") {
+            if !root() {
+                return;
+            }
+            let room = tempfile::tempdir_in(Path::new(&system).join("tmp")).unwrap();
+            fs::copy(image, room.path().join("x.raw")).unwrap();
+            let inside = Path::new("/tmp").join(room.path().file_name().unwrap());
+            let inside = inside.join("x.raw");
+            let mut all = vec![system.as_os_str()];
+            all.extend(args(&["systemd-dissect", "--validate", &policy]));
+            all.push(inside.as_os_str());
+            run("chroot", &all);
+        } else if have("systemd-dissect") {
+            let version = run("systemd-dissect", &args(&["--version"]));
+            let number = version.split_whitespace().nth(1);
+            if number.and_then(|text| text.parse().ok()) < Some(254) {
+                skip("systemd-dissect is older than 254 and PRISM_SYSEXT_TRIXIE is not set");
+                return;
+            }
+            let mut all = args(&["--validate", &policy]);
+            all.push(image.as_os_str());
+            run("systemd-dissect", &all);
+        }
     }
 }
 

@@ -45,7 +45,6 @@ fn harness_sees_a_merge_and_the_absence_of_one() {
 }
 
 #[test]
-#[ignore = "apply is not there yet"]
 fn an_applied_extension_is_merged() {
     if !possible() {
         return;

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256, Sha384};
 use uuid::Uuid;
 
@@ -135,6 +135,13 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
             if let Some(content) = content {
                 // An empty partition stays a hole, which reads as the zeros that it needs.
                 if let Some(content) = &content {
+                    // systemd refuses such an image (dissected_image_load_verity_sig_partition).
+                    if content.root_hash != root.as_bytes() {
+                        bail!(
+                            "the stored signature is for the root hash {}, the image has {root}",
+                            hex::encode(&content.root_hash)
+                        );
+                    }
                     let bytes = content
                         .to_bytes()
                         .context("making the signature partition")?;
@@ -406,6 +413,11 @@ mod tests {
         let root = 1 << 20..(1 << 20) + 3 * (1 << 20);
         assert!(plain[root.clone()] == hashed[root]);
         assert!(build(Verity::Hash).1 == hashed);
+        // Whoever changes these bytes changes the root hash of every image that is rebuilt.
+        assert_eq!(
+            hash.sha256,
+            "759635f0508fae361008b8926541d34d908ff603d8de40ccd71c70dbb609105c"
+        );
     }
 
     #[test]

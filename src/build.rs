@@ -83,7 +83,10 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
             }
             _ => take_in_one(extension)?,
         };
-        images.push(BuiltImage { path: extension.image.clone(), entry });
+        images.push(BuiltImage {
+            path: extension.image.clone(),
+            entry,
+        });
     }
     Ok(Built { images, findings })
 }
@@ -95,7 +98,11 @@ pub fn write_manifest(plan: &Plan, built: &Built, overrides: &[String]) -> anyho
         tool: format!("prism-sysext {}", env!("CARGO_PKG_VERSION")),
         source_date_epoch: plan.epoch,
         overrides: overrides.to_vec(),
-        extensions: built.images.iter().map(|image| image.entry.clone()).collect(),
+        extensions: built
+            .images
+            .iter()
+            .map(|image| image.entry.clone())
+            .collect(),
     };
     make_folder(&plan.output_directory)?;
     let path = plan.output_directory.join(crate::manifest::FILE_NAME);
@@ -115,17 +122,27 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(path).with_context(|| format!("making the output folder {}", path.display()))
+    std::fs::create_dir_all(path)
+        .with_context(|| format!("making the output folder {}", path.display()))
 }
 
-fn signer(extension: &Planned, step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, Finding> {
-    let Some((reference, certificate)) = &step.signing else { return Ok(None) };
+fn signer(
+    extension: &Planned,
+    step: &BuildStep,
+    variable: &Variable<'_>,
+) -> Result<Option<KeyFile>, Finding> {
+    let Some((reference, certificate)) = &step.signing else {
+        return Ok(None);
+    };
     let text = match reference {
         KeyReference::File(path) => key::read_file(path),
         KeyReference::Env(name) => match variable(name) {
             Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
-            _ => Err(Finding::error("key-unreadable", format!("the environment variable {name} is not set"))
-                .help("set it to the PEM text of the private key")),
+            _ => Err(Finding::error(
+                "key-unreadable",
+                format!("the environment variable {name} is not set"),
+            )
+            .help("set it to the PEM text of the private key")),
         },
     };
     let text = text.map_err(|finding| finding.at(&extension.at))?;
@@ -158,7 +175,10 @@ fn build_one(
         epoch_seconds: plan.epoch,
     };
     let assembled = assemble(&recipe, &extension.image)?;
-    let fingerprint = step.signing.as_ref().map(|(_, certificate)| certificate.fingerprint_sha256_hex.clone());
+    let fingerprint = step
+        .signing
+        .as_ref()
+        .map(|(_, certificate)| certificate.fingerprint_sha256_hex.clone());
     Ok(Entry {
         name: extension.name.clone(),
         image: format!("{}.raw", extension.name),
@@ -177,8 +197,10 @@ fn build_one(
 
 /// Ids and salt; an image's own seed, if the user wrote one, stands for its identity.
 fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow::Result<Ids> {
-    let pairs: Vec<(String, String)> =
-        release.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let pairs: Vec<(String, String)> = release
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
     let seed = match &step.seed {
         Some(text) => Seed::parse(text).context("reading the seed")?,
         None => Seed::derive(&Identity {
@@ -194,13 +216,20 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
     let type_guid = |role| {
         PartitionType::new(step.partition_arch, Designator::Root, role)
             .guid()
-            .with_context(|| format!("{} has no partition type for extensions", step.partition_arch))
+            .with_context(|| {
+                format!(
+                    "{} has no partition type for extensions",
+                    step.partition_arch
+                )
+            })
     };
     let data = type_guid(Role::Data)?;
     Ok(Ids {
         disk: seed.disk_guid()?.into_bytes(),
         root: seed.partition_guid(data)?.into_bytes(),
-        signature: seed.partition_guid(type_guid(Role::Signature)?)?.into_bytes(),
+        signature: seed
+            .partition_guid(type_guid(Role::Signature)?)?
+            .into_bytes(),
         file_system: seed.file_system_uuid(data)?.into_bytes(),
         verity: seed.verity_uuid()?.into_bytes(),
         salt: seed.verity_salt()?,
@@ -208,14 +237,19 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
 }
 
 fn take_in_one(extension: &Planned) -> anyhow::Result<Entry> {
-    let Step::TakeIn(taken) = &extension.step else { anyhow::bail!("{} was not gathered", extension.name) };
-    let (size, sha256, sha384) =
-        digests(&extension.image).with_context(|| format!("reading {}", extension.image.display()))?;
+    let Step::TakeIn(taken) = &extension.step else {
+        anyhow::bail!("{} was not gathered", extension.name)
+    };
+    let (size, sha256, sha384) = digests(&extension.image)
+        .with_context(|| format!("reading {}", extension.image.display()))?;
     // The image was described from what was read then; it must still be the same.
     if let Some(expected) = &taken.sha256
         && !expected.eq_ignore_ascii_case(&sha256)
     {
-        anyhow::bail!("{} changed while it was read; run the command again", extension.image.display());
+        anyhow::bail!(
+            "{} changed while it was read; run the command again",
+            extension.image.display()
+        );
     }
     Ok(Entry {
         name: extension.name.clone(),
@@ -234,7 +268,10 @@ fn take_in_one(extension: &Planned) -> anyhow::Result<Entry> {
 }
 
 fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value> {
-    release.iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+    release
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect()
 }
 
 /// Size, SHA-256 and SHA-384 of a file, read once.
@@ -244,10 +281,16 @@ fn digests(path: &Path) -> std::io::Result<(u64, String, String)> {
     let (mut sha256, mut sha384, mut size) = (Sha256::new(), Sha384::new(), 0);
     loop {
         let read = file.read(&mut buffer)?;
-        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { break };
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
+            break;
+        };
         size += piece.len() as u64;
         sha256.update(piece);
         sha384.update(piece);
     }
-    Ok((size, hex::encode(&sha256.finalize()), hex::encode(&sha384.finalize())))
+    Ok((
+        size,
+        hex::encode(&sha256.finalize()),
+        hex::encode(&sha384.finalize()),
+    ))
 }

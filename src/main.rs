@@ -1,5 +1,5 @@
 //! The command line of prism-sysext.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    prism_sysext::cli::run()
 }

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::arch::Arch;
-use crate::config::model::{Enable, Extension, Format, ImagePolicy, KeyReference, Sysext, Verity};
+use crate::config::model::{
+    Enable, Extension, Format, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
+};
 use crate::config::validate::{certificate, effective_verity, key, validate};
 use crate::config::{Config, nearest};
 use crate::content::{Wanted, WantedFile};
@@ -39,6 +41,8 @@ pub struct Environment {
     pub output_directory: Option<PathBuf>,
     /// Names of the extensions to look at; empty means all.
     pub only: Vec<String>,
+    /// Only names and places are asked for, so an unknown base leaves gaps instead of errors.
+    pub names_only: bool,
 }
 
 /// Everything that will be done.
@@ -112,7 +116,11 @@ pub struct BuildStep {
 }
 
 /// Joins config and base; all errors at once.
-pub fn plan(config: &Config, base: Option<&BaseIdentity<'_>>, environment: &Environment) -> Result<Plan, Vec<Finding>> {
+pub fn plan(
+    config: &Config,
+    base: Option<&BaseIdentity<'_>>,
+    environment: &Environment,
+) -> Result<Plan, Vec<Finding>> {
     let mut findings = validate(config);
     let Some(sysext) = &config.sysext else {
         let finding = Finding::error("no-sysext", "the config has no `sysext` section")
@@ -129,14 +137,24 @@ pub fn plan(config: &Config, base: Option<&BaseIdentity<'_>>, environment: &Envi
         }
     };
     let written_directory = environment.output_directory.clone();
-    let output_directory = written_directory.clone().unwrap_or_else(|| config.resolve(&sysext.output_directory));
+    let output_directory = written_directory
+        .clone()
+        .unwrap_or_else(|| config.resolve(&sysext.output_directory));
     let mut extensions = Vec::new();
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         let planned = if extension.image.is_some() {
             take_in(config, sysext, extension, at)
         } else {
-            build(config, sysext, extension, at, base, &output_directory)
+            build(
+                config,
+                sysext,
+                extension,
+                at,
+                base,
+                environment.names_only,
+                &output_directory,
+            )
         };
         match planned {
             Ok((planned, notes)) => {
@@ -147,9 +165,15 @@ pub fn plan(config: &Config, base: Option<&BaseIdentity<'_>>, environment: &Envi
         }
     }
     findings.extend(name_clashes(&extensions));
-    findings.extend(destination_clashes(config, sysext, &extensions, &certificates));
+    findings.extend(destination_clashes(
+        config,
+        sysext,
+        &extensions,
+        &certificates,
+    ));
     findings.extend(key_places(config, &extensions));
     findings.extend(base_configs(config));
+    findings.extend(overlays(config, sysext));
     if let Err(finding) = select(&mut extensions, &environment.only) {
         findings.push(finding);
     }
@@ -168,7 +192,14 @@ pub fn plan(config: &Config, base: Option<&BaseIdentity<'_>>, environment: &Envi
 }
 
 fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
-    if findings.iter().any(|finding| finding.severity == Severity::Error) { Err(findings.to_vec()) } else { Ok(()) }
+    if findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error)
+    {
+        Err(findings.to_vec())
+    } else {
+        Ok(())
+    }
 }
 
 type PlannedWithNotes = (Planned, Vec<Finding>);
@@ -179,6 +210,7 @@ fn build(
     extension: &Extension,
     at: String,
     base: Option<&BaseIdentity<'_>>,
+    names_only: bool,
     output_directory: &Path,
 ) -> Result<PlannedWithNotes, Vec<Finding>> {
     let base_name = extension.name.clone().unwrap_or_default();
@@ -188,15 +220,25 @@ fn build(
     };
     name::check(&name).map_err(|finding| vec![finding.at(&at)])?;
     let verity = effective_verity(sysext, extension).map_err(|finding| vec![finding.at(&at)])?;
-    let arch = architecture(extension, base).map_err(|finding| vec![finding.at(&at)])?;
-    let release = release(extension, &base_name, arch, base).map_err(|finding| vec![finding.at(&at)])?;
+    let (arch, release) = match described(extension, &base_name, base) {
+        Err(finding) if finding.id == "no-base" && names_only => (None, ReleaseFields::new()),
+        other => other.map_err(|finding| vec![finding.at(&at)])?,
+    };
     let signing = match verity {
         Verity::Signed => {
-            let (Some(key), Some(path)) = (key(sysext, extension), certificate(sysext, extension)) else {
+            let (Some(key), Some(path)) = (key(sysext, extension), certificate(sysext, extension))
+            else {
                 // validate() has refused this already.
-                return Err(vec![Finding::error("key-missing", "a signed extension needs key and certificate").at(&at)]);
+                return Err(vec![
+                    Finding::error(
+                        "key-missing",
+                        "a signed extension needs key and certificate",
+                    )
+                    .at(&at),
+                ]);
             };
-            let certificate = trust::read_one(&config.resolve(path)).map_err(|finding| vec![finding.at(&at)])?;
+            let certificate =
+                trust::read_one(&config.resolve(path)).map_err(|finding| vec![finding.at(&at)])?;
             let key = match key {
                 KeyReference::File(path) => KeyReference::File(config.resolve(path)),
                 KeyReference::Env(name) => KeyReference::Env(name.clone()),
@@ -225,7 +267,9 @@ fn build(
         step: Step::Build(Box::new(BuildStep {
             version: extension.version.clone(),
             arch,
-            partition_arch: arch.or(base.and_then(|base| base.arch)).unwrap_or(Arch::X86_64),
+            partition_arch: arch
+                .or(base.and_then(|base| base.arch))
+                .unwrap_or(Arch::X86_64),
             verity,
             signing,
             format: extension.format,
@@ -249,11 +293,23 @@ fn build(
     Ok((planned, Vec::new()))
 }
 
-fn take_in(config: &Config, sysext: &Sysext, extension: &Extension, at: String) -> Result<PlannedWithNotes, Vec<Finding>> {
-    let Some(image) = &extension.image else { return Err(Vec::new()) };
+fn take_in(
+    config: &Config,
+    sysext: &Sysext,
+    extension: &Extension,
+    at: String,
+) -> Result<PlannedWithNotes, Vec<Finding>> {
+    let Some(image) = &extension.image else {
+        return Err(Vec::new());
+    };
     let path = config.resolve(&image.path);
-    let (taken, notes) = ingest::take_in(&path, image.sha256.as_deref(), extension.name.as_deref(), &at)
-        .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
+    let (taken, notes) = ingest::take_in(
+        &path,
+        image.sha256.as_deref(),
+        extension.name.as_deref(),
+        &at,
+    )
+    .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
     let planned = Planned {
         destination: format!("{}/{}.raw", sysext.location.path(), taken.name),
         name: taken.name.clone(),
@@ -275,18 +331,35 @@ fn in_config(path: &Path) -> String {
 }
 
 fn no_base(what: &str, key: &str) -> Finding {
-    Finding::error("no-base", format!("the {what} of the base is not known"))
-        .help(format!("give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `{key}`"))
+    Finding::error("no-base", format!("the {what} of the base is not known")).help(format!(
+        "give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `{key}`"
+    ))
+}
+
+/// What the release file declares, architecture included.
+fn described(
+    extension: &Extension,
+    name: &str,
+    base: Option<&BaseIdentity<'_>>,
+) -> Result<(Option<Arch>, ReleaseFields), Finding> {
+    let arch = architecture(extension, base)?;
+    Ok((arch, release(extension, name, arch, base)?))
 }
 
 /// The architecture to declare: none is any.
-fn architecture(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> Result<Option<Arch>, Finding> {
+fn architecture(
+    extension: &Extension,
+    base: Option<&BaseIdentity<'_>>,
+) -> Result<Option<Arch>, Finding> {
     match extension.arch.as_deref() {
         Some("any") => Ok(None),
-        Some(text) => Arch::parse(text)
+        Some(text) => Arch::parse(text).map(Some).ok_or_else(|| {
+            Finding::error("unknown-value", format!("`{text}` is not an architecture"))
+        }),
+        None => base
+            .and_then(|base| base.arch)
             .map(Some)
-            .ok_or_else(|| Finding::error("unknown-value", format!("`{text}` is not an architecture"))),
-        None => base.and_then(|base| base.arch).map(Some).ok_or_else(|| no_base("architecture", "arch")),
+            .ok_or_else(|| no_base("architecture", "arch")),
     }
 }
 
@@ -309,7 +382,11 @@ fn release(
     let of_base = |key: &str| if for_base { host(key) } else { None };
     let mut fields = ReleaseFields::new();
     fields.set("ID", id);
-    if let Some(version) = wanted.version_id.as_deref().or_else(|| of_base("VERSION_ID")) {
+    if let Some(version) = wanted
+        .version_id
+        .as_deref()
+        .or_else(|| of_base("VERSION_ID"))
+    {
         fields.set("VERSION_ID", version);
     }
     if let Some(level) = wanted.level.as_deref().or_else(|| of_base("SYSEXT_LEVEL")) {
@@ -320,7 +397,14 @@ fn release(
         fields.set("SYSEXT_VERSION_ID", version);
     }
     let scope: Vec<&str> = wanted.scope.iter().map(|scope| scope.word()).collect();
-    fields.set("SYSEXT_SCOPE", if scope.is_empty() { "system".to_owned() } else { scope.join(" ") });
+    fields.set(
+        "SYSEXT_SCOPE",
+        if scope.is_empty() {
+            "system".to_owned()
+        } else {
+            scope.join(" ")
+        },
+    );
     if let Some(arch) = arch {
         fields.set("ARCHITECTURE", arch.name());
     }
@@ -333,8 +417,11 @@ fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
         let earlier = extensions.iter().take(index);
         for other in earlier.filter(|other| name::compare(&other.name, &extension.name).is_eq()) {
             let finding = if other.name == extension.name {
-                Finding::error("duplicate-name", format!("two extensions are named `{}`", extension.name))
-                    .because("systemd takes the first image of a name that it finds")
+                Finding::error(
+                    "duplicate-name",
+                    format!("two extensions are named `{}`", extension.name),
+                )
+                .because("systemd takes the first image of a name that it finds")
             } else {
                 Finding::error(
                     "names-tie",
@@ -342,7 +429,11 @@ fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
                 )
                 .because("strverscmp_improved, src/fundamental/string-util.c; the winner changes from run to run")
             };
-            findings.push(finding.at(&extension.at).help(format!("rename one; the other stands at {}", other.at)));
+            findings.push(
+                finding
+                    .at(&extension.at)
+                    .help(format!("rename one; the other stands at {}", other.at)),
+            );
         }
     }
     findings
@@ -350,34 +441,55 @@ fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
 
 /// An absolute path without repeated slashes and `.`, for comparison.
 fn cleaned(path: &str) -> String {
-    let parts = Path::new(path).components().filter_map(|component| match component {
-        Component::Normal(part) => Some(part.to_string_lossy()),
-        _ => None,
-    });
+    let parts = Path::new(path)
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(part) => Some(part.to_string_lossy()),
+            _ => None,
+        });
     parts.fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
-fn destination_clashes(config: &Config, sysext: &Sysext, extensions: &[Planned], certificates: &[Trusted]) -> Vec<Finding> {
+fn destination_clashes(
+    config: &Config,
+    sysext: &Sysext,
+    extensions: &[Planned],
+    certificates: &[Trusted],
+) -> Vec<Finding> {
     let mut ours: BTreeMap<String, &str> = BTreeMap::new();
     for extension in extensions {
         ours.insert(extension.destination.clone(), &extension.at);
     }
     for trusted in certificates {
-        ours.insert(format!("{}/{}", sysext.certificate_location.path(), trusted.file_name), &trusted.at);
+        ours.insert(
+            format!(
+                "{}/{}",
+                sysext.certificate_location.path(),
+                trusted.file_name
+            ),
+            &trusted.at,
+        );
     }
     if sysext.image_policy != ImagePolicy::Default {
         ours.insert(crate::expand::DROP_IN_PATH.to_owned(), "sysext.imagePolicy");
     }
-    let files = config.prism.os.as_ref().and_then(|os| os.additional_files.as_ref());
+    let files = config
+        .prism
+        .os
+        .as_ref()
+        .and_then(|os| os.additional_files.as_ref());
     let mut findings = Vec::new();
     for (index, file) in files.into_iter().flatten().enumerate() {
         let destination = cleaned(file.destination.as_deref().unwrap_or_default());
         if let Some(at) = ours.get(&destination) {
             findings.push(
-                Finding::error("destination-taken", format!("`os.additionalFiles` also places {destination}"))
-                    .at(format!("os.additionalFiles[{index}].destination"))
-                    .because("Prism copies in list order, the later file silently wins")
-                    .help(format!("remove the item, or rename what {at} places")),
+                Finding::error(
+                    "destination-taken",
+                    format!("`os.additionalFiles` also places {destination}"),
+                )
+                .at(format!("os.additionalFiles[{index}].destination"))
+                .because("Prism copies in list order, the later file silently wins")
+                .help(format!("remove the item, or rename what {at} places")),
             );
         }
     }
@@ -423,12 +535,50 @@ fn base_configs(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
+/// Overlays of Prism on the hierarchies that systemd merges.
+fn overlays(config: &Config, sysext: &Sysext) -> Vec<Finding> {
+    let overlays = config.prism.os.as_ref().and_then(|os| os.overlays.as_ref());
+    let mut findings = Vec::new();
+    for (index, overlay) in overlays.into_iter().flatten().enumerate() {
+        let mount_point = cleaned(overlay.mount_point.as_deref().unwrap_or_default());
+        let below = |top: &str| {
+            mount_point == top
+                || mount_point
+                    .strip_prefix(top)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        if !below("/usr") && !below("/opt") {
+            continue;
+        }
+        let message =
+            format!("Prism's overlay on {mount_point} lies below the merge of the extensions");
+        let finding = match sysext.overlay_conflict {
+            OverlayConflict::Ignore => continue,
+            OverlayConflict::Warn => Finding::warning("overlay-on-hierarchy", message),
+            OverlayConflict::Error => Finding::error("overlay-on-hierarchy", message),
+        };
+        findings.push(
+            finding
+                .at(format!("os.overlays[{index}].mountPoint"))
+                .because("systemd mounts its overlay on top, read-only: while extensions are merged, writes no longer reach Prism's overlay; the kernel stacks two overlays at most")
+                .help("leave /usr and /opt to the extensions, or call programs by their full path or by links in a PATH folder outside the overlay (`pathLinks`)"),
+        );
+    }
+    findings
+}
+
 fn select(extensions: &mut Vec<Planned>, only: &[String]) -> Result<(), Finding> {
-    let names: Vec<String> = extensions.iter().map(|extension| extension.name.clone()).collect();
+    let names: Vec<String> = extensions
+        .iter()
+        .map(|extension| extension.name.clone())
+        .collect();
     for wanted in only {
         if !names.contains(wanted) {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let finding = Finding::error("unknown-extension", format!("the config lists no extension `{wanted}`"));
+            let finding = Finding::error(
+                "unknown-extension",
+                format!("the config lists no extension `{wanted}`"),
+            );
             return Err(match nearest(wanted, &known) {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
                 None => finding.help(format!("it lists: {}", known.join(", "))),

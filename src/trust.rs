@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::model::Sysext;
@@ -17,6 +17,9 @@ use crate::image::certificate::{self, Certificate};
 /// Largest certificate file that is read, in bytes; a bundle of public roots has about 200 KiB.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What a PEM certificate begins with.
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
 /// A certificate and the name under which it is placed.
 #[derive(Debug, Clone)]
 pub struct Trusted {
@@ -24,6 +27,8 @@ pub struct Trusted {
     pub file_name: String,
     /// Where the config names it.
     pub at: String,
+    /// The file as the config names it, if that file can be placed as it is: one PEM certificate.
+    pub as_is: Option<PathBuf>,
     /// The certificate.
     pub certificate: Certificate,
 }
@@ -55,7 +60,7 @@ pub fn read(config: &Config, sysext: &Sysext) -> Result<Vec<Trusted>, Vec<Findin
 
 /// Reads the certificate of a key: exactly one.
 pub fn read_one(path: &Path) -> Result<Certificate, Finding> {
-    let mut all = load(path)?;
+    let (mut all, _) = load(path)?;
     if all.len() > 1 {
         return Err(bundle(path, all.len()));
     }
@@ -78,7 +83,8 @@ fn bundle(path: &Path, count: usize) -> Finding {
     .help("name a file with one certificate, or write `all: true` at its entry to trust every one")
 }
 
-fn load(path: &Path) -> Result<Vec<Certificate>, Finding> {
+/// The certificates of a file, and whether it is PEM.
+fn load(path: &Path) -> Result<(Vec<Certificate>, bool), Finding> {
     let unreadable = |error: std::io::Error| {
         Finding::error(
             "certificate-unreadable",
@@ -96,12 +102,16 @@ fn load(path: &Path) -> Result<Vec<Certificate>, Finding> {
     file.take(MAX_BYTES)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    certificate::load(&bytes).map_err(|error| {
-        Finding::error(
+    let is_pem = bytes
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN);
+    match certificate::load(&bytes) {
+        Ok(certificates) => Ok((certificates, is_pem)),
+        Err(error) => Err(Finding::error(
             "not-a-certificate",
             format!("reading {}: {error}", path.display()),
-        )
-    })
+        )),
+    }
 }
 
 #[derive(Default)]
@@ -114,10 +124,10 @@ impl Store {
     fn add(&mut self, config: &Config, path: &Path, at: &str, name: Option<&str>, all: bool) {
         match load(&config.resolve(path)) {
             Err(finding) => self.findings.push(finding.at(at)),
-            Ok(certificates) if certificates.len() > 1 && !all => {
+            Ok((certificates, _)) if certificates.len() > 1 && !all => {
                 self.findings.push(bundle(path, certificates.len()).at(at));
             }
-            Ok(certificates) => {
+            Ok((certificates, is_pem)) => {
                 let stem = path
                     .file_stem()
                     .map(|stem| stem.to_string_lossy())
@@ -135,6 +145,7 @@ impl Store {
                     self.insert(Trusted {
                         file_name,
                         at: at.to_owned(),
+                        as_is: (is_pem && !several).then(|| path.to_owned()),
                         certificate,
                     });
                 }

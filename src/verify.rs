@@ -235,6 +235,17 @@ fn signature(ddi: &Ddi, root: Option<RootHash>, trusted: &[Certificate], report:
     // With a damaged tree it is still worth knowing whose signature this is.
     let text = root.map_or(signed, |root| root.to_string());
     let verdict = signature::check(&partition.signature, &text, trusted);
+    if trusted.is_empty() && matches!(verdict, SignerVerdict::UnknownSigner(_)) {
+        report.push(
+            "certificate-fingerprint",
+            Verdict::Absent("no certificate to compare with"),
+        );
+        report.push(
+            "signature",
+            Verdict::Absent("no certificate to check it with"),
+        );
+        return;
+    }
     report.push("certificate-fingerprint", fingerprint(partition, &verdict));
     let expected = format!(
         "a signature by one of {} trusted certificates",

@@ -1,4 +1,66 @@
-//! The command line: what was typed, and how results are shown.
+//! The command line: what was typed, one function per verb, and how results are shown.
 
+mod apply;
 pub mod args;
+mod demo;
+mod expand;
+mod look;
 pub mod render;
+mod screen;
+mod session;
+mod show;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command, Sign};
+use screen::{Failure, Screen};
+
+/// Runs one command: 0 done and good, 1 failed or a bad verdict, 2 usage.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap itself knows which stream help and errors belong to.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(2),
+            };
+        }
+    };
+    let screen = Screen::new(cli.output, cli.quiet);
+    match verb(&screen, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => screen.failure(&failure),
+    }
+}
+
+fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Customize(args) => expand::customize(screen, args),
+        Command::Apply(args) => apply::apply(screen, &args),
+        Command::Build(args) => look::build(screen, &args),
+        Command::Expand(args) => expand::expand(screen, &args),
+        Command::ValidateConfig(args) => look::validate_config(screen, &args),
+        Command::Check(args) => look::check(screen, &args),
+        Command::Inspect(args) => look::inspect(screen, &args),
+        Command::Verify(args) => look::verify(screen, &args),
+        Command::Sign(Sign::Keygen(args)) => look::keygen(screen, &args),
+        Command::Remove(args) => apply::remove(screen, &args),
+        Command::List(args) => apply::list(screen, &args),
+        Command::Schema(args) => look::schema(screen, &args),
+        Command::Demo(args) => demo::demo(screen, &args),
+    }
+}
+
+/// Says what is wrong with the flags, as clap does.
+fn usage(message: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: {message}\n\nFor more information, try '--help'."
+    );
+}

@@ -12,18 +12,20 @@ use crate::finding::{Finding, Findings, Severity};
 
 /// What the user asked of the output.
 #[derive(Debug, Clone, Copy)]
-pub struct Screen {
+pub(super) struct Screen {
     /// Form of the result.
     pub output: Output,
     /// Only errors.
     pub quiet: bool,
+    /// No result either, for steps inside another verb.
+    silent: bool,
     /// Whether standard error takes colours.
     color: bool,
 }
 
 /// Why a command did not succeed.
 #[derive(Debug)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The config can't be used.
     Config(Box<Refused>),
     /// Findings, with the config that they are about.
@@ -63,18 +65,40 @@ impl From<Finding> for Failure {
 
 impl Screen {
     /// Reads what the environment says about colours (no-color.org).
-    pub fn new(output: Output, quiet: bool) -> Screen {
+    pub(super) fn new(output: Output, quiet: bool) -> Screen {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Screen { output, quiet, color: wanted && io::stderr().is_terminal() }
+        Screen {
+            output,
+            quiet,
+            silent: false,
+            color: wanted && io::stderr().is_terminal(),
+        }
+    }
+
+    /// The same streams with text as the result.
+    pub(super) fn for_people(&self) -> Screen {
+        Screen {
+            output: Output::Text,
+            ..*self
+        }
+    }
+
+    /// The same streams without results and notes.
+    pub(super) fn quiet(&self) -> Screen {
+        Screen {
+            quiet: true,
+            silent: true,
+            ..*self
+        }
     }
 
     /// Whether the result is JSON.
-    pub fn json_wanted(&self) -> bool {
+    pub(super) fn json_wanted(&self) -> bool {
         self.output == Output::Json
     }
 
     /// Writes the result: `text` for people, `value` for programs.
-    pub fn result(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn result(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
         if self.json_wanted() {
             let mut json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
             json.push('\n');
@@ -85,7 +109,10 @@ impl Screen {
     }
 
     /// Writes to standard output; a reader that has left is not an error.
-    pub fn raw(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn raw(&self, text: &str) -> Result<(), Failure> {
+        if self.silent {
+            return Ok(());
+        }
         match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Said(0)),
             other => Ok(other?),
@@ -93,14 +120,14 @@ impl Screen {
     }
 
     /// Says what is being done.
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         if !self.quiet {
             self.error_text(&format!("{text}\n"));
         }
     }
 
     /// Shows findings; warnings and notes only if not quiet.
-    pub fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
+    pub(super) fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
         let shown: Vec<Finding> = findings
             .iter()
             .filter(|finding| !self.quiet || finding.severity == Severity::Error)
@@ -112,7 +139,7 @@ impl Screen {
     }
 
     /// Shows why a command failed and gives its exit status.
-    pub fn failure(&self, failure: &Failure) -> ExitCode {
+    pub(super) fn failure(&self, failure: &Failure) -> ExitCode {
         match failure {
             Failure::Config(refused) => self.findings(Some(&refused.source), &refused.findings),
             Failure::Findings(source, findings) => self.findings(source.as_deref(), findings),

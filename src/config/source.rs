@@ -169,6 +169,10 @@ impl Source {
 }
 
 /// One open collection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as the YAML is deep"
+)]
 enum Level {
     Map {
         path: String,
@@ -250,10 +254,10 @@ impl Walk {
     /// A scalar or alias: a key if the innermost mapping waits for one, else a value.
     fn node(&mut self, span: &Span, scalar: Option<&str>) {
         if let Some(Level::Map {
-            path,
             keys,
             key: key @ None,
             complex: false,
+            ..
         }) = self.levels.last_mut()
         {
             let name = scalar.unwrap_or_default().to_owned();
@@ -270,7 +274,6 @@ impl Walk {
                     ..finding
                 });
             }
-            let _ = path;
             *key = Some((name, *span));
             return;
         }

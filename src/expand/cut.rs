@@ -47,7 +47,7 @@ impl Splice<'_, '_> {
         let source = self.source;
         let first = source.line_start(key.start);
         let lead = source.text.get(first..key.start).unwrap_or_default();
-        if !matches!(lead.trim(), "" | "?") {
+        if !matches!(lead.trim_ascii(), "" | "?") {
             let reason = format!("`sysext` does not start its line (found {lead:?} before it)");
             return Err(self.refuse(key.start, reason));
         }
@@ -61,12 +61,13 @@ impl Splice<'_, '_> {
             leaf.is_block_scalar() && source.keeps_line_breaks(leaf.content)
         });
         let above = source.text.get(source.first()..start).unwrap_or_default();
-        let marker = above.trim_end().len() < above.len() && above.trim_end().ends_with("---");
+        let marker =
+            above.trim_ascii_end().len() < above.len() && above.trim_ascii_end().ends_with("---");
         if above.is_empty() || marker || keeps || ends_in_blank_line(above) {
             end = self.blank_lines_below(end);
         }
         if end == source.text.len() && !keeps && !gains && !only && ends_in_blank_line(above) {
-            start = source.next_line(source.first() + above.trim_end().len());
+            start = source.next_line(source.first() + above.trim_ascii_end().len());
         }
         self.delete_section(start..end);
         if only && !gains {
@@ -88,7 +89,7 @@ impl Splice<'_, '_> {
             .map(|text| source.first() + text.rfind('\n').map_or(0, |newline| newline + 1))
         {
             let line = source.line_at(above);
-            if indentation(line) != column || !line.trim_start().starts_with('#') {
+            if indentation(line) != column || !line.trim_ascii_start().starts_with('#') {
                 break;
             }
             start = above;
@@ -104,7 +105,7 @@ impl Splice<'_, '_> {
     fn blank_lines_below(&self, at: usize) -> usize {
         let source = self.source;
         let mut end = at;
-        while end < source.limit && source.line_at(end).trim().is_empty() {
+        while end < source.limit && source.line_at(end).trim_ascii().is_empty() {
             end = source.line_behind(end);
         }
         end
@@ -124,7 +125,7 @@ impl Splice<'_, '_> {
         let comma_behind = comma_at(value.end);
         let end = comma_behind.map_or(value.end, |comma| comma + 1);
         let rest = source.line_at(end);
-        let ends_line = matches!(rest.trim_start().bytes().next(), None | Some(b'#'));
+        let ends_line = matches!(rest.trim_ascii_start().bytes().next(), None | Some(b'#'));
         let behind_rest = if ends_line { end + rest.len() } else { end };
 
         let line = source.line_start(start);
@@ -143,7 +144,7 @@ impl Splice<'_, '_> {
                 self.delete_section(end..behind_rest);
             }
         } else if comma_behind.is_some() {
-            let blanks = rest.len() - rest.trim_start().len();
+            let blanks = rest.len() - rest.trim_ascii_start().len();
             let to = if own_line && ends_line {
                 source.line_behind(end)
             } else {
@@ -161,7 +162,7 @@ impl Splice<'_, '_> {
                     .strip_suffix('\n')
                     .map_or(above, |above| above.strip_suffix('\r').unwrap_or(above))
             } else if before.is_some() {
-                above.trim_end()
+                above.trim_ascii_end()
             } else {
                 above
             };

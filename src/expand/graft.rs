@@ -200,7 +200,7 @@ impl Splice<'_, '_> {
         }
         if written {
             let before = source.text.get(..node.content).unwrap_or_default();
-            self.delete(before.trim_end().len().max(colon + 1)..node.end);
+            self.delete(before.trim_ascii_end().len().max(colon + 1)..node.end);
         }
         // An explicit key's line begins with `?`, and its column counts.
         let parent = indentation(source.line_at(source.line_start(key.start)));
@@ -223,7 +223,7 @@ impl Splice<'_, '_> {
             .text
             .get(source.line_start(first)..first)
             .unwrap_or_default();
-        let column = match lead.trim_end().strip_suffix('?') {
+        let column = match lead.trim_ascii_end().strip_suffix('?') {
             Some(lead) => lead.chars().count(),
             None => source.column(first),
         };
@@ -253,9 +253,9 @@ impl Splice<'_, '_> {
         let behind = comma.map_or(end, |comma| comma + 1);
         let rest = source.line_at(behind);
         // The comment behind the last entry stays with it.
-        let comment = separator != " " && rest.trim_start().starts_with('#');
+        let comment = separator != " " && rest.trim_ascii_start().starts_with('#');
         let at = if comment {
-            behind + rest.trim_end().len()
+            behind + rest.trim_ascii_end().len()
         } else {
             behind
         };

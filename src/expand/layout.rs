@@ -32,7 +32,7 @@ pub(super) fn sections_stand_apart(source: &Source<'_>, entries: &[(Node, Node)]
             .unwrap_or_default();
         let leaf = before.last_leaf();
         let keeps = leaf.is_block_scalar() && source.keeps_line_breaks(leaf.content);
-        !keeps && between.lines().any(|line| line.trim().is_empty())
+        !keeps && between.lines().any(|line| line.trim_ascii().is_empty())
     })
 }
 

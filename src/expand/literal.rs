@@ -201,7 +201,7 @@ fn is_literal_block(text: &str) -> bool {
         && !body.ends_with('\n')
         && body.chars().all(printable)
         // A line of nothing but blanks is content to some readers and indentation to others.
-        && body.lines().all(|line| line.is_empty() || !line.trim().is_empty())
+        && body.lines().all(|line| line.is_empty() || !line.trim_ascii().is_empty())
 }
 
 /// YAML 1.2, production `c-printable`, without tab and line breaks.

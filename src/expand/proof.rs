@@ -175,7 +175,10 @@ fn kept_bytes(text: &str, output: &str, written: &[Written]) -> Result<(), Strin
         rest = rest.strip_prefix(edit.text.as_str()).ok_or_else(moved)?;
         let deleted = text.get(edit.range.clone()).ok_or_else(moved)?;
         let empty = matches!(
-            deleted.split_whitespace().collect::<String>().as_str(),
+            deleted
+                .split_ascii_whitespace()
+                .collect::<String>()
+                .as_str(),
             "" | "," | "~" | "null" | "Null" | "NULL" | "[]" | "{}"
         );
         if !edit.section && !empty {

@@ -324,9 +324,13 @@ impl<'t> Source<'t> {
 
     /// True when the header of the block scalar whose content starts at `start` says `+`.
     pub(super) fn keeps_line_breaks(&self, start: usize) -> bool {
-        let before = self.text.get(..start).unwrap_or_default().trim_end();
+        let before = self.text.get(..start).unwrap_or_default().trim_ascii_end();
         let header = before.rsplit('\n').next().unwrap_or_default();
-        let header = header.split(" #").next().unwrap_or_default().trim_end();
+        let header = header
+            .split(" #")
+            .next()
+            .unwrap_or_default()
+            .trim_ascii_end();
         header
             .rfind(['|', '>'])
             .and_then(|at| header.get(at..))
@@ -401,7 +405,7 @@ impl<'t> Source<'t> {
     pub(super) fn begins_line(&self, at: usize) -> bool {
         self.text
             .get(self.line_start(at)..at)
-            .is_some_and(|before| before.trim().is_empty())
+            .is_some_and(|before| before.trim_ascii().is_empty())
     }
 
     /// First byte at or behind `at` that is neither blank nor part of a comment.
@@ -416,7 +420,7 @@ impl<'t> Source<'t> {
             if !token.starts_with('#') || !after_blank {
                 return at;
             }
-            at = self.next_line(at);
+            at = self.line_behind(at);
         }
     }
 
@@ -441,6 +445,13 @@ impl<'t> Source<'t> {
         };
         let at = self.skip_trivia(behind_properties.max(colon));
         (self.byte(at) == Some(b'-')).then_some(at)
+    }
+
+    /// A character that only some YAML versions take for a line break, and its place.
+    pub(super) fn disputed_break(&self) -> Option<(usize, char)> {
+        self.text
+            .char_indices()
+            .find(|(_, c)| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}'))
     }
 
     /// What ends the lines of this text.
@@ -561,6 +572,13 @@ mod tests {
             let dash = source.dash(key, list).unwrap();
             assert_eq!(source.column(dash), column, "{text:?}");
         }
+    }
+
+    #[test]
+    fn trivia_ends_where_a_token_starts() {
+        let source = Source::parse("k:\n# first column\n # c\n\n- a\n# end").unwrap();
+        assert_eq!(source.byte(source.skip_trivia(2)), Some(b'-'));
+        assert_eq!(source.skip_trivia(source.text.len() - 5), source.text.len());
     }
 
     #[test]

@@ -71,6 +71,15 @@ pub(super) fn edits(
         }
         from = edit.range.end;
     }
+    if let Some((at, found)) = source.disputed_break().filter(|_| !splice.edits.is_empty()) {
+        let reason = format!(
+            "the file holds U+{:04X}, which ends a line in YAML 1.1 and Prism but not in YAML 1.2; \
+             take it out, or write it as `\\u{:04x}` in double quotes",
+            u32::from(found),
+            u32::from(found)
+        );
+        return Err(splice.refuse(at, reason));
+    }
     Ok(splice.edits)
 }
 
@@ -250,9 +259,9 @@ impl Splice<'_, '_> {
             let depth = indentation(line);
             let deep = depth > column || (level && depth == column);
             next = source.line_behind(next);
-            if line.trim_start().starts_with('#') && deep {
+            if line.trim_ascii_start().starts_with('#') && deep {
                 end = next;
-            } else if !line.trim().is_empty() {
+            } else if !line.trim_ascii().is_empty() {
                 break;
             }
         }

@@ -237,6 +237,9 @@ pub enum DdiError {
         /// What is wrong with it.
         source: GptError,
     },
+    /// A partition table of the old kind; systemd takes it, no tool makes extensions so.
+    #[error("{} has an MBR partition table, expected a GPT or a bare file system", .0.display())]
+    Mbr(PathBuf),
     /// Nothing known in it.
     #[error(
         "{} holds neither a partition table nor a file system, expected an extension image; \
@@ -266,6 +269,15 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
         .custom_flags(flags)
         .open(path)
         .map_err(failed)?;
+    describe(file, path, native)
+}
+
+/// Describes an open image; `path` is what messages call it.
+pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
+    let failed = |source| DdiError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(DdiError::NotAFile(path.to_owned()));
@@ -278,6 +290,9 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
         source,
     })?;
     if table.is_none() && FsKind::identify(&whole).is_none() {
+        if whole.peek(510) == Some([0x55, 0xaa]) {
+            return Err(DdiError::Mbr(path.to_owned()));
+        }
         return Err(DdiError::NotAnImage(path.to_owned()));
     }
     let mut problems = Vec::new();
@@ -845,5 +860,9 @@ mod tests {
         assert!(matches!(open(&path), Err(DdiError::NotAnImage(_))));
         std::fs::write(&path, []).unwrap();
         assert!(matches!(open(&path), Err(DdiError::NotAnImage(_))));
+        let mut mbr = [0; 4096];
+        mbr[510..512].copy_from_slice(&[0x55, 0xaa]);
+        std::fs::write(&path, mbr).unwrap();
+        assert!(matches!(open(&path), Err(DdiError::Mbr(_))));
     }
 }

@@ -235,6 +235,8 @@ pub fn read(image: &mut (impl Read + Seek), length: u64) -> Result<Option<Table>
             let offset = last.saturating_mul(sector.as_u64());
             let backup = raw_header(image, offset, length)?;
             match (vetted(backup, last, sector, sectors), primary) {
+                // Without a protective MBR it is what an earlier content left behind.
+                (Ok(_), None) if !has_protective_mbr(image)? => return Ok(None),
                 (Ok(header), _) => (read_entries(image, &header, sector), true),
                 (Err(_), Some(_)) => return Err(GptError::Header(reason)),
                 (Err(_), None) => return Ok(None),
@@ -533,6 +535,8 @@ mod tests {
         let mut bytes = image();
         bytes[450] = 0x83;
         assert!(matches!(read_bytes(&bytes), Err(GptError::NoProtectiveMbr)));
+        bytes[..1024].fill(0);
+        assert_eq!(read_bytes(&bytes).unwrap(), None);
     }
 
     #[test]

@@ -391,6 +391,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     impl Sink for Vec<u8> {
         fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()> {
@@ -493,5 +494,75 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
         assert!(matches!(build(5).unwrap_err(), WriteError::Read { .. }));
+    }
+
+    /// A path, how many bytes it holds, and the size of one extended attribute.
+    fn any_file() -> impl Strategy<Value = (Vec<Vec<u8>>, usize, usize)> {
+        let byte = any::<u8>().prop_filter("in a name", |byte| !matches!(*byte, 0 | b'/'));
+        let name = prop::collection::vec(byte, 1..=255)
+            .prop_filter("no dots", |name| name != b"." && name != b"..");
+        let short = prop::sample::select(vec![b"a".to_vec(), b"b".to_vec(), b"-".to_vec()]);
+        let folders = prop::collection::vec(short, 0..4);
+        let size = prop_oneof![
+            0..200_usize,
+            1900..2200_usize,
+            3900..4300_usize,
+            8100..13000_usize
+        ];
+        let path = (folders, name).prop_map(|(mut path, name)| {
+            path.push(name);
+            path
+        });
+        (
+            path,
+            size,
+            prop_oneof![Just(0), 1..40_usize, 3900..9000_usize],
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_tree_reads_back(files in prop::collection::vec(any_file(), 0..60)) {
+            let mut tree = Tree::new();
+            for (number, (path, size, xattr)) in files.into_iter().enumerate() {
+                let bytes = vec![number as u8; size];
+                let inode = Inode {
+                    xattrs: match xattr {
+                        0 => Default::default(),
+                        _ => [(b"user.x".to_vec(), vec![number as u8; xattr])].into(),
+                    },
+                    ..Inode::new(0o644, Kind::File { size: size as u64, source: Source::Bytes(bytes) })
+                };
+                // A name that is taken already is no content.
+                let _ = tree.insert(&path.join(&b'/'), inode);
+            }
+            let image = image(&tree);
+            let fs = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(&image)).unwrap();
+            let layout = Layout::new(&tree).unwrap();
+            for (path, id, inode) in tree.walk() {
+                let nid = layout.place(id).unwrap().nid();
+                let path = [b"/", path.as_slice()].concat();
+                match &inode.kind {
+                    Kind::File { source: Source::Bytes(bytes), .. } => {
+                        let file = fs.open(&path).unwrap();
+                        prop_assert_eq!(file.size(), bytes.len() as u64);
+                        let mut read = vec![0; bytes.len()];
+                        let mut at = 0;
+                        while at < read.len() {
+                            at += file.read_at(&mut read[at..], at as u64).unwrap();
+                        }
+                        prop_assert!(read == *bytes);
+                        let found = fs.xattrs_inode(fs.get_inode(nid).unwrap()).unwrap();
+                        prop_assert!(found.values().eq(inode.xattrs.values()));
+                    }
+                    Kind::Directory(entries) => {
+                        prop_assert_eq!(fs.read_dir(&path).unwrap().count(), entries.len());
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 }

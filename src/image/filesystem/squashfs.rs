@@ -1,200 +1,311 @@
-//! SquashFS through `backhand`.
+//! SquashFS 4.0 (Linux `fs/squashfs/squashfs_fs.h`).
 //!
-//! The crate reads all metadata into memory and panics on some damaged
-//! directories (the caller catches that). How much metadata there is is counted
-//! beforehand, from the headers of its blocks alone. The crate has no extended
-//! attributes.
+//! Only the decompressors are `backhand`'s. Its reader takes in the whole tree
+//! at once, which a crafted image can blow up without bound, and it knows no
+//! extended attributes; this one reads what is asked for, block by block.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufReader, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
+use super::{Details, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs};
 
-use super::{Details, FileKind, FsError, Metadata, Reader, Window, Xattrs};
+mod inode;
+mod metadata;
 
-/// Bytes of a metadata block when unpacked (Linux `fs/squashfs/squashfs_fs.h`).
-const METADATA_BLOCK: u64 = 8192;
-/// Inodes and directories of about a million files.
-const MAX_METADATA: u64 = 128 * 1024 * 1024;
-/// What stands for a table that is not there.
+use inode::{Body, Inode};
+use metadata::{Cursor, Packed, compressor};
+
+/// Bit in the size of a data block that is stored as it is.
+const STORED_DATA: u32 = 1 << 24;
+/// Stands for no fragment and for no extended attributes.
+const NONE: u32 = u32::MAX;
+/// Stands for a table that is not there.
 const NO_TABLE: u64 = u64::MAX;
-/// Compressor ids from 1 (Linux `fs/squashfs/squashfs_fs.h`).
-const COMPRESSORS: &[&str] = &["gzip", "lzma", "lzo", "xz", "lz4", "zstd"];
-
-pub(super) struct Squashfs {
-    reader: FilesystemReader<'static>,
-    details: Details,
-}
-
-impl From<backhand::BackhandError> for FsError {
-    fn from(error: backhand::BackhandError) -> FsError {
-        FsError::Damaged(error.to_string())
-    }
-}
-
-impl Squashfs {
-    pub(super) fn open(window: Window) -> Result<Squashfs, FsError> {
-        let details = details(&window);
-        check_metadata(&window)?;
-        let reader = FilesystemReader::from_reader(BufReader::new(window.reader()))?;
-        Ok(Squashfs { reader, details })
-    }
-
-    fn node(&self, path: &Path) -> Option<&Node<SquashfsFileReader>> {
-        let nodes = &self.reader.root.nodes;
-        let position = nodes.binary_search_by(|node| node.fullpath.as_path().cmp(path));
-        nodes.get(position.ok()?)
-    }
-}
-
-/// Offsets in the superblock: block size 12, compressor 20, then the tables.
-fn details(window: &Window) -> Details {
-    let compressor = window.peek(20).map(u16::from_le_bytes).unwrap_or(0);
-    let name = usize::from(compressor)
-        .checked_sub(1)
-        .and_then(|index| COMPRESSORS.get(index));
-    Details {
-        block_size: window.peek(12).map(u32::from_le_bytes),
-        uuid: None,
-        features: Vec::new(),
-        compression: name.map(|name| (*name).to_owned()).into_iter().collect(),
-    }
-}
-
-/// Makes sure that both metadata tables end where they should and fit into memory.
-fn check_metadata(window: &Window) -> Result<(), FsError> {
-    let field = |at| {
-        let bytes = window.peek(at);
-        bytes
-            .map(u64::from_le_bytes)
-            .ok_or_else(|| damaged("the superblock is cut"))
-    };
-    let (ids, inodes, directories) = (field(48)?, field(64)?, field(72)?);
-    // The directories end where the first table after them begins, fragments, export, then
-    // ids, each found through the first entry of its index.
-    let after = [field(80)?, field(88)?, ids];
-    let index = after.into_iter().find(|at| *at != NO_TABLE).unwrap_or(ids);
-    let end = field(index)?;
-    count_blocks(window, inodes, directories)?;
-    count_blocks(window, directories, end)
-}
-
-fn count_blocks(window: &Window, start: u64, end: u64) -> Result<(), FsError> {
-    let mut at = start;
-    let mut unpacked = 0u64;
-    while at < end {
-        let header = window.peek(at).map(u16::from_le_bytes);
-        let header = header.ok_or_else(|| damaged("a metadata block is cut"))?;
-        let length = u64::from(header & 0x7fff);
-        at = at.saturating_add(2).saturating_add(length);
-        unpacked = unpacked.saturating_add(METADATA_BLOCK);
-        if unpacked > MAX_METADATA || length == 0 {
-            return Err(damaged(
-                "there is more metadata than 128 MiB, or an empty block of it",
-            ));
-        }
-    }
-    if at == end {
-        Ok(())
-    } else {
-        Err(damaged("a metadata table does not end with a block"))
-    }
-}
+/// Most bytes of the extended attributes of one inode (Linux XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const MAX_XATTRS: u64 = 1024 * 1024;
+/// Key prefixes by number.
+const PREFIXES: &[&str] = &["user.", "trusted.", "security."];
+/// Set in the number of a key whose value is stored elsewhere.
+const VALUE_ELSEWHERE: u16 = 0x100;
 
 fn damaged(reason: &str) -> FsError {
     FsError::Damaged(reason.to_owned())
 }
 
-fn metadata(node: &Node<SquashfsFileReader>) -> Metadata {
-    // A device number is encoded as by the kernel's new_encode_dev.
-    let device = |number: u32| {
-        let minor = number & 0xff | number >> 12 & 0xfff00;
-        Some((number >> 8 & 0xfff, minor))
-    };
-    let (kind, size, device) = match &node.inner {
-        InnerNode::File(file) => (
-            FileKind::File,
-            u64::try_from(file.file_len()).unwrap_or(u64::MAX),
-            None,
-        ),
-        InnerNode::Symlink(link) => {
-            let length = link.link.as_os_str().len();
-            (
-                FileKind::Symlink,
-                u64::try_from(length).unwrap_or(u64::MAX),
-                None,
-            )
+pub(super) struct Squashfs {
+    packed: Packed,
+    compression: &'static str,
+    block_size: u32,
+    root: u64,
+    inodes: u64,
+    directories: u64,
+    fragments: u64,
+    xattrs: u64,
+    ids: Vec<u32>,
+}
+
+impl Squashfs {
+    pub(super) fn open(window: Window) -> Result<Squashfs, FsError> {
+        let superblock = window
+            .peek::<96>(0)
+            .ok_or_else(|| damaged("the superblock is cut"))?;
+        let u16_at = |at| window.peek(at).map_or(0, u16::from_le_bytes);
+        let u64_at = |at| window.peek(at).map_or(0, u64::from_le_bytes);
+        let block_size = window.peek(12).map_or(0, u32::from_le_bytes);
+        if superblock.get(28..32) != Some(&[4, 0, 0, 0]) {
+            return Err(damaged("it is not of version 4.0"));
         }
-        InnerNode::Dir(_) => (FileKind::Directory, 0, None),
-        InnerNode::CharacterDevice(it) => (FileKind::CharDevice, 0, device(it.device_number)),
-        InnerNode::BlockDevice(it) => (FileKind::BlockDevice, 0, device(it.device_number)),
-        InnerNode::NamedPipe => (FileKind::Fifo, 0, None),
-        InnerNode::Socket => (FileKind::Socket, 0, None),
-    };
-    Metadata {
-        kind,
-        mode: node.header.permissions & 0o7777,
-        uid: node.header.uid,
-        gid: node.header.gid,
-        size,
-        mtime: i64::from(node.header.mtime),
-        device,
+        if !(4096..=1024 * 1024).contains(&block_size) || !block_size.is_power_of_two() {
+            return Err(damaged(
+                "the block size is no power of two from 4 KiB to 1 MiB",
+            ));
+        }
+        let (compressor, compression) =
+            compressor(u16_at(20)).ok_or_else(|| damaged("the compressor is unknown"))?;
+        let (count, ids) = (u16_at(26), u64_at(48));
+        let mut fs = Squashfs {
+            compression,
+            block_size,
+            root: u64_at(32),
+            inodes: u64_at(64),
+            directories: u64_at(72),
+            fragments: u64_at(80),
+            xattrs: u64_at(56),
+            ids: Vec::new(),
+            packed: Packed::new(window, compressor),
+        };
+        for number in 0..u64::from(count) {
+            let id = fs.packed.indexed(ids, number, 4)?.u32()?;
+            fs.ids.push(id);
+        }
+        Ok(fs)
+    }
+
+    /// The inode at a reference, and the place of its lists.
+    fn inode(&self, reference: u64) -> Result<(Inode, Cursor<'_>), FsError> {
+        let mut cursor = self.packed.referred(self.inodes, reference)?;
+        Ok((Inode::read(&mut cursor, &self.ids)?, cursor))
+    }
+
+    fn root(&self) -> Result<Inode, FsError> {
+        let (inode, _) = self.inode(self.root)?;
+        match inode.body {
+            Body::Directory { .. } => Ok(inode),
+            _ => Err(damaged("the root is no directory")),
+        }
+    }
+
+    /// Calls `each` with name and reference of the entries of a directory until it says false.
+    fn entries(
+        &self,
+        directory: &Inode,
+        mut each: impl FnMut(&[u8], u64) -> Result<bool, FsError>,
+    ) -> Result<(), FsError> {
+        let Body::Directory { block, offset } = directory.body else {
+            return Err(damaged(
+                "an entry is looked up in something else than a directory",
+            ));
+        };
+        // The size counts three bytes for `.` and `..`, which are not stored.
+        let mut left = directory.metadata.size.saturating_sub(3);
+        let mut cursor = self
+            .packed
+            .at(self.directories, u64::from(block), u64::from(offset))?;
+        let mut seen = 0;
+        while left > 0 {
+            let (count, start) = (cursor.u32()?, cursor.u32()?);
+            let _number = cursor.u32()?;
+            left = left.saturating_sub(12);
+            if count > 255 {
+                return Err(damaged("a directory has a run of more than 256 entries"));
+            }
+            for _ in 0..=count {
+                let (offset, _delta) = (cursor.u16()?, cursor.u16()?);
+                let (_kind, length) = (cursor.u16()?, cursor.u16()?);
+                let name = cursor.bytes(usize::from(length).saturating_add(1))?;
+                left = left.saturating_sub(u64::from(length).saturating_add(9));
+                seen += 1;
+                if seen > MAX_ENTRIES {
+                    return Err(FsError::TooManyEntries(MAX_ENTRIES));
+                }
+                if !each(&name, u64::from(start) << 16 | u64::from(offset))? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The inode at a path without symbolic links.
+    fn find(&self, path: &Path) -> Result<Option<(Inode, u64)>, FsError> {
+        let mut here = (self.root()?, self.root);
+        for name in path.iter().filter(|name| *name != "/") {
+            let mut found = None;
+            self.entries(&here.0, |entry, reference| {
+                if entry == name.as_bytes() {
+                    found = Some(reference);
+                }
+                Ok(found.is_none())
+            })?;
+            let Some(reference) = found else {
+                return Ok(None);
+            };
+            here = (self.inode(reference)?.0, reference);
+        }
+        Ok(Some(here))
+    }
+
+    fn existing(&self, path: &Path) -> Result<(Inode, u64), FsError> {
+        self.find(path)?
+            .ok_or_else(|| FsError::NotFound(path.to_owned()))
+    }
+
+    /// A data block that unpacks to at most `limit` bytes.
+    fn data(&self, at: u64, size: u32, limit: usize) -> Result<Vec<u8>, FsError> {
+        let length = usize::try_from(size & !STORED_DATA).unwrap_or(usize::MAX);
+        if length > limit {
+            return Err(damaged("a data block is longer than the block size"));
+        }
+        let mut bytes = vec![0; length];
+        let read = self.packed.window.read_exact_at(&mut bytes, at);
+        read.map_err(|_| damaged("a data block lies outside"))?;
+        match size & STORED_DATA {
+            0 => self.packed.unpack(&bytes, limit),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn fragment(&self, number: u32, offset: u32, size: usize) -> Result<Vec<u8>, FsError> {
+        if self.fragments == NO_TABLE {
+            return Err(damaged("there is no table of fragments"));
+        }
+        let mut entry = self.packed.indexed(self.fragments, u64::from(number), 16)?;
+        let (start, packed) = (entry.u64()?, entry.u32()?);
+        let block = self.data(start, packed, self.block_size as usize)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let tail = block.get(from..from.saturating_add(size));
+        tail.map(<[u8]>::to_vec)
+            .ok_or_else(|| damaged("a file end lies outside its fragment"))
     }
 }
 
 impl Reader for Squashfs {
     fn details(&self) -> Details {
-        self.details.clone()
+        Details {
+            block_size: Some(self.block_size),
+            uuid: None,
+            features: Vec::new(),
+            compression: vec![self.compression.to_owned()],
+        }
     }
 
     fn root(&self) -> Result<Metadata, FsError> {
-        let root = self.node(Path::new("/"));
-        Ok(metadata(
-            root.ok_or_else(|| damaged("there is no root directory"))?,
-        ))
+        Ok(Squashfs::root(self)?.metadata)
     }
 
     fn child(&self, dir: &Path, name: &OsStr) -> Result<Option<Metadata>, FsError> {
-        Ok(self.node(&dir.join(name)).map(metadata))
+        Ok(self.find(&dir.join(name))?.map(|(inode, _)| inode.metadata))
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<(OsString, Metadata)>, FsError> {
-        let nodes = &self.reader.root.nodes;
-        let position = nodes.binary_search_by(|node| node.fullpath.as_path().cmp(dir));
-        let position = position.map_err(|_| FsError::NotFound(dir.to_owned()))?;
-        // Sorted by path, so everything below a directory follows it.
-        let below = nodes.get(position.saturating_add(1)..).unwrap_or_default();
-        Ok(below
-            .iter()
-            .take_while(|node| node.fullpath.starts_with(dir))
-            .filter(|node| node.fullpath.parent() == Some(dir))
-            .filter_map(|node| Some((node.fullpath.file_name()?.to_owned(), metadata(node))))
-            .collect())
+        let (directory, _) = self.existing(dir)?;
+        let mut entries = Vec::new();
+        self.entries(&directory, |name, reference| {
+            let (inode, _) = self.inode(reference)?;
+            entries.push((OsString::from_vec(name.to_vec()), inode.metadata));
+            Ok(true)
+        })?;
+        Ok(entries)
     }
 
     fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
-        match self.node(path).map(|node| &node.inner) {
-            Some(InnerNode::Symlink(link)) => Ok(link.link.clone()),
-            _ => Err(FsError::NotFound(path.to_owned())),
+        match self.existing(path)?.0.body {
+            Body::Symlink(target) => Ok(PathBuf::from(OsString::from_vec(target))),
+            _ => Err(damaged("a symbolic link turned into something else")),
         }
     }
 
     fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError> {
-        let Some(InnerNode::File(file)) = self.node(path).map(|node| &node.inner) else {
-            return Err(FsError::NotFound(path.to_owned()));
+        let (_, reference) = self.existing(path)?;
+        let (inode, mut blocks) = self.inode(reference)?;
+        let Body::File {
+            start,
+            fragment,
+            fragment_offset,
+        } = inode.body
+        else {
+            return Err(damaged("a file turned into something else"));
         };
-        let limit = u64::try_from(size).unwrap_or(u64::MAX);
+        let block_size = self.block_size as usize;
         let mut content = Vec::new();
-        let reader = self.reader.file(file).reader_checked()?;
-        reader
-            .take(limit)
-            .read_to_end(&mut content)
-            .map_err(|error| FsError::Damaged(error.to_string()))?;
+        let mut at = start;
+        while content.len() < size {
+            let wanted = block_size.min(size - content.len());
+            if wanted < block_size && fragment != NONE {
+                content.extend(self.fragment(fragment, fragment_offset, wanted)?);
+                break;
+            }
+            let packed = blocks.u32()?;
+            // A block of size zero is a hole.
+            let mut block = match packed {
+                0 => vec![0; wanted],
+                _ => self.data(at, packed, block_size)?,
+            };
+            if block.len() != wanted {
+                return Err(damaged("a data block has a wrong length"));
+            }
+            content.append(&mut block);
+            at = at.saturating_add(u64::from(packed & !STORED_DATA));
+        }
         Ok(content)
     }
 
-    fn xattrs(&self, _path: &Path) -> Result<Option<Xattrs>, FsError> {
-        Ok(None)
+    fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
+        let (inode, _) = self.existing(path)?;
+        let mut attributes = BTreeMap::new();
+        if inode.xattr == NONE || self.xattrs == NO_TABLE {
+            return Ok(Some(attributes));
+        }
+        let cut = || damaged("the table of extended attributes is cut");
+        let pairs = self
+            .packed
+            .window
+            .peek(self.xattrs)
+            .map(u64::from_le_bytes)
+            .ok_or_else(cut)?;
+        // The list of blocks follows 16 bytes of header.
+        let list = self.xattrs.checked_add(16).ok_or_else(cut)?;
+        let mut entry = self.packed.indexed(list, u64::from(inode.xattr), 16)?;
+        let (reference, count) = (entry.u64()?, entry.u32()?);
+        let mut cursor = self.packed.referred(pairs, reference)?;
+        let mut total = 0;
+        for _ in 0..count {
+            let (number, length) = (cursor.u16()?, cursor.u16()?);
+            let prefix = PREFIXES.get(usize::from(number & 0xff));
+            let prefix = prefix.ok_or_else(|| damaged("an attribute has an unknown prefix"))?;
+            let mut name = prefix.as_bytes().to_vec();
+            name.extend(cursor.bytes(usize::from(length))?);
+            let length = cursor.u32()?;
+            let mut value = |cursor: &mut Cursor<'_>, length: u32| {
+                total += u64::from(length) + 8;
+                if total > MAX_XATTRS {
+                    return Err(damaged(
+                        "there are more extended attributes than Linux allows",
+                    ));
+                }
+                cursor.bytes(usize::try_from(length).unwrap_or(usize::MAX))
+            };
+            let value = if number & VALUE_ELSEWHERE == 0 {
+                value(&mut cursor, length)?
+            } else {
+                let mut elsewhere = self.packed.referred(pairs, cursor.u64()?)?;
+                let length = elsewhere.u32()?;
+                value(&mut elsewhere, length)?
+            };
+            attributes.insert(name, value);
+        }
+        Ok(Some(attributes))
     }
 }

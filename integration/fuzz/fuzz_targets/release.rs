@@ -1,0 +1,13 @@
+//! Release files never panic, and what can be written is read back.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use prism_sysext::release::ReleaseFields;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(fields) = ReleaseFields::parse(data)
+        && let Ok(text) = fields.to_text()
+    {
+        assert_eq!(ReleaseFields::parse(text.as_bytes()), Ok(fields));
+    }
+});

@@ -1,0 +1,153 @@
+//! The name of an image and the release file that belongs to it.
+
+use crate::image::ddi::{Content, ReleaseFile, Strict};
+use crate::release::{ExtensionKind, SystemdVersion};
+
+/// What the search for a release file ends with.
+pub(super) enum Found<'a> {
+    /// This one counts.
+    One(&'a ReleaseFile),
+    /// None counts.
+    None,
+    /// It depends on an attribute that can't be read.
+    Unknown,
+}
+
+/// The name of an image file: without `.raw`, from 255 on also without `.sysext`
+/// (`extract_pretty`, src/shared/discover-image.c).
+pub(super) fn name_of(path: &str, systemd: Option<SystemdVersion>) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let name = file.strip_suffix(".raw").unwrap_or(file);
+    let strips_class = systemd.is_some_and(|version| version.major >= 255);
+    match name.strip_suffix(".sysext") {
+        Some(stripped) if strips_class && file.ends_with(".raw") => stripped.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Searches as `open_extension_release_at` does (src/basic/os-util.c): the exact name, else the
+/// one file that is marked as not strict or, in newer versions, is for the name without version.
+pub(super) fn release_file<'a>(
+    content: &'a Content,
+    name: &str,
+    systemd: SystemdVersion,
+) -> Found<'a> {
+    let all = || {
+        content
+            .releases
+            .iter()
+            .filter(|release| release.kind == ExtensionKind::Sysext)
+    };
+    if let Some(exact) = all().find(|release| release.suffix == name) {
+        return Found::One(exact);
+    }
+    let relaxed =
+        matches_without_version(systemd).then(|| name.split(['_', '+']).next().unwrap_or(name));
+    let mut accepted = Vec::new();
+    for release in all().filter(|release| !release.is_symlink) {
+        match release.strict {
+            Strict::No => accepted.push(release),
+            _ if relaxed == Some(release.suffix.as_str()) => accepted.push(release),
+            Strict::Unknown => return Found::Unknown,
+            Strict::Unset | Strict::Yes => {}
+        }
+    }
+    match accepted.as_slice() {
+        [only] => Found::One(only),
+        // Several are ENOTUNIQ, which counts as none.
+        _ => Found::None,
+    }
+}
+
+/// Commit 37543971af with the fix 92d1fe3efa; the releases between the two could match a wrong
+/// file and are taken as not matching.
+fn matches_without_version(systemd: SystemdVersion) -> bool {
+    match systemd.major {
+        ..=253 => false,
+        254 => systemd.minor >= 15,
+        255 => systemd.minor >= 9,
+        256 => systemd.minor >= 2,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::ReleaseFields;
+
+    fn content(files: &[(&str, Strict, bool)]) -> Content {
+        Content {
+            releases: files
+                .iter()
+                .map(|(suffix, strict, is_symlink)| ReleaseFile {
+                    kind: ExtensionKind::Sysext,
+                    suffix: (*suffix).to_owned(),
+                    is_symlink: *is_symlink,
+                    fields: Some(ReleaseFields::new()),
+                    problem: None,
+                    strict: *strict,
+                })
+                .collect(),
+            has_os_release: false,
+            has_etc_os_release: false,
+            top_level: Vec::new(),
+            outside: Vec::new(),
+            units: Vec::new(),
+        }
+    }
+
+    fn found(files: &[(&str, Strict, bool)], name: &str, version: &str) -> Option<String> {
+        match release_file(
+            &content(files),
+            name,
+            SystemdVersion::parse(version).unwrap(),
+        ) {
+            Found::One(release) => Some(release.suffix.clone()),
+            Found::None => None,
+            Found::Unknown => Some("?".to_owned()),
+        }
+    }
+
+    #[test]
+    fn exact_name_first() {
+        let files = [("a", Strict::Unset, false), ("b", Strict::No, false)];
+        assert_eq!(found(&files, "a", "252").as_deref(), Some("a"));
+        assert_eq!(found(&files, "c", "252").as_deref(), Some("b"));
+        assert_eq!(
+            found(&[("a", Strict::Yes, true)], "a", "252").as_deref(),
+            Some("a")
+        );
+    }
+
+    #[test]
+    fn the_version_in_the_name_counts_only_in_newer_systemd() {
+        let files = [("kubernetes", Strict::Unset, false)];
+        assert_eq!(found(&files, "kubernetes_1.30.7", "255"), None);
+        assert_eq!(
+            found(&files, "kubernetes_1.30.7", "257.8").as_deref(),
+            Some("kubernetes")
+        );
+        let reverse = [("kubernetes_1.30.7", Strict::Unset, false)];
+        assert_eq!(found(&reverse, "kubernetes", "257.8"), None);
+    }
+
+    #[test]
+    fn several_or_unreadable() {
+        let two = [("a", Strict::No, false), ("b", Strict::No, false)];
+        assert_eq!(found(&two, "c", "255"), None);
+        assert_eq!(
+            found(&[("a", Strict::Unknown, false)], "c", "255").as_deref(),
+            Some("?")
+        );
+        assert_eq!(found(&[("a", Strict::No, true)], "c", "255"), None);
+    }
+
+    #[test]
+    fn names() {
+        let v = SystemdVersion::parse;
+        assert_eq!(name_of("/var/lib/extensions/a.raw", v("252")), "a");
+        assert_eq!(name_of("/x/a.sysext.raw", v("254")), "a.sysext");
+        assert_eq!(name_of("/x/a.sysext.raw", v("255")), "a");
+    }
+}

@@ -1,0 +1,30 @@
+//! Which versions are covered, and where each rule comes from.
+
+use std::ops::RangeInclusive;
+
+/// Major versions of systemd whose rules are known.
+pub(super) const COVERED: RangeInclusive<u32> = 252..=262;
+
+/// File systems that systemd 253 and newer mount (`dissect_fstype_ok`, src/shared/dissect-image.c).
+pub(super) const MOUNTABLE: &[&str] =
+    &["btrfs", "erofs", "ext4", "f2fs", "squashfs", "vfat", "xfs"];
+
+pub(super) const ALLOWED_FILE_SYSTEMS: &str =
+    "systemd 253 and newer: dissect_fstype_ok, src/shared/dissect-image.c";
+pub(super) const SEARCH_PATH: &str = "the first of /etc/extensions, /run/extensions, /var/lib/extensions wins (src/shared/discover-image.c)";
+pub(super) const STAGE_A: &str = "an image whose metadata can't be read makes systemd-sysext stop before it merges anything (image_read_metadata, src/shared/discover-image.c)";
+pub(super) const FORBIDDEN_CONTENT: &str = "extension_has_forbidden_content, src/shared/extension-util.c; up to 253 it stops the whole merge";
+pub(super) const RELEASE_FILE: &str = "open_extension_release, src/basic/os-util.c: extension-release.NAME for the image NAME.raw; without it reading the metadata fails for all";
+pub(super) const RELEASE_MATCH: &str = "extension_release_validate, src/shared/extension-util.c";
+pub(super) const SIGNATURE: &str = "validate_signature_userspace, src/shared/dissect-image.c; up to 258 a signer that is not trusted stops the whole merge";
+pub(super) const VERITY: &str = "verity_partition, src/shared/dissect-image.c";
+pub(super) const NOT_ACTIVATED: &str = "before 258 the root hash is only taken from a signature partition or a sidecar file (src/shared/dissect-image.c)";
+pub(super) const USR_TYPE: &str =
+    "before 258 only the signature of a root partition is looked for (src/shared/dissect-image.c)";
+pub(super) const POLICY: &str = "a violated image policy stops the whole merge (image_policy_check_protection, src/shared/image-policy.c)";
+pub(super) const POLICY_OPTION: &str = "systemd-sysext knows --image-policy= since 254";
+pub(super) const OPTION_STRING: &str = "mount(2) takes one page of options; a longer list is cut, in the worst case without the base's own /usr (src/sysext/sysext.c)";
+pub(super) const LAYER_ORDER: &str =
+    "strverscmp_improved, src/fundamental/string-util-fundamental.c";
+pub(super) const UNIT: &str =
+    "systemd-sysext.service runs the merge; it is wanted by sysinit.target once enabled";

@@ -1,0 +1,397 @@
+//! `apply`, `remove` and `list`: a root file system, without Prism.
+
+use sha2::{Digest, Sha256};
+
+use super::args::{Apply, BaseArgs, List, Remove};
+use super::expand::{self, expanded_text};
+use super::screen::{Failure, Screen};
+use super::session::{Session, find_base, predict_present};
+use super::{render, show};
+use crate::base::Base;
+use crate::base::root::RootDir;
+use crate::build::{self, Built};
+use crate::check::Prediction;
+use crate::config::model::{Enable, ImagePolicy};
+use crate::config::source::Source;
+use crate::finding::{Finding, Findings, Severity};
+use crate::image::hex;
+use crate::inject::{self, Applied, FileKind, FileSource, Options, Placement, Placements, remove};
+use crate::plan::{Environment, Plan, Step};
+
+/// What `apply --output json` prints.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Result<'a> {
+    schema_version: u32,
+    prediction: Option<&'a Prediction>,
+    applied: &'a Applied,
+}
+
+pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
+    let base_args = BaseArgs {
+        rootfs: Some(args.rootfs.clone()),
+        target: None,
+    };
+    let session = Session::open(screen, &args.config, &base_args, Environment::default())?;
+    if args.dry_run {
+        return dry_run(screen, &session);
+    }
+    let Some(root) = &session.root else {
+        return Err(Failure::Said(1));
+    };
+    let built = build::build(&session.plan, &|name| std::env::var(name).ok())
+        .map_err(|error| session.explain(error))?;
+    screen.findings(Some(&session.config.source), &built.findings);
+    refuse_unsigned(&session, args.overrides.allow_unsigned)?;
+    let prediction = if args.no_check {
+        None
+    } else {
+        Some(session.predict()?)
+    };
+    if let Some(prediction) = &prediction {
+        judge(
+            screen,
+            Some(&session.config.source),
+            prediction,
+            args.overrides.allow_unknown,
+        )?;
+        screen.findings(
+            Some(&session.config.source),
+            &enforcement(&session, prediction),
+        );
+    }
+    let placements = placements(&session.plan, &built);
+    let options = Options {
+        force: args.force,
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    let applied = inject::apply(root, &placements, &options)
+        .map_err(|findings| session.refuse(findings.0))?;
+    screen.findings(Some(&session.config.source), &applied.findings);
+    if !args.no_check {
+        check_again(screen, &session, root, args.overrides.allow_unknown)?;
+    }
+    let manifest = build::write_manifest(&session.plan, &built, &overrides(args))?;
+    let mut text = show::applied(&applied);
+    if let Some(prediction) = &prediction {
+        text.push('\n');
+        text.push_str(&show::prediction(prediction));
+    }
+    if let Some(path) = &args.expanded_config {
+        let expanded = expanded_text(&session)?;
+        expand::write(path, &expanded)?;
+        text.push_str(&format!("expanded config: {}\n", render::path(path)));
+    }
+    text.push_str(&format!("manifest: {}\n", render::path(&manifest)));
+    screen.result(
+        &text,
+        &Result {
+            schema_version: 1,
+            prediction: prediction.as_ref(),
+            applied: &applied,
+        },
+    )
+}
+
+/// What the caller took on, for the manifest.
+fn overrides(args: &Apply) -> Vec<String> {
+    [
+        ("--force", args.force),
+        ("--no-check", args.no_check),
+        ("--allow-unknown", args.overrides.allow_unknown),
+        ("--allow-unsigned", args.overrides.allow_unsigned),
+    ]
+    .into_iter()
+    .filter(|(_, given)| *given)
+    .map(|(flag, _)| flag.to_owned())
+    .collect()
+}
+
+fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failure> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row<'a> {
+        name: &'a str,
+        action: &'static str,
+        image: &'a std::path::Path,
+        destination: &'a str,
+    }
+    let extensions: Vec<Row<'_>> = session
+        .plan
+        .extensions
+        .iter()
+        .map(|planned| Row {
+            name: &planned.name,
+            action: if matches!(planned.step, Step::Build(_)) {
+                "build"
+            } else {
+                "take-in"
+            },
+            image: &planned.image,
+            destination: &planned.destination,
+        })
+        .collect();
+    let certificates: Vec<String> = session
+        .plan
+        .certificates
+        .iter()
+        .map(|trusted| {
+            format!(
+                "{}/{}",
+                session.plan.certificate_location, trusted.file_name
+            )
+        })
+        .collect();
+    let value = serde_json::json!({
+        "schemaVersion": 1,
+        "extensions": extensions,
+        "certificates": certificates,
+        "imagePolicy": session.plan.image_policy,
+        "enable": session.plan.enable,
+    });
+    screen.result(&show::plan(&session.plan), &value)
+}
+
+/// A deferred image without its signature would block all extensions.
+pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Result<(), Failure> {
+    use crate::config::model::Verity;
+    if allow {
+        return Ok(());
+    }
+    let findings: Vec<Finding> = session
+        .plan
+        .extensions
+        .iter()
+        .filter(|planned| matches!(&planned.step, Step::Build(step) if step.verity == Verity::Defer))
+        .map(|planned| {
+            Finding::error("unsigned-deferred", format!("{} is not signed yet", render::path(&planned.image)))
+                .at(&planned.at)
+                .because("systemd refuses an image whose signature partition is empty, and all others with it")
+                .help("sign it with `verity: signed`, or go on with --allow-unsigned")
+        })
+        .collect();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(session.refuse(findings))
+    }
+}
+
+/// Shows the reasons, and stops if an extension would not be merged.
+pub(super) fn judge(
+    screen: &Screen,
+    source: Option<&Source>,
+    prediction: &Prediction,
+    allow_unknown: bool,
+) -> std::result::Result<(), Failure> {
+    let reasons = prediction
+        .extensions
+        .iter()
+        .flat_map(|judgement| &judgement.reasons)
+        .chain(&prediction.stack.reasons);
+    let good = prediction.is_good(allow_unknown);
+    let mut findings: Vec<Finding> = reasons.cloned().collect();
+    if good {
+        screen.findings(source, &findings);
+        return Ok(());
+    }
+    if findings
+        .iter()
+        .all(|finding| finding.severity < Severity::Error)
+    {
+        findings.push(
+            Finding::error(
+                "unknown-verdict",
+                "it can't be told whether everything is merged at boot",
+            )
+            .help("see the warnings above, or go on with --allow-unknown"),
+        );
+    }
+    screen.findings(source, &findings);
+    Err(Failure::Said(1))
+}
+
+/// All signed, but nothing insists on it.
+fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
+    use crate::check::Verdict;
+    let listed: Vec<_> = prediction
+        .extensions
+        .iter()
+        .filter(|judgement| judgement.listed)
+        .collect();
+    let all_signed = !listed.is_empty()
+        && listed
+            .iter()
+            .all(|judgement| judgement.verdict == Verdict::MergesSigned);
+    let policy = session
+        .config
+        .sysext
+        .as_ref()
+        .map(|sysext| &sysext.image_policy);
+    let newer = session
+        .base
+        .as_ref()
+        .and_then(|base| base.systemd)
+        .is_some_and(|version| version.major >= 254);
+    if all_signed && policy == Some(&ImagePolicy::Default) && newer {
+        vec![
+            Finding::note("signatures-not-enforced", "all extensions are signed, but unsigned ones would be merged as well")
+                .because("systemd's own policy admits unprotected images (image_policy_sysext, src/shared/image-policy.c)")
+                .help("write `imagePolicy: signed` to admit signed ones only"),
+        ]
+    } else {
+        Vec::new()
+    }
+}
+
+fn placements(plan: &Plan, built: &Built) -> Placements {
+    let mut files = Vec::new();
+    let bytes = |kind, destination: String, text: String| {
+        let bytes = text.into_bytes();
+        let sha256 = hex::encode(&Sha256::digest(&bytes));
+        Placement {
+            kind,
+            extension: None,
+            destination,
+            source: FileSource::Bytes(bytes),
+            sha256,
+        }
+    };
+    for trusted in &plan.certificates {
+        let destination = format!("{}/{}", plan.certificate_location, trusted.file_name);
+        files.push(bytes(
+            FileKind::Certificate,
+            destination,
+            trusted.certificate.pem(),
+        ));
+    }
+    if let Some(policy) = &plan.image_policy {
+        let text = crate::expand::drop_in(policy);
+        files.push(bytes(
+            FileKind::DropIn,
+            crate::expand::DROP_IN_PATH.to_owned(),
+            text,
+        ));
+    }
+    for (planned, image) in plan.extensions.iter().zip(&built.images) {
+        files.push(Placement {
+            kind: FileKind::Image,
+            extension: Some(planned.name.clone()),
+            destination: planned.destination.clone(),
+            source: FileSource::Path(image.path.clone()),
+            sha256: image.entry.sha256.clone(),
+        });
+    }
+    Placements {
+        files,
+        enable: plan.enable != Enable::None,
+    }
+}
+
+/// Judges what now lies in the root file system, as it will be found at boot.
+fn check_again(
+    screen: &Screen,
+    session: &Session,
+    root: &RootDir,
+    allow_unknown: bool,
+) -> std::result::Result<(), Failure> {
+    let base = Base::read(root)?;
+    let listed = |path: &str| {
+        session
+            .plan
+            .extensions
+            .iter()
+            .find(|planned| planned.destination == path)
+            .map(|planned| planned.at.clone())
+    };
+    let prediction = predict_present(root, &base, listed);
+    let found = prediction
+        .extensions
+        .iter()
+        .filter(|judgement| judgement.listed)
+        .count();
+    if found == session.plan.extensions.len() && prediction.is_good(allow_unknown) {
+        return Ok(());
+    }
+    let source = Some(&session.config.source);
+    screen.findings(
+        source,
+        &[Finding::error("check-after-apply", "what lies in the root file system now is not what was predicted")
+            .help("something else changed it meanwhile, or a drop-in of the base has the last word; the reasons follow")],
+    );
+    judge(screen, source, &prediction, allow_unknown)?;
+    Err(Failure::Said(1))
+}
+
+pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), Failure> {
+    let root = open_root(&args.rootfs)?;
+    let options = Options {
+        force: args.force,
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    let applied = remove::remove(&root, &args.name, &options).map_err(all)?;
+    screen.findings(None, &applied.findings);
+    screen.result(
+        &show::applied(&applied),
+        &Result {
+            schema_version: 1,
+            prediction: None,
+            applied: &applied,
+        },
+    )
+}
+
+pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
+    let (base, root) = find_base(
+        None,
+        &BaseArgs {
+            rootfs: Some(args.rootfs.clone()),
+            target: None,
+        },
+    )?;
+    let (Some(base), Some(root)) = (base, root) else {
+        return Err(Failure::Said(1));
+    };
+    screen.findings(None, &base.findings);
+    let listing = remove::list(&root, &base).map_err(all)?;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();
+    for extension in &listing.extensions {
+        rows.push(vec![whose(extension.ours), extension.path.clone()]);
+    }
+    for certificate in &listing.certificates {
+        rows.push(vec![
+            whose(certificate.ours),
+            certificate.path.clone(),
+            certificate.subject.clone(),
+        ]);
+    }
+    let state = match (
+        &listing.service.path,
+        listing.service.masked,
+        listing.service.enabled,
+    ) {
+        (None, ..) => "missing",
+        (_, true, _) => "masked",
+        (_, _, true) => "enabled",
+        _ => "disabled",
+    };
+    rows.push(vec![state.to_owned(), crate::base::unit::UNIT.to_owned()]);
+    let mut value = serde_json::to_value(&listing).map_err(anyhow::Error::from)?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("schemaVersion".to_owned(), 1.into());
+    }
+    screen.result(&render::table(&rows), &value)
+}
+
+fn open_root(path: &std::path::Path) -> std::result::Result<RootDir, Failure> {
+    RootDir::open(path).map_err(|error| {
+        Finding::error("rootfs-unreadable", error.to_string())
+            .help("name the folder of the root file system")
+            .into()
+    })
+}
+
+fn all(findings: Findings) -> Failure {
+    Failure::Findings(None, findings.0)
+}

@@ -1,0 +1,318 @@
+//! `expand` and `customize`: with Prism.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::apply::{judge, refuse_unsigned};
+use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides};
+use super::screen::{Failure, Screen};
+use super::session::Session;
+use super::{render, show};
+use crate::build;
+use crate::config::Config;
+use crate::config::model::Enable as ConfigEnable;
+use crate::customize::{self, Invocation};
+use crate::expand::{
+    self as library, AdditionalFile, Additions, DROP_IN_PATH, Enable, drop_in, enable_script,
+};
+use crate::finding::Finding;
+use crate::plan::{Environment, Plan};
+
+pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
+    let config = Config::read(&args.config.config_file)?;
+    let text = if config.sysext.is_none() {
+        config.source.text.clone()
+    } else {
+        let environment = Environment {
+            names_only: true,
+            ..Environment::default()
+        };
+        let session = Session::open(screen, &args.config, &args.base, environment)?;
+        images_ready(&session)?;
+        refuse_unsigned(&session, args.allow_unsigned)?;
+        expanded_text(&session)?
+    };
+    let path = args
+        .output_file
+        .clone()
+        .unwrap_or_else(|| beside(&args.config.config_file));
+    if args.check {
+        return stale(screen, &path, &text);
+    }
+    if path == Path::new("-") {
+        return screen.raw(&text);
+    }
+    if same_file(&path, &args.config.config_file) {
+        return Err(Finding::error(
+            "would-overwrite",
+            "the expanded config would replace its own source",
+        )
+        .in_file(&path)
+        .help("choose another --output-file")
+        .into());
+    }
+    write(&path, &text)?;
+    screen.result(
+        &format!("expanded config: {}\n", render::path(&path)),
+        &serde_json::json!({"schemaVersion": 1, "expandedConfig": path}),
+    )
+}
+
+/// `config.yaml` becomes `config.prism.yaml`, in the same folder so that relative paths stay right.
+fn beside(config: &Path) -> PathBuf {
+    let stem = config.file_stem().unwrap_or_default().to_owned();
+    let mut name = stem;
+    name.push(".prism.yaml");
+    config.with_file_name(name)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
+    match std::fs::read(path) {
+        Ok(found) if found == text.as_bytes() => {
+            screen.say(&format!("{} is up to date", render::path(path)));
+            Ok(())
+        }
+        Ok(_) => Err(Finding::error(
+            "expansion-stale",
+            "the expanded config is not what the config expands to now",
+        )
+        .in_file(path)
+        .help("run `prism-sysext expand` again and commit the result")
+        .into()),
+        Err(error) => Err(Finding::error(
+            "expansion-stale",
+            format!("reading the expanded config: {error}"),
+        )
+        .in_file(path)
+        .help("run `prism-sysext expand`")
+        .into()),
+    }
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
+}
+
+/// Everything that the expanded config names must be there.
+fn images_ready(session: &Session) -> Result<(), Failure> {
+    let missing: Vec<Finding> = session
+        .plan
+        .extensions
+        .iter()
+        .filter(|planned| !planned.image.is_file())
+        .map(|planned| {
+            Finding::error(
+                "image-missing",
+                format!("{} is not built yet", render::path(&planned.image)),
+            )
+            .at(&planned.at)
+            .help("run `prism-sysext build` first")
+        })
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(session.refuse(missing))
+    }
+}
+
+/// The plain Prism config of a session.
+pub(super) fn expanded_text(session: &Session) -> Result<String, Failure> {
+    library::expand(&session.config.source.text, &additions(&session.plan)).map_err(|error| {
+        Failure::Findings(
+            None,
+            vec![
+                Finding::error("not-expanded", error.to_string())
+                    .in_file(&session.config.source.path),
+            ],
+        )
+    })
+}
+
+fn additions(plan: &Plan) -> Additions {
+    let mut files: Vec<AdditionalFile> = plan
+        .extensions
+        .iter()
+        .map(|planned| AdditionalFile {
+            source: Some(planned.image_in_config.clone()),
+            content: None,
+            destination: planned.destination.clone(),
+            permissions: "644".to_owned(),
+        })
+        .collect();
+    for trusted in &plan.certificates {
+        let source = trusted
+            .as_is
+            .as_ref()
+            .map(|path| path.display().to_string());
+        files.push(AdditionalFile {
+            content: source.is_none().then(|| trusted.certificate.pem()),
+            source,
+            destination: format!("{}/{}", plan.certificate_location, trusted.file_name),
+            permissions: "644".to_owned(),
+        });
+    }
+    if let Some(policy) = &plan.image_policy {
+        files.push(AdditionalFile {
+            source: None,
+            content: Some(drop_in(policy)),
+            destination: DROP_IN_PATH.to_owned(),
+            permissions: "644".to_owned(),
+        });
+    }
+    let enable = match plan.enable {
+        ConfigEnable::Script => {
+            let (name, content) = enable_script(plan.start);
+            Enable::Script { name, content }
+        }
+        ConfigEnable::Service => Enable::Service {
+            unit: crate::base::unit::UNIT.to_owned(),
+        },
+        ConfigEnable::None => Enable::None,
+    };
+    Additions { files, enable }
+}
+
+pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure> {
+    let args = own_flags(args)?;
+    let config = Config::read(&args.config.config_file)?;
+    let text = if config.sysext.is_none() {
+        config.source.text.clone()
+    } else {
+        let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
+        let built = build::build(&session.plan, &|name| std::env::var(name).ok())
+            .map_err(|error| session.explain(error))?;
+        screen.findings(Some(&session.config.source), &built.findings);
+        refuse_unsigned(&session, args.overrides.allow_unsigned)?;
+        let prediction = session.predict()?;
+        judge(
+            screen,
+            Some(&session.config.source),
+            &prediction,
+            args.overrides.allow_unknown,
+        )?;
+        screen.say(show::prediction(&prediction).trim_end());
+        build::write_manifest(&session.plan, &built, &overrides(args.overrides))?;
+        expanded_text(&session)?
+    };
+    let mut flags: Vec<OsString> = vec!["customize".into()];
+    flags.extend(args.flags);
+    let invocation = Invocation {
+        program: args.imagecustomizer,
+        args: flags,
+    };
+    let status = customize::run(&invocation, &text, &args.config.config_file)?;
+    match customize::exit_code(status) {
+        0 => Ok(()),
+        code => Err(Failure::Said(code)),
+    }
+}
+
+fn overrides(overrides: Overrides) -> Vec<String> {
+    [
+        ("--allow-unknown", overrides.allow_unknown),
+        ("--allow-unsigned", overrides.allow_unsigned),
+    ]
+    .into_iter()
+    .filter(|(_, given)| *given)
+    .map(|(flag, _)| flag.to_owned())
+    .collect()
+}
+
+/// Our own flags may stand anywhere among Prism's; after the first of Prism's the parser leaves
+/// all to us.
+fn own_flags(args: Customize) -> Result<Customize, Failure> {
+    let Customize {
+        mut config,
+        mut imagecustomizer,
+        mut base,
+        mut overrides,
+        flags,
+    } = args;
+    let mut rest = Vec::new();
+    let mut flags = flags.into_iter();
+    while let Some(flag) = flags.next() {
+        let text = flag.to_string_lossy().into_owned();
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
+            None => (text, None),
+        };
+        let mut value = || {
+            value.clone().or_else(|| flags.next()).ok_or_else(|| {
+                super::usage(&format!("{name} needs a value"));
+                Failure::Said(2)
+            })
+        };
+        match name.as_str() {
+            "--config-file" => {
+                config = ConfigFile {
+                    config_file: value()?.into(),
+                }
+            }
+            "--imagecustomizer" => imagecustomizer = value()?,
+            "--rootfs" => base.rootfs = Some(value()?.into()),
+            "--target" => {
+                base = BaseArgs {
+                    target: Some(value()?.to_string_lossy().into_owned()),
+                    ..base
+                }
+            }
+            "--allow-unknown" => overrides.allow_unknown = true,
+            "--allow-unsigned" => overrides.allow_unsigned = true,
+            _ => rest.push(flag),
+        }
+    }
+    Ok(Customize {
+        config,
+        imagecustomizer,
+        base,
+        overrides,
+        flags: rest,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_flags_are_found_among_prisms() {
+        let args = Customize {
+            config: ConfigFile {
+                config_file: "./config.yaml".into(),
+            },
+            imagecustomizer: "imagecustomizer".into(),
+            base: BaseArgs::default(),
+            overrides: Overrides::default(),
+            flags: [
+                "--build-dir",
+                "b",
+                "--config-file",
+                "c.yaml",
+                "--allow-unknown",
+                "--image-file=i",
+                "--target=debian-13",
+            ]
+            .map(OsString::from)
+            .to_vec(),
+        };
+        let args = own_flags(args).unwrap();
+        assert_eq!(args.config.config_file, PathBuf::from("c.yaml"));
+        assert!(args.overrides.allow_unknown);
+        assert_eq!(args.base.target.as_deref(), Some("debian-13"));
+        assert_eq!(args.flags, ["--build-dir", "b", "--image-file=i"]);
+    }
+
+    #[test]
+    fn the_expanded_config_lies_beside() {
+        assert_eq!(
+            beside(Path::new("a/config.yaml")),
+            PathBuf::from("a/config.prism.yaml")
+        );
+        assert_eq!(beside(Path::new("./c")), PathBuf::from("./c.prism.yaml"));
+    }
+}

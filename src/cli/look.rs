@@ -1,0 +1,350 @@
+//! Verbs that build nothing: `validate-config`, `check`, `inspect`, `verify`, `schema`, `sign keygen`; and `build`.
+
+use std::path::Path;
+
+use super::apply::judge;
+use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
+use super::screen::{Failure, Screen};
+use super::session::{Session, disk, find_base, host, predict_present};
+use super::{render, show};
+use crate::base::Base;
+use crate::build;
+use crate::check::{Activation, Candidate, Image, Prediction, predict};
+use crate::config::model::KeyReference;
+use crate::config::source::Source as ConfigSource;
+use crate::config::validate::validate;
+use crate::config::{Config, schema};
+use crate::finding::{Finding, Severity};
+use crate::image::certificate::Certificate;
+use crate::image::ddi;
+use crate::key;
+use crate::plan::{Environment, Step};
+use crate::verify::verify_ddi;
+use crate::{ingest, trust};
+
+pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
+    let environment = Environment {
+        output_directory: args.output_dir.clone(),
+        only: args.only.clone(),
+        ..Environment::default()
+    };
+    let session = Session::open(screen, &args.config, &args.base, environment)?;
+    let built = build::build(&session.plan, &|name| std::env::var(name).ok())
+        .map_err(|error| session.explain(error))?;
+    screen.findings(Some(&session.config.source), &built.findings);
+    let manifest = build::write_manifest(&session.plan, &built, &[])?;
+    let entries: Vec<_> = built.images.iter().map(|image| &image.entry).collect();
+    let text = format!(
+        "{}manifest: {}\n",
+        show::built(&built),
+        render::path(&manifest)
+    );
+    screen.result(
+        &text,
+        &serde_json::json!({"schemaVersion": 1, "extensions": entries}),
+    )
+}
+
+pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
+    let config = Config::read(&args.config.config_file)?;
+    let mut findings = validate(&config);
+    if findings
+        .iter()
+        .all(|finding| finding.severity < Severity::Error)
+    {
+        if args.validate_resources.contains(&Resources::Files) {
+            findings.extend(files(&config));
+        }
+        if args.validate_resources.contains(&Resources::Images) {
+            findings.extend(images(&config));
+        }
+    }
+    // A wrong --target or `target` is a finding like any other.
+    if let Err(finding) = find_base(Some(&config), &args.base) {
+        findings.push(finding);
+    }
+    let bad = findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    let text = if bad { "" } else { "the config is valid\n" };
+    screen.findings(Some(&config.source), &findings);
+    screen.result(text, &serde_json::json!({"schemaVersion": 1, "valid": !bad, "findings": placed(&config.source, &findings)}))?;
+    if bad { Err(Failure::Said(1)) } else { Ok(()) }
+}
+
+/// Findings with their line and column.
+fn placed(source: &ConfigSource, findings: &[Finding]) -> Vec<serde_json::Value> {
+    findings
+        .iter()
+        .filter_map(|finding| {
+            let mut value = serde_json::to_value(finding).ok()?;
+            if let Some(crate::finding::Place::Yaml(path)) = &finding.place
+                && let Some(position) = source.locate(path)
+                && let Some(map) = value.as_object_mut()
+            {
+                map.insert("line".to_owned(), position.line.into());
+                map.insert("column".to_owned(), position.column.into());
+            }
+            Some(value)
+        })
+        .collect()
+}
+
+/// Keys, certificates, trees and files that the config names.
+fn files(config: &Config) -> Vec<Finding> {
+    let Some(sysext) = &config.sysext else {
+        return Vec::new();
+    };
+    let mut findings = trust::read(config, sysext).err().unwrap_or_default();
+    let mut key_file = |reference: Option<&KeyReference>, at: String| {
+        if let Some(KeyReference::File(path)) = reference
+            && let Err(finding) = key::read_file(&config.resolve(path))
+        {
+            findings.push(finding.at(at));
+        }
+    };
+    key_file(sysext.verity_key.as_ref(), "sysext.verityKey".to_owned());
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        key_file(
+            extension.verity_key.as_ref(),
+            format!("sysext.extensions[{index}].verityKey"),
+        );
+    }
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        if let Some(tree) = &extension.tree
+            && !config.resolve(tree).is_dir()
+        {
+            let message = format!("{} is not a folder", config.resolve(tree).display());
+            findings.push(
+                Finding::error("tree-missing", message)
+                    .at(format!("{at}.tree"))
+                    .help("name a folder with usr/ or opt/"),
+            );
+        }
+        for (number, file) in extension.files.iter().enumerate() {
+            if let Some(source) = &file.source
+                && !config.resolve(source).is_file()
+            {
+                let message = format!("{} is not a regular file", config.resolve(source).display());
+                findings.push(
+                    Finding::error("file-unreadable", message).at(format!("{at}.files[{number}]")),
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// Prebuilt images that the config names.
+fn images(config: &Config) -> Vec<Finding> {
+    let Some(sysext) = &config.sysext else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        let Some(image) = &extension.image else {
+            continue;
+        };
+        match ingest::take_in(
+            &config.resolve(&image.path),
+            image.sha256.as_deref(),
+            extension.name.as_deref(),
+            &at,
+        ) {
+            Ok((_, notes)) => findings.extend(notes),
+            Err(finding) => findings.push(finding.at(format!("{at}.image"))),
+        }
+    }
+    findings
+}
+
+pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
+    let no_config = !args.images.is_empty()
+        || (args.base.rootfs.is_some() && !args.config.config_file.exists());
+    if !no_config {
+        let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
+        let missing: Vec<Finding> = session
+            .plan
+            .extensions
+            .iter()
+            .filter(|planned| matches!(planned.step, Step::Build(_)) && !planned.image.is_file())
+            .map(|planned| {
+                Finding::error(
+                    "image-missing",
+                    format!("{} is not built yet", render::path(&planned.image)),
+                )
+                .at(&planned.at)
+                .help("run `prism-sysext build` first")
+            })
+            .collect();
+        if !missing.is_empty() {
+            return Err(session.refuse(missing));
+        }
+        let prediction = session.predict()?;
+        return verdict(
+            screen,
+            Some(&session.config.source),
+            &prediction,
+            args.allow_unknown,
+        );
+    }
+    let (base, root) = find_base(None, &args.base)?;
+    let Some(base) = base else {
+        return Err(Finding::error("no-base", "the base OS is not known")
+            .help("give it with --rootfs DIR or --target PROFILE")
+            .into());
+    };
+    screen.findings(None, &base.findings);
+    let prediction = if args.images.is_empty() {
+        match &root {
+            Some(root) => predict_present(root, &base, |path| Some(path.to_owned())),
+            None => return Err(Finding::error("nothing-to-check", "no image is named").into()),
+        }
+    } else {
+        named(&args.images, &base)
+    };
+    verdict(screen, None, &prediction, args.allow_unknown)
+}
+
+/// Judges images as if each were placed under its own file name.
+fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
+    let trusted: Vec<Certificate> = base
+        .certificates
+        .iter()
+        .map(|present| present.certificate.clone())
+        .collect();
+    let candidates: Vec<Candidate> = images
+        .iter()
+        .map(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let image = match (path.is_dir(), ddi::open_for(path, base.arch)) {
+                (true, _) => Image::Other("a folder"),
+                (false, Ok(ddi)) => disk(ddi, &trusted),
+                (false, Err(error)) => Image::Unreadable(error.to_string()),
+            };
+            Candidate {
+                at: Some(path.display().to_string()),
+                path: format!("/var/lib/extensions/{file}"),
+                image,
+            }
+        })
+        .collect();
+    let activation = Activation::of(&base.unit, true);
+    predict(
+        &host(
+            base,
+            &trusted,
+            base.unit.image_policy.as_deref(),
+            activation,
+        ),
+        &candidates,
+    )
+}
+
+fn verdict(
+    screen: &Screen,
+    source: Option<&ConfigSource>,
+    prediction: &Prediction,
+    allow_unknown: bool,
+) -> Result<(), Failure> {
+    let mut value = serde_json::to_value(prediction).map_err(anyhow::Error::from)?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("schemaVersion".to_owned(), 1.into());
+        map.insert("good".to_owned(), prediction.is_good(allow_unknown).into());
+    }
+    screen.result(&show::prediction(prediction), &value)?;
+    judge(screen, source, prediction, allow_unknown)
+}
+
+pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
+    let ddi = open(&args.image)?;
+    screen.findings(None, &ddi.problems);
+    let mut value = serde_json::to_value(&ddi).map_err(anyhow::Error::from)?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("schemaVersion".to_owned(), 1.into());
+    }
+    screen.result(&show::image(&ddi), &value)
+}
+
+pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
+    let mut trusted = Vec::new();
+    for path in &args.certificate {
+        trusted.push(trust::read_one(path)?);
+    }
+    let ddi = open(&args.image)?;
+    let report = verify_ddi(&ddi, &trusted);
+    // Without a certificate nothing can be said of the signer, so only damage counts.
+    let good = if trusted.is_empty() {
+        report.is_good()
+    } else {
+        report.is_signed()
+    };
+    let mut value = serde_json::to_value(&report).map_err(anyhow::Error::from)?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("schemaVersion".to_owned(), 1.into());
+        map.insert("good".to_owned(), good.into());
+    }
+    screen.result(&show::report(&report), &value)?;
+    if good {
+        if trusted.is_empty() && ddi.signature_partition.is_some() {
+            screen.say("the signature was not checked; name the signer with --certificate FILE");
+        }
+        return Ok(());
+    }
+    let finding = Finding::error(
+        "not-verified",
+        format!("{} does not verify", render::path(&args.image)),
+    )
+    .help("see the lines marked BAD; a line with `-` has nothing to check");
+    Err(finding.into())
+}
+
+fn open(path: &Path) -> Result<ddi::Ddi, Failure> {
+    ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()).into())
+}
+
+pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
+    if let Some(folder) = &args.write {
+        for (name, text) in schema::files() {
+            build::write_whole(&folder.join(name), text.as_bytes(), 0o644)?;
+        }
+        return Ok(());
+    }
+    let schema = if args.block {
+        schema::block()
+    } else {
+        schema::whole_file()
+    };
+    screen.raw(&format!("{schema:#}\n"))
+}
+
+pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
+    for path in [&args.key, &args.certificate] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Finding::error(
+                "would-overwrite",
+                format!("{} exists already", path.display()),
+            )
+            .help("remove it, or choose another name with --key and --certificate")
+            .into());
+        }
+    }
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let not_before = i64::try_from(now.as_secs()).unwrap_or(0);
+    let pair = key::generate(&args.common_name, not_before, args.days)?;
+    build::write_whole(&args.key, pair.key.bytes(), 0o600)?;
+    build::write_whole(&args.certificate, &pair.certificate, 0o644)?;
+    let text = format!(
+        "private key: {}\ncertificate: {}\n",
+        render::path(&args.key),
+        render::path(&args.certificate)
+    );
+    screen.result(
+        &text,
+        &serde_json::json!({"schemaVersion": 1, "key": args.key, "certificate": args.certificate}),
+    )
+}

@@ -1,0 +1,382 @@
+//! What most verbs begin with: the config, the base, and the plan that joins them.
+
+use std::path::Path;
+
+use super::args::{BaseArgs, ConfigFile};
+use super::screen::{Failure, Screen};
+use crate::arch::Arch;
+use crate::base::kernel::Kernel;
+use crate::base::root::RootDir;
+use crate::base::unit::UnitState;
+use crate::base::{Base, Origin, profile};
+use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
+use crate::config::Config;
+use crate::config::model::{Enable, Target};
+use crate::finding::{Finding, Findings};
+use crate::image::certificate::Certificate;
+use crate::image::ddi::{self, Ddi};
+use crate::plan::{BaseIdentity, Environment, Plan, plan};
+use crate::release::{ReleaseFields, SystemdVersion};
+use crate::verify::verify_ddi;
+
+/// Config, base and plan.
+pub(super) struct Session {
+    /// The config.
+    pub config: Config,
+    /// The base, if it is known.
+    pub base: Option<Base>,
+    /// The root file system, if there is one.
+    pub root: Option<RootDir>,
+    /// The plan.
+    pub plan: Plan,
+}
+
+impl Session {
+    /// Reads everything that is needed to plan, and shows what was noticed.
+    pub(super) fn open(
+        screen: &Screen,
+        file: &ConfigFile,
+        base: &BaseArgs,
+        environment: Environment,
+    ) -> Result<Session, Failure> {
+        let config = Config::read(&file.config_file)?;
+        let (base, root) = find_base(Some(&config), base).map_err(|finding| {
+            Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
+        })?;
+        let identity = base.as_ref().map(|base| BaseIdentity {
+            os_release: &base.os_release,
+            arch: base.arch,
+        });
+        let environment = Environment {
+            epoch: epoch()?,
+            ..environment
+        };
+        let plan = match plan(&config, identity.as_ref(), &environment) {
+            Ok(plan) => plan,
+            Err(findings) => {
+                return Err(Failure::Findings(Some(Box::new(config.source)), findings));
+            }
+        };
+        screen.findings(Some(&config.source), &plan.findings);
+        if let Some(base) = &base {
+            screen.findings(None, &base.findings);
+        }
+        Ok(Session {
+            config,
+            base,
+            root,
+            plan,
+        })
+    }
+
+    /// Findings about this config.
+    pub(super) fn refuse(&self, findings: Vec<Finding>) -> Failure {
+        Failure::Findings(Some(Box::new(self.config.source.clone())), findings)
+    }
+
+    /// An error that may carry findings, shown on this config.
+    pub(super) fn explain(&self, error: anyhow::Error) -> Failure {
+        match error.downcast::<Findings>() {
+            Ok(findings) => self.refuse(findings.0),
+            Err(error) => Failure::Other(error),
+        }
+    }
+
+    /// The base, or an error that tells how to give it.
+    pub(super) fn base(&self) -> Result<&Base, Failure> {
+        self.base.as_ref().ok_or_else(|| {
+            self.refuse(vec![
+                Finding::error(
+                    "no-base",
+                    "the base OS is not known, so nothing can be said about the merge",
+                )
+                .at("sysext")
+                .help("give it with --rootfs DIR, --target PROFILE, or `target: azurelinux-3.0`"),
+            ])
+        })
+    }
+
+    /// What becomes of the planned images together with what the base already has.
+    pub(super) fn predict(&self) -> Result<Prediction, Failure> {
+        let base = self.base()?;
+        let planned: Vec<&str> = self
+            .plan
+            .extensions
+            .iter()
+            .map(|planned| planned.destination.as_str())
+            .collect();
+        let mut trusted: Vec<Certificate> = self
+            .plan
+            .certificates
+            .iter()
+            .map(|trusted| trusted.certificate.clone())
+            .collect();
+        trusted.extend(
+            base.certificates
+                .iter()
+                .map(|present| present.certificate.clone()),
+        );
+        let mut candidates = match &self.root {
+            Some(root) => {
+                let stale: Vec<String> = crate::inject::record::read(root)
+                    .map_err(|findings| self.refuse(findings.0))?
+                    .files
+                    .into_iter()
+                    .map(|file| file.path)
+                    .collect();
+                present(
+                    root,
+                    base,
+                    &trusted,
+                    |path| planned.contains(&path) || stale.iter().any(|old| old == path),
+                    |_| None,
+                )
+            }
+            None => Vec::new(),
+        };
+        for extension in &self.plan.extensions {
+            let image = match ddi::open_for(&extension.image, base.arch) {
+                Ok(ddi) => disk(ddi, &trusted),
+                Err(error) => Image::Unreadable(error.to_string()),
+            };
+            candidates.push(Candidate {
+                at: Some(extension.at.clone()),
+                path: extension.destination.clone(),
+                image,
+            });
+        }
+        in_search_order(&mut candidates);
+        let policy = self
+            .plan
+            .image_policy
+            .as_deref()
+            .or(base.unit.image_policy.as_deref());
+        // Prism enables what it installs, so a profile's unit counts as there.
+        let will_enable = self.plan.enable != Enable::None;
+        Ok(predict(
+            &host(
+                base,
+                &trusted,
+                policy,
+                Activation::of(&base.unit, will_enable),
+            ),
+            &candidates,
+        ))
+    }
+}
+
+/// What becomes of what a root file system carries; `listed` gives the place in the config.
+pub(super) fn predict_present(
+    root: &RootDir,
+    base: &Base,
+    listed: impl Fn(&str) -> Option<String>,
+) -> Prediction {
+    let trusted: Vec<Certificate> = base
+        .certificates
+        .iter()
+        .map(|present| present.certificate.clone())
+        .collect();
+    let candidates = present(root, base, &trusted, |_| false, listed);
+    let activation = Activation::of(&base.unit, false);
+    predict(
+        &host(
+            base,
+            &trusted,
+            base.unit.image_policy.as_deref(),
+            activation,
+        ),
+        &candidates,
+    )
+}
+
+/// The base as the rules see it.
+pub(super) fn host<'a>(
+    base: &'a Base,
+    trusted: &'a [Certificate],
+    image_policy: Option<&'a str>,
+    activation: Activation,
+) -> Host<'a> {
+    Host {
+        os_release: &base.os_release,
+        systemd: base.systemd,
+        arch: base.arch,
+        kernel: base.kernel,
+        trusted,
+        image_policy,
+        activation,
+    }
+}
+
+/// An image with its hash tree recomputed.
+pub(super) fn disk(ddi: Ddi, trusted: &[Certificate]) -> Image {
+    let report = verify_ddi(&ddi, trusted);
+    Image::Disk(Box::new(ddi), Box::new(report))
+}
+
+fn present(
+    root: &RootDir,
+    base: &Base,
+    trusted: &[Certificate],
+    skip: impl Fn(&str) -> bool,
+    listed: impl Fn(&str) -> Option<String>,
+) -> Vec<Candidate> {
+    use crate::base::PresentKind;
+    let mut candidates = Vec::new();
+    for entry in &base.extensions {
+        let path = format!("{}/{}", entry.folder, entry.file_name);
+        if skip(&path) {
+            continue;
+        }
+        let image = match entry.kind {
+            PresentKind::Image => match root.open_file(&path) {
+                Ok(Some(file)) => match ddi::describe(file, Path::new(&path), base.arch) {
+                    Ok(ddi) => disk(ddi, trusted),
+                    Err(error) => Image::Unreadable(error.to_string()),
+                },
+                Ok(None) => continue,
+                Err(error) => Image::Unreadable(error.to_string()),
+            },
+            PresentKind::Folder => Image::Other("a folder"),
+            PresentKind::Other => Image::Other("an entry that is neither file nor folder"),
+        };
+        candidates.push(Candidate {
+            at: listed(&path),
+            path,
+            image,
+        });
+    }
+    candidates
+}
+
+fn in_search_order(candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|candidate| {
+        crate::base::SEARCH_PATH.iter().position(|folder| {
+            candidate
+                .path
+                .rsplit_once('/')
+                .is_some_and(|(parent, _)| parent == *folder)
+        })
+    });
+}
+
+/// The base by the first of: --rootfs, --target, `target`, `input.image.azureLinux`.
+pub(super) fn find_base(
+    config: Option<&Config>,
+    args: &BaseArgs,
+) -> Result<(Option<Base>, Option<RootDir>), Finding> {
+    if let Some(path) = &args.rootfs {
+        let root = RootDir::open(path).map_err(|error| {
+            Finding::error("rootfs-unreadable", error.to_string())
+                .help("name the folder of the root file system")
+        })?;
+        let base = Base::read(&root)?;
+        return Ok((Some(base), Some(root)));
+    }
+    if let Some(name) = &args.target {
+        return Ok((Some(profile::by_name(name)?), None));
+    }
+    let Some(config) = config else {
+        return Ok((None, None));
+    };
+    if let Some(target) = config
+        .sysext
+        .as_ref()
+        .and_then(|sysext| sysext.target.as_ref())
+    {
+        let base = target_base(config, target).map_err(|finding| finding.at("sysext.target"))?;
+        return Ok((Some(base), None));
+    }
+    let image = config
+        .prism
+        .input
+        .as_ref()
+        .and_then(|input| input.image.as_ref());
+    let version = image.and_then(|image| image.azure_linux.as_ref()?.version.as_deref());
+    Ok((version.and_then(profile::azure_linux), None))
+}
+
+fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
+    let arch = match &target.arch {
+        None => None,
+        Some(text) => Some(Arch::parse(text).ok_or_else(|| {
+            Finding::error("unknown-value", format!("`{text}` is not an architecture"))
+        })?),
+    };
+    if let Some(name) = &target.profile {
+        let base = profile::by_name(name)?;
+        return Ok(Base {
+            arch: arch.or(base.arch),
+            ..base
+        });
+    }
+    let read = |path: &Path| {
+        let path = config.resolve(path);
+        std::fs::read(&path).map_err(|error| {
+            Finding::error(
+                "target-unreadable",
+                format!("reading {}: {error}", path.display()),
+            )
+        })
+    };
+    let Some(os_release) = &target.os_release else {
+        return Err(Finding::error(
+            "missing-key",
+            "`target` needs `osRelease`, or the name of a profile",
+        ));
+    };
+    let os_release = ReleaseFields::parse(&read(os_release)?).map_err(|error| {
+        Finding::error(
+            "target-unreadable",
+            format!("reading {}: {error}", os_release.display()),
+        )
+    })?;
+    let known = profile::of(&os_release);
+    let systemd = match &target.systemd {
+        None => known.as_ref().and_then(|base| base.systemd),
+        Some(text) => Some(SystemdVersion::parse(text).ok_or_else(|| {
+            Finding::error(
+                "unknown-value",
+                format!("`{text}` is not a version of systemd"),
+            )
+            .help("write for example \"255\" or \"255.4\"")
+        })?),
+    };
+    let mut kernel = match &target.kernel_config {
+        None => Kernel::default(),
+        Some(path) => Kernel::parse(&String::from_utf8_lossy(&read(path)?)),
+    };
+    if let Some(known) = &known {
+        kernel.fill_from(&known.kernel);
+    }
+    Ok(Base {
+        origin: Origin::Config,
+        os_release,
+        systemd,
+        arch,
+        kernel,
+        unit: UnitState {
+            path: Some(format!(
+                "/usr/lib/systemd/system/{}",
+                crate::base::unit::UNIT
+            )),
+            ..UnitState::default()
+        },
+        extensions: Vec::new(),
+        certificates: Vec::new(),
+        findings: Vec::new(),
+    })
+}
+
+/// `SOURCE_DATE_EPOCH` (reproducible-builds.org), else 0.
+fn epoch() -> Result<u64, Finding> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(0),
+        Ok(text) => text.parse().map_err(|_| {
+            Finding::error(
+                "source-date-epoch",
+                format!("SOURCE_DATE_EPOCH is `{text}`, expected Unix seconds"),
+            )
+            .help("unset it, or set it to a whole number")
+        }),
+    }
+}
