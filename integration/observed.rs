@@ -6,6 +6,8 @@
 //! like that version, and given to `check`. What `check` decides has to be what happened; it may
 //! leave a case undecided, but only as many as are counted below.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
