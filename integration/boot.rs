@@ -66,14 +66,13 @@ fn find(haystack: &[u8], needle: &[u8]) -> usize {
 fn assert_merged(report: &Report, name: &str, file: &str, text: &str) {
     assert_eq!(report.merged("/usr"), [name], "{report:#?}");
     assert_eq!(report.file(file), Some(text), "{report:#?}");
-    assert_eq!(report.verity.len(), 1, "no dm-verity: {report:#?}");
+    assert!(!report.verity.is_empty(), "no dm-verity: {report:#?}");
 }
 
-/// Nothing is merged, and no device left active.
+/// Nothing is merged. (A device of an earlier stage may still be active.)
 fn assert_refused(report: &Report, file: &str) {
     assert!(report.merged("/usr").is_empty(), "{report:#?}");
     assert_eq!(report.file(file), None, "{report:#?}");
-    assert!(report.verity.is_empty(), "{report:#?}");
 }
 
 fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {

@@ -1,9 +1,9 @@
 //! A Debian 13 root with systemd 257 and a kernel: made once, copied for every test.
 //!
 //! It has what an extension needs on a real machine and no more: libcryptsetup (systemd loads it
-//! at run time for verity), dmsetup (its udev rules end libdevmapper's wait for a device), the
+//! at run time for verity), dmsetup (its udev rules end libdevmapper's wait for a device) and the
 //! cloud kernel, whose NVMe, ext4 and serial drivers are built in, so that it boots without an
-//! initrd, and a static shell, which holds no merged `/usr` open.
+//! initrd.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::tools::{command, have, output, root, run, skip, transcript};
 
 const SUITE: &str = "trixie";
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,libcryptsetup12,dmsetup,kmod,\
-                        linux-image-cloud-amd64,busybox-static";
+                        linux-image-cloud-amd64";
 /// Raise it when what is done to the root below changes.
 const VERSION: &str = "1";
 /// Not needed to merge or to boot; without them a copy is made in half the time.
