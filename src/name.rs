@@ -86,6 +86,27 @@ pub fn check(name: &str) -> Result<(), Finding> {
     }
 }
 
+/// Why two extensions can't be stacked, if they can't; `other_at` is the other one's place.
+pub fn clash(name: &str, other: &str, other_at: &str) -> Option<Finding> {
+    if compare(other, name).is_ne() {
+        return None;
+    }
+    let finding = if other == name {
+        Finding::error(
+            "duplicate-name",
+            format!("two extensions are named `{name}`"),
+        )
+        .because("systemd takes the first image of a name that it finds")
+    } else {
+        Finding::error(
+            "names-tie",
+            format!("`{other}` and `{name}` compare equal, so either may be the upper layer"),
+        )
+        .because("strverscmp_improved, src/fundamental/string-util.c; the winner changes from run to run")
+    };
+    Some(finding.help(format!("rename one; the other stands at {other_at}")))
+}
+
 /// systemd's order of layers: the greatest name is the topmost layer
 /// (`strverscmp_improved`, src/fundamental/string-util-fundamental.c).
 pub fn compare(a: &str, b: &str) -> Ordering {
