@@ -522,7 +522,7 @@ fn a_bad_key_is_refused_before_anything_is_written() {
 fn what_systemd_would_not_merge_is_not_placed() {
     let ground = ground();
     for (extra, id) in [
-        ("arch: arm64", "release-arch-mismatch"),
+        ("arch: arm64", "release-architecture-mismatch"),
         ("release: {versionId: '2.0'}", "release-version-mismatch"),
         ("release: {id: fedora}", "release-id-mismatch"),
         ("release: {scope: [initrd]}", "release-scope-mismatch"),
