@@ -3,11 +3,13 @@
 //! A Debian 13 machine boots under emulation with the policy that admits signed images only. After
 //! the boot the image is exchanged and the unit restarted, which spares another boot.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;
 
-use support::guest::{BOOTED, RESTART, Stage, boot, possible};
+use support::guest::{BOOTED, REMERGE, Stage, boot, possible};
 use support::project::{FILE, NAME, Project, TEXT};
 use support::report::Report;
 use support::signer::Signer;
@@ -36,7 +38,7 @@ impl Exchange {
         rootfs.write("/referee/damaged", &damaged);
         // A new inode: the old one may still be behind a loop device.
         let put = |name: &str| {
-            format!("cp /referee/{name} /referee/new && mv /referee/new {image}; {RESTART}")
+            format!("cp /referee/{name} /referee/new && mv /referee/new {image}\n{REMERGE}")
         };
         Self {
             foreign: put("foreign"),
@@ -66,14 +68,13 @@ fn find(haystack: &[u8], needle: &[u8]) -> usize {
 fn assert_merged(report: &Report, name: &str, file: &str, text: &str) {
     assert_eq!(report.merged("/usr"), [name], "{report:#?}");
     assert_eq!(report.file(file), Some(text), "{report:#?}");
-    assert_eq!(report.verity.len(), 1, "no dm-verity: {report:#?}");
+    assert!(!report.verity.is_empty(), "no dm-verity: {report:#?}");
 }
 
-/// Nothing is merged, and no device left active.
+/// Nothing is merged. (A device of an earlier stage may still be active.)
 fn assert_refused(report: &Report, file: &str) {
     assert!(report.merged("/usr").is_empty(), "{report:#?}");
     assert_eq!(report.file(file), None, "{report:#?}");
-    assert!(report.verity.is_empty(), "{report:#?}");
 }
 
 fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {
@@ -82,9 +83,10 @@ fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {
     };
     assert_merged(booted, NAME, file, text);
     assert_refused(foreign, file);
-    // The kernel lets root's certificates alone; systemd's own check of them has to fail too.
+    // "Required key not available" would not do: the kernel says that of ours too, as it does not
+    // know the certificates of /etc/verity.d, before systemd itself looks at them.
     assert!(
-        foreign.log.contains("Required key not available"),
+        foreign.log.contains("Failed to merge hierarchies"),
         "{foreign:#?}"
     );
     assert_refused(damaged, file);

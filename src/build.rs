@@ -56,10 +56,13 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
             ready.push(None);
             continue;
         };
-        let signer = match signer(extension, step, variable) {
+        let signer = match signer(step, variable) {
             Ok(signer) => signer,
             Err(finding) => {
-                errors.push(finding);
+                // One key may be that of all extensions.
+                if !errors.contains(&finding) {
+                    errors.push(finding);
+                }
                 None
             }
         };
@@ -121,16 +124,22 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(path)
-        .with_context(|| format!("making the output folder {}", path.display()))
+fn make_folder(path: &Path) -> Result<(), Findings> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+                "it is there but not a folder".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let message = format!("making the output folder {}: {why}", path.display());
+        Finding::error("output-folder", message)
+            .help("remove what is in the way, or name another folder with `outputDirectory`")
+            .into()
+    })
 }
 
-fn signer(
-    extension: &Planned,
-    step: &BuildStep,
-    variable: &Variable<'_>,
-) -> Result<Option<KeyFile>, Finding> {
+fn signer(step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, Finding> {
     let Some((reference, certificate)) = &step.signing else {
         return Ok(None);
     };
@@ -145,10 +154,16 @@ fn signer(
             .help("set it to the PEM text of the private key")),
         },
     };
-    let text = text.map_err(|finding| finding.at(&extension.at))?;
+    let text = text.map_err(|finding| finding.at(&step.key_at))?;
+    let named = match reference {
+        KeyReference::File(path) => path.display().to_string(),
+        KeyReference::Env(name) => format!("env:{name}"),
+    };
     KeyFile::from_pem(text.bytes(), certificate)
         .map(Some)
-        .map_err(|error| Finding::error("key-refused", format!("{error:#}")).at(&extension.at))
+        .map_err(|error| {
+            Finding::error("key-refused", format!("using {named}: {error:#}")).at(&step.key_at)
+        })
 }
 
 fn build_one(

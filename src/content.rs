@@ -75,6 +75,8 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut tree = match &wanted.tree {
         Some(folder) => {
+            check_tree(folder)
+                .map_err(|finding| vec![finding.at(format!("{}.tree", wanted.at))])?;
             let collected = collect(
                 folder,
                 &collect::Options {
@@ -140,6 +142,17 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     } else {
         Err(errors)
     }
+}
+
+/// Whether the folder of an extension's content is there.
+pub fn check_tree(folder: &Path) -> Result<(), Finding> {
+    let why = match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "it is not a folder".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("reading the tree {}: {why}", folder.display());
+    Err(Finding::error("tree-unreadable", message).help("name a folder with usr/ or opt/"))
 }
 
 fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {

@@ -12,65 +12,99 @@ const STRIPPED: &[&str] = &[
     ".mstack",
 ];
 
+/// Why such names stop the whole merge (observed on 252 to 262).
+pub const BREAKS: &str = "the overlay's mount options (src/sysext/sysext.c) or the 255 bytes of `extension-release.NAME` can't hold it, and no extension is merged";
+
 /// `extension-release.` and the name share one file name of at most 255 bytes.
 const MAX_BYTES: usize = 237;
 
-/// Whether an image of this name can be merged at all; the finding says what systemd would do.
+/// What systemd makes of an image name, before it looks at the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is taken.
+    Taken,
+    /// The image is skipped (`image_name_is_valid`, src/basic/os-util.c).
+    Skipped,
+    /// Nothing at all is merged: the name breaks the overlay's options or the release file's name.
+    BlocksAll,
+}
+
+/// What systemd makes of a name, with the reason for the two bad cases.
+pub fn effect(name: &str) -> (Effect, String) {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return (Effect::Skipped, format!("`{name}` is not a file name"));
+    }
+    if name.len() > MAX_BYTES {
+        let text = format!(
+            "the name has {} bytes, at most {MAX_BYTES} work",
+            name.len()
+        );
+        return (Effect::BlocksAll, text);
+    }
+    if name.chars().any(|c| c.is_ascii_control()) {
+        let text = format!("`{}` holds a control character", name.escape_debug());
+        return (Effect::Skipped, text);
+    }
+    if name.starts_with(".#") {
+        return (Effect::Skipped, format!("`{name}` starts with `.#`"));
+    }
+    match name
+        .chars()
+        .find(|c| [':', ',', '\\', '\'', '"'].contains(c))
+    {
+        Some(bad) => (Effect::BlocksAll, format!("`{name}` holds `{bad}`")),
+        None => (Effect::Taken, String::new()),
+    }
+}
+
+/// Whether a name may be given to an image; the finding says what systemd would do.
 pub fn check(name: &str) -> Result<(), Finding> {
     let refuse = |message: String, rule: &str, help: &str| {
         Err(Finding::error("name-refused", message)
             .because(rule)
             .help(help))
     };
-    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-        return refuse(
-            format!("`{name}` is not a file name"),
-            "image_name_is_valid, src/basic/os-util.c",
+    match effect(name) {
+        (Effect::Skipped, message) => refuse(
+            message,
+            "image_name_is_valid, src/basic/os-util.c: systemd skips the image",
             "use letters, digits, `-`, `_` and `.`",
-        );
-    }
-    if name.len() > MAX_BYTES {
-        return refuse(
-            format!(
-                "the name has {} bytes, at most {MAX_BYTES} work",
-                name.len()
+        ),
+        (Effect::BlocksAll, message) => refuse(
+            message,
+            BREAKS,
+            "use a short name of letters, digits, `-`, `_` and `.`",
+        ),
+        (Effect::Taken, _) => match STRIPPED.iter().find(|suffix| name.ends_with(**suffix)) {
+            Some(suffix) => refuse(
+                format!("`{name}` ends in `{suffix}`"),
+                "raw_strip_suffixes, src/shared/import-util.c: systemd takes the ending off, finds no release file and merges nothing",
+                "choose a name without that ending",
             ),
-            "`extension-release.NAME` must fit in 255 bytes; beyond, reading the metadata fails for all extensions",
-            "choose a shorter name",
-        );
+            None => Ok(()),
+        },
     }
-    if name.chars().any(|c| c.is_ascii_control()) {
-        return refuse(
-            format!("`{}` holds a control character", name.escape_debug()),
-            "image_name_is_valid, src/basic/os-util.c: systemd skips the image",
-            "remove it",
-        );
+}
+
+/// Why two extensions can't be stacked, if they can't; `other_at` is the other one's place.
+pub fn clash(name: &str, other: &str, other_at: &str) -> Option<Finding> {
+    if compare(other, name).is_ne() {
+        return None;
     }
-    if name.starts_with(".#") {
-        return refuse(
-            format!("`{name}` starts with `.#`"),
-            "image_name_is_valid, src/basic/os-util.c: systemd skips the image",
-            "choose another beginning",
-        );
-    }
-    if let Some(bad) = name
-        .chars()
-        .find(|c| [':', ',', '\\', '\'', '"'].contains(c))
-    {
-        return refuse(
-            format!("`{name}` holds `{bad}`"),
-            "it ends up in the overlay's options, the mount fails and no extension is merged (observed on 252 to 262)",
-            "use letters, digits, `-`, `_` and `.`",
-        );
-    }
-    if let Some(suffix) = STRIPPED.iter().find(|suffix| name.ends_with(**suffix)) {
-        return refuse(
-            format!("`{name}` ends in `{suffix}`"),
-            "raw_strip_suffixes, src/shared/import-util.c: systemd takes the ending off, finds no release file and merges nothing",
-            "choose a name without that ending",
-        );
-    }
-    Ok(())
+    let finding = if other == name {
+        Finding::error(
+            "duplicate-name",
+            format!("two extensions are named `{name}`"),
+        )
+        .because("systemd takes the first image of a name that it finds")
+    } else {
+        Finding::error(
+            "names-tie",
+            format!("`{other}` and `{name}` compare equal, so either may be the upper layer"),
+        )
+        .because("strverscmp_improved, src/fundamental/string-util.c; the winner changes from run to run")
+    };
+    Some(finding.help(format!("rename one; the other stands at {other_at}")))
 }
 
 /// systemd's order of layers: the greatest name is the topmost layer

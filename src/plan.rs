@@ -107,6 +107,8 @@ pub struct BuildStep {
     pub verity: Verity,
     /// Key and certificate that sign it.
     pub signing: Option<(KeyReference, Certificate)>,
+    /// Where the config names the key.
+    pub key_at: String,
     /// File system.
     pub format: Format,
     /// Seed written by the user.
@@ -161,7 +163,16 @@ pub fn plan(
                 findings.extend(notes);
                 extensions.push(planned);
             }
-            Err(errors) => findings.extend(errors),
+            Err(errors) => {
+                for error in errors {
+                    // A certificate that can't be read has been told at its own place.
+                    let known =
+                        |other: &Finding| other.id == error.id && other.message == error.message;
+                    if !findings.iter().any(known) {
+                        findings.push(error);
+                    }
+                }
+            }
         }
     }
     findings.extend(name_clashes(&extensions));
@@ -214,10 +225,7 @@ fn build(
     output_directory: &Path,
 ) -> Result<PlannedWithNotes, Vec<Finding>> {
     let base_name = extension.name.clone().unwrap_or_default();
-    let name = match (&extension.version, extension.versioned_name) {
-        (Some(version), true) => format!("{base_name}_{version}"),
-        _ => base_name.clone(),
-    };
+    let name = extension.full_name().unwrap_or_default();
     name::check(&name).map_err(|finding| vec![finding.at(&at)])?;
     let verity = effective_verity(sysext, extension).map_err(|finding| vec![finding.at(&at)])?;
     let (arch, release) = match described(extension, &base_name, base) {
@@ -272,6 +280,10 @@ fn build(
                 .unwrap_or(Arch::X86_64),
             verity,
             signing,
+            key_at: match &extension.verity_key {
+                Some(_) => format!("{at}.verityKey"),
+                None => "sysext.verityKey".to_owned(),
+            },
             format: extension.format,
             seed: extension.seed.clone(),
             content: Wanted {
@@ -414,26 +426,9 @@ fn release(
 fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, extension) in extensions.iter().enumerate() {
-        let earlier = extensions.iter().take(index);
-        for other in earlier.filter(|other| name::compare(&other.name, &extension.name).is_eq()) {
-            let finding = if other.name == extension.name {
-                Finding::error(
-                    "duplicate-name",
-                    format!("two extensions are named `{}`", extension.name),
-                )
-                .because("systemd takes the first image of a name that it finds")
-            } else {
-                Finding::error(
-                    "names-tie",
-                    format!("`{}` and `{}` compare equal, so either may be the upper layer", other.name, extension.name),
-                )
-                .because("strverscmp_improved, src/fundamental/string-util.c; the winner changes from run to run")
-            };
-            findings.push(
-                finding
-                    .at(&extension.at)
-                    .help(format!("rename one; the other stands at {}", other.at)),
-            );
+        for other in extensions.iter().take(index) {
+            let finding = name::clash(&extension.name, &other.name, &other.at);
+            findings.extend(finding.map(|finding| finding.at(&extension.at)));
         }
     }
     findings

@@ -110,7 +110,8 @@ fn load(path: &Path) -> Result<(Vec<Certificate>, bool), Finding> {
         Err(error) => Err(Finding::error(
             "not-a-certificate",
             format!("reading {}: {error}", path.display()),
-        )),
+        )
+        .help("name one X.509 certificate, PEM or DER")),
     }
 }
 
@@ -125,7 +126,8 @@ impl Store {
         match load(&config.resolve(path)) {
             Err(finding) => self.findings.push(finding.at(at)),
             Ok((certificates, _)) if certificates.len() > 1 && !all => {
-                self.findings.push(bundle(path, certificates.len()).at(at));
+                self.findings
+                    .push(bundle(&config.resolve(path), certificates.len()).at(at));
             }
             Ok((certificates, is_pem)) => {
                 let stem = path

@@ -8,7 +8,7 @@
     dead_code,
     reason = "every test program compiles the whole module and uses its part of it"
 )]
-#![allow(clippy::print_stderr, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, unreachable_pub)]
 
 pub mod guest;
 pub mod namespace;

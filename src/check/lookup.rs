@@ -25,6 +25,30 @@ pub(super) fn name_of(path: &str, systemd: Option<SystemdVersion>) -> String {
     }
 }
 
+/// The name under which the release file is searched. Up to 259 that is the file's own name with
+/// all image endings taken off, one after the other (`raw_strip_suffixes`,
+/// src/shared/import-util.c); from 260 on it is the discovered name (commit 2ab3a2b44c).
+pub(super) fn release_name(path: &str, systemd: SystemdVersion) -> String {
+    if systemd.major >= 260 {
+        return name_of(path, Some(systemd));
+    }
+    let mut name = path.rsplit('/').next().unwrap_or(path);
+    let classes: &[&str] = if systemd.major >= 255 {
+        &[".sysext.raw", ".confext.raw"]
+    } else {
+        &[]
+    };
+    let endings = || {
+        classes
+            .iter()
+            .chain(&[".xz", ".gz", ".bz2", ".raw", ".qcow2", ".img", ".bin"])
+    };
+    while let Some(stripped) = endings().find_map(|ending| name.strip_suffix(ending)) {
+        name = stripped;
+    }
+    name.to_owned()
+}
+
 /// Searches as `open_extension_release_at` does (src/basic/os-util.c): the exact name, else the
 /// one file that is marked as not strict or, in newer versions, is for the name without version.
 pub(super) fn release_file<'a>(
@@ -41,8 +65,7 @@ pub(super) fn release_file<'a>(
     if let Some(exact) = all().find(|release| release.suffix == name) {
         return Found::One(exact);
     }
-    let relaxed =
-        matches_without_version(systemd).then(|| name.split(['_', '+']).next().unwrap_or(name));
+    let relaxed = matches_without_version(systemd).then(|| without_version(name));
     let mut accepted = Vec::new();
     for release in all().filter(|release| !release.is_symlink) {
         match release.strict {
@@ -57,6 +80,15 @@ pub(super) fn release_file<'a>(
         // Several are ENOTUNIQ, which counts as none.
         _ => Found::None,
     }
+}
+
+/// `path_extract_image_name`, src/basic/os-util.c.
+fn without_version(name: &str) -> &str {
+    let stem = [".sysext.raw", ".confext.raw", ".raw"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending));
+    let stem = stem.unwrap_or(name);
+    stem.split(['_', '+']).next().unwrap_or(stem)
 }
 
 /// Commit 37543971af with the fix 92d1fe3efa; the releases between the two could match a wrong
@@ -141,6 +173,17 @@ mod tests {
             Some("?")
         );
         assert_eq!(found(&[("a", Strict::No, true)], "c", "255"), None);
+    }
+
+    #[test]
+    fn endings_are_taken_off_before_the_search() {
+        let name =
+            |path: &str, version: &str| release_name(path, SystemdVersion::parse(version).unwrap());
+        assert_eq!(name("/x/foo.sysext.img.raw", "257"), "foo.sysext");
+        assert_eq!(name("/x/foo.confext.raw", "254"), "foo.confext");
+        assert_eq!(name("/x/foo.confext.raw", "255"), "foo");
+        assert_eq!(name("/x/foo.raw.raw", "259"), "foo");
+        assert_eq!(name("/x/foo.raw.raw", "260"), "foo.raw");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::Ddi;
 use crate::image::filesystem::FsKind;
-use crate::name;
+use crate::name::{self, Effect};
 use crate::release::{Decision, ExtensionKind, ReleaseFields, SystemdVersion, matches};
 use crate::verify::Report;
 
@@ -265,14 +265,26 @@ fn disk(
     report: &Report,
     case: &mut Case<'_>,
 ) {
-    if let Err(finding) = name::check(name) {
-        case.worsen(
-            Verdict::BlocksAll,
-            "name-refused",
-            finding.message,
-            finding.rule.as_deref().unwrap_or_default(),
-            "rename the image",
-        );
+    match name::effect(name) {
+        (Effect::Taken, _) => {}
+        (Effect::Skipped, message) => {
+            case.worsen(
+                Verdict::Ignored,
+                "name-refused",
+                message,
+                rules::NAME,
+                "rename the image",
+            );
+        }
+        (Effect::BlocksAll, message) => {
+            case.worsen(
+                Verdict::BlocksAll,
+                "name-refused",
+                message,
+                name::BREAKS,
+                "rename the image",
+            );
+        }
     }
     for problem in ddi
         .problems
@@ -288,7 +300,8 @@ fn disk(
         );
     }
     file_system(host, systemd, ddi, case);
-    release(host, systemd, name, ddi, case);
+    let release_name = lookup::release_name(&case.candidate.path, systemd);
+    release(host, systemd, &release_name, ddi, case);
     protection::judge(host, systemd, ddi, report, case);
 }
 

@@ -12,6 +12,7 @@ pub(super) const MOUNTABLE: &[&str] =
 pub(super) const ALLOWED_FILE_SYSTEMS: &str =
     "systemd 253 and newer: dissect_fstype_ok, src/shared/dissect-image.c";
 pub(super) const SEARCH_PATH: &str = "the first of /etc/extensions, /run/extensions, /var/lib/extensions wins (src/shared/discover-image.c)";
+pub(super) const NAME: &str = "image_name_is_valid, src/basic/os-util.c";
 pub(super) const STAGE_A: &str = "an image whose metadata can't be read makes systemd-sysext stop before it merges anything (image_read_metadata, src/shared/discover-image.c)";
 pub(super) const FORBIDDEN_CONTENT: &str = "extension_has_forbidden_content, src/shared/extension-util.c; up to 253 it stops the whole merge";
 pub(super) const RELEASE_FILE: &str = "open_extension_release, src/basic/os-util.c: extension-release.NAME for the image NAME.raw; without it reading the metadata fails for all";

@@ -244,7 +244,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
     fs::write(&beside, versioned).with_context(|| format!("writing {}", beside.display()))?;
     let output = dir.join("prebuilt/by-mkosi");
     look::build(
-        &screen.quiet(),
+        &screen.silent(),
         &Build {
             config: ConfigFile {
                 config_file: beside.clone(),

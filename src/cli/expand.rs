@@ -73,8 +73,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
 fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
     match std::fs::read(path) {
         Ok(found) if found == text.as_bytes() => {
-            screen.say(&format!("{} is up to date", render::path(path)));
-            Ok(())
+            let text = format!("{} is up to date\n", render::path(path));
+            screen.result(
+                &text,
+                &serde_json::json!({"schemaVersion": 1, "expandedConfig": path, "upToDate": true}),
+            )
         }
         Ok(_) => Err(Finding::error(
             "expansion-stale",
@@ -265,6 +268,10 @@ fn own_flags(args: Customize) -> Result<Customize, Failure> {
             "--allow-unsigned" => overrides.allow_unsigned = true,
             _ => rest.push(flag),
         }
+    }
+    if base.rootfs.is_some() && base.target.is_some() {
+        super::usage("`--rootfs` can't be used with `--target`");
+        return Err(Failure::Said(2));
     }
     Ok(Customize {
         config,

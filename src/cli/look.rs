@@ -1,10 +1,13 @@
 //! Verbs that build nothing: `validate-config`, `check`, `inspect`, `verify`, `schema`, `sign keygen`; and `build`.
 
+use std::io::Write as _;
 use std::path::Path;
+
+use anyhow::Context as _;
 
 use super::apply::judge;
 use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
-use super::screen::{Failure, Screen};
+use super::screen::{Failure, Screen, findings_json};
 use super::session::{Session, disk, find_base, host, predict_present};
 use super::{render, show};
 use crate::base::Base;
@@ -17,9 +20,10 @@ use crate::config::{Config, schema};
 use crate::finding::{Finding, Severity};
 use crate::image::ddi;
 use crate::key;
+use crate::pending::PendingFile;
 use crate::plan::{Environment, Step};
 use crate::verify::verify_ddi;
-use crate::{ingest, trust};
+use crate::{content, ingest, trust};
 
 pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     let environment = Environment {
@@ -67,26 +71,15 @@ pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
         .any(|finding| finding.severity == Severity::Error);
     let text = if bad { "" } else { "the config is valid\n" };
     screen.findings(Some(&config.source), &findings);
-    screen.result(text, &serde_json::json!({"schemaVersion": 1, "valid": !bad, "findings": placed(&config.source, &findings)}))?;
+    screen.result(
+        text,
+        &serde_json::json!({
+            "schemaVersion": 1,
+            "valid": !bad,
+            "findings": findings_json(Some(&config.source), &findings),
+        }),
+    )?;
     if bad { Err(Failure::Said(1)) } else { Ok(()) }
-}
-
-/// Findings with their line and column.
-fn placed(source: &ConfigSource, findings: &[Finding]) -> Vec<serde_json::Value> {
-    findings
-        .iter()
-        .filter_map(|finding| {
-            let mut value = serde_json::to_value(finding).ok()?;
-            if let Some(crate::finding::Place::Yaml(path)) = &finding.place
-                && let Some(position) = source.locate(path)
-                && let Some(map) = value.as_object_mut()
-            {
-                map.insert("line".to_owned(), position.line.into());
-                map.insert("column".to_owned(), position.column.into());
-            }
-            Some(value)
-        })
-        .collect()
 }
 
 /// Keys, certificates, trees and files that the config names.
@@ -112,14 +105,9 @@ fn files(config: &Config) -> Vec<Finding> {
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         if let Some(tree) = &extension.tree
-            && !config.resolve(tree).is_dir()
+            && let Err(finding) = content::check_tree(&config.resolve(tree))
         {
-            let message = format!("{} is not a folder", config.resolve(tree).display());
-            findings.push(
-                Finding::error("tree-missing", message)
-                    .at(format!("{at}.tree"))
-                    .help("name a folder with usr/ or opt/"),
-            );
+            findings.push(finding.at(format!("{at}.tree")));
         }
         for (number, file) in extension.files.iter().enumerate() {
             if let Some(source) = &file.source
@@ -302,10 +290,20 @@ fn open(path: &Path) -> Result<ddi::Ddi, Failure> {
 
 pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
     if let Some(folder) = &args.write {
+        let mut written = Vec::new();
         for (name, text) in schema::files() {
-            build::write_whole(&folder.join(name), text.as_bytes(), 0o644)?;
+            let path = folder.join(name);
+            build::write_whole(&path, text.as_bytes(), 0o644)?;
+            written.push(path);
         }
-        return Ok(());
+        let lines: Vec<String> = written
+            .iter()
+            .map(|path| format!("schema: {}\n", render::path(path)))
+            .collect();
+        return screen.result(
+            &lines.concat(),
+            &serde_json::json!({"schemaVersion": 1, "schemas": written}),
+        );
     }
     let schema = if args.block {
         schema::block()
@@ -331,8 +329,7 @@ pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
         .unwrap_or_default();
     let not_before = i64::try_from(now.as_secs()).unwrap_or(0);
     let pair = key::generate(&args.common_name, not_before, args.days)?;
-    build::write_whole(&args.key, pair.key.bytes(), 0o600)?;
-    build::write_whole(&args.certificate, &pair.certificate, 0o644)?;
+    write_pair(args, &pair)?;
     let text = format!(
         "private key: {}\ncertificate: {}\n",
         render::path(&args.key),
@@ -342,4 +339,22 @@ pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
         &text,
         &serde_json::json!({"schemaVersion": 1, "key": args.key, "certificate": args.certificate}),
     )
+}
+
+/// Both files or none: a key without its certificate is of no use and in the way of the next try.
+fn write_pair(args: &Keygen, pair: &key::KeyPair) -> anyhow::Result<()> {
+    let start = |path: &Path, bytes: &[u8], mode| {
+        let begin = || {
+            let mut pending = PendingFile::create(path, mode)?;
+            pending.file().write_all(bytes).map(|()| pending)
+        };
+        begin().with_context(|| format!("writing {}", path.display()))
+    };
+    let key = start(&args.key, pair.key.bytes(), 0o600)?;
+    let certificate = start(&args.certificate, &pair.certificate, 0o644)?;
+    key.commit()
+        .with_context(|| format!("writing {}", args.key.display()))?;
+    certificate
+        .commit()
+        .with_context(|| format!("writing {}", args.certificate.display()))
 }

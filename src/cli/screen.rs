@@ -1,5 +1,6 @@
 //! Where output goes: the result to standard output, everything else to standard error.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -8,10 +9,10 @@ use serde::Serialize;
 use super::args::Output;
 use super::render;
 use crate::config::source::{Refused, Source};
-use crate::finding::{Finding, Findings, Severity};
+use crate::finding::{Finding, Findings, Place, Severity};
 
 /// What the user asked of the output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Screen {
     /// Form of the result.
     pub output: Output,
@@ -21,6 +22,10 @@ pub(super) struct Screen {
     silent: bool,
     /// Whether standard error takes colours.
     color: bool,
+    /// Whether the result has been written.
+    written: Cell<bool>,
+    /// What was found on the way, for a failure that has no other result.
+    said: RefCell<Vec<serde_json::Value>>,
 }
 
 /// Why a command did not succeed.
@@ -72,23 +77,25 @@ impl Screen {
             quiet,
             silent: false,
             color: wanted && io::stderr().is_terminal(),
+            written: Cell::new(false),
+            said: RefCell::default(),
         }
     }
 
     /// The same streams with text as the result.
     pub(super) fn for_people(&self) -> Screen {
         Screen {
-            output: Output::Text,
-            ..*self
+            color: self.color,
+            ..Screen::new(Output::Text, self.quiet)
         }
     }
 
     /// The same streams without results and notes.
-    pub(super) fn quiet(&self) -> Screen {
+    pub(super) fn silent(&self) -> Screen {
         Screen {
-            quiet: true,
             silent: true,
-            ..*self
+            color: self.color,
+            ..Screen::new(self.output, true)
         }
     }
 
@@ -113,6 +120,7 @@ impl Screen {
         if self.silent {
             return Ok(());
         }
+        self.written.set(true);
         match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Said(0)),
             other => Ok(other?),
@@ -128,6 +136,10 @@ impl Screen {
 
     /// Shows findings; warnings and notes only if not quiet.
     pub(super) fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
+        if self.json_wanted() {
+            let values = findings_json(source, findings);
+            self.said.borrow_mut().extend(values);
+        }
         let shown: Vec<Finding> = findings
             .iter()
             .filter(|finding| !self.quiet || finding.severity == Severity::Error)
@@ -143,14 +155,55 @@ impl Screen {
         match failure {
             Failure::Config(refused) => self.findings(Some(&refused.source), &refused.findings),
             Failure::Findings(source, findings) => self.findings(source.as_deref(), findings),
-            Failure::Other(error) => self.error_text(&format!("error: {error:#}\n")),
-            Failure::Said(status) => return ExitCode::from(*status),
+            Failure::Other(error) => {
+                let text = format!("{error:#}");
+                self.error_text(&format!("error: {text}\n"));
+                let value = serde_json::json!({"severity": Severity::Error, "message": text});
+                self.said.borrow_mut().push(value);
+            }
+            Failure::Said(status) => {
+                self.failure_json();
+                return ExitCode::from(*status);
+            }
         }
+        self.failure_json();
         ExitCode::FAILURE
+    }
+
+    /// A program that asked for JSON gets some, also where no result has come about.
+    fn failure_json(&self) {
+        let said = self.said.borrow();
+        let error = said
+            .iter()
+            .any(|value| value.get("severity").is_some_and(|it| it == "error"));
+        if self.json_wanted() && error && !self.written.get() {
+            let value = serde_json::json!({"schemaVersion": 1, "findings": *said});
+            // The status tells of the failure already.
+            let _ = self.raw(&format!("{value:#}\n"));
+        }
     }
 
     fn error_text(&self, text: &str) {
         // Nobody is left to tell if this fails.
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
+}
+
+/// Findings for programs, with line and column where the config has them.
+pub(super) fn findings_json(
+    source: Option<&Source>,
+    findings: &[Finding],
+) -> Vec<serde_json::Value> {
+    let with_position = |finding: &Finding| {
+        let mut value = serde_json::to_value(finding).ok()?;
+        if let (Some(Place::Yaml(path)), Some(source)) = (&finding.place, source)
+            && let Some(position) = source.locate(path)
+            && let Some(map) = value.as_object_mut()
+        {
+            map.insert("line".to_owned(), position.line.into());
+            map.insert("column".to_owned(), position.column.into());
+        }
+        Some(value)
+    };
+    findings.iter().filter_map(with_position).collect()
 }

@@ -70,7 +70,11 @@ impl Config {
 
     /// A path of the config, which is relative to the folder that holds the config.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.source.directory().join(path)
+        match self.source.directory() {
+            // Messages read better without the `./`.
+            here if here == Path::new(".") => path.to_owned(),
+            directory => directory.join(path),
+        }
     }
 }
 
@@ -86,20 +90,26 @@ fn explain(source: &Source, error: &serde_saphyr::Error) -> Finding {
         .and_then(|(line, column)| source.path_at(line, column))
         .unwrap_or_default();
     let place = position.map(|(line, column)| Place::Position { line, column });
+    // The reader often gives the place of the key; the value is what is wrong.
+    let value = match &place {
+        Some(_) if !path.is_empty() => Some(Place::Yaml(path.to_owned())),
+        other => other.clone(),
+    };
     let at = if path.is_empty() {
         String::new()
     } else {
         format!("`{path}`: ")
     };
-    let finding = match error.without_snippet() {
+    let (finding, place) = match error.without_snippet() {
         E::SerdeUnknownField {
             field, expected, ..
         } => {
             let finding = Finding::error("unknown-key", format!("unknown key `{field}`"));
-            match nearest(field, expected) {
+            let finding = match nearest(field, expected) {
                 Some(known) => finding.help(format!("did you mean `{known}`?")),
                 None => finding.help(format!("known here: {}", expected.join(", "))),
-            }
+            };
+            (finding, place)
         }
         E::SerdeUnknownVariant {
             variant, expected, ..
@@ -111,13 +121,23 @@ fn explain(source: &Source, error: &serde_saphyr::Error) -> Finding {
                     expected.join(", ")
                 ),
             );
-            match nearest(variant, expected) {
+            let finding = match nearest(variant, expected) {
                 Some(known) => finding.help(format!("did you mean `{known}`?")),
                 None => finding,
-            }
+            };
+            (finding, value)
         }
         E::SerdeMissingField { field, .. } => {
-            Finding::error("missing-key", format!("{at}the key `{field}` is missing"))
+            let message = format!("{at}the key `{field}` is missing");
+            (Finding::error("missing-key", message), place)
+        }
+        E::Unexpected { expected, .. } => {
+            let message = format!("{at}expected {}", plain(expected));
+            (Finding::error("wrong-type", message), place)
+        }
+        E::InvalidScalar { ty, .. } => {
+            let message = format!("{at}expected {}", plain(ty));
+            (Finding::error("wrong-type", message), place)
         }
         E::SerdeInvalidType {
             unexpected,
@@ -128,19 +148,28 @@ fn explain(source: &Source, error: &serde_saphyr::Error) -> Finding {
             unexpected,
             expected,
             ..
-        } => Finding::error(
-            "wrong-type",
-            format!("{at}expected {expected}, found {unexpected}"),
-        ),
+        } => {
+            let message = format!("{at}expected {expected}, found {unexpected}");
+            (Finding::error("wrong-type", message), value)
+        }
         other => {
             let text = other.to_string();
-            Finding::error(
-                "wrong-value",
-                format!("{at}{}", text.lines().next().unwrap_or(&text)),
-            )
+            let line = text.lines().next().unwrap_or(&text);
+            (Finding::error("wrong-value", format!("{at}{line}")), place)
         }
     };
     Finding { place, ..finding }
+}
+
+/// The reader's words for what it expected, as a person says them.
+fn plain(expected: &str) -> String {
+    match expected {
+        "mapping start" => "a mapping (`key: value`)".to_owned(),
+        "sequence start" => "a list".to_owned(),
+        "string scalar" => "a string".to_owned(),
+        "boolean" => "`true` or `false`".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// The known word nearest to what was written, if near enough to be a slip.

@@ -163,6 +163,17 @@ pub struct Extension {
     pub seed: Option<String>,
 }
 
+impl Extension {
+    /// Name of the image and of the release file that are built, if there is a name.
+    pub fn full_name(&self) -> Option<String> {
+        let name = self.name.as_deref()?;
+        Some(match (&self.version, self.versioned_name) {
+            (Some(version), true) => format!("{name}_{version}"),
+            _ => name.to_owned(),
+        })
+    }
+}
+
 impl From<String> for Extension {
     fn from(path: String) -> Extension {
         Extension {

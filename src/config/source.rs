@@ -26,6 +26,8 @@ pub struct Source {
     /// The text, byte for byte, including a byte order mark.
     pub text: String,
     positions: BTreeMap<String, Position>,
+    /// Line and column of each key, with the path of its value.
+    keys: BTreeMap<(usize, usize), String>,
 }
 
 /// Where a value stands.
@@ -107,6 +109,7 @@ impl Source {
             path: path.to_owned(),
             text,
             positions: walk.positions,
+            keys: walk.keys,
         };
         if let Err(finding) = result {
             walk.findings.push(finding);
@@ -126,6 +129,7 @@ impl Source {
             path: path.to_owned(),
             text: String::new(),
             positions: BTreeMap::new(),
+            keys: BTreeMap::new(),
         }
     }
 
@@ -160,6 +164,9 @@ impl Source {
 
     /// The path of the innermost key or value at a line and column, for parser errors.
     pub fn path_at(&self, line: usize, column: usize) -> Option<&str> {
+        if let Some(path) = self.keys.get(&(line, column)) {
+            return Some(path);
+        }
         self.positions
             .iter()
             .filter(|(_, position)| position.line == line && position.column <= column)
@@ -189,6 +196,7 @@ enum Level {
 #[derive(Default)]
 struct Walk {
     positions: BTreeMap<String, Position>,
+    keys: BTreeMap<(usize, usize), String>,
     findings: Vec<Finding>,
     levels: Vec<Level>,
     documents: usize,
@@ -301,6 +309,9 @@ impl Walk {
                 } else {
                     format!("{path}.{name}")
                 };
+                let start = key_span.start;
+                self.keys
+                    .insert((start.line(), start.col() + 1), full.clone());
                 (full, *key_span)
             }
             // A mapping or list as a key: nothing that we know has one.
@@ -380,6 +391,7 @@ mod tests {
             "the nearest parent stands in"
         );
         assert_eq!(source.path_at(5, 11), Some("sysext.extensions[0].name"));
+        assert_eq!(source.path_at(5, 5), Some("sysext.extensions[0].name"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub fn validate(config: &Config) -> Vec<Finding> {
         let at = format!("sysext.extensions[{index}]");
         one_extension(sysext, extension, &at, &mut findings);
     }
+    names(sysext, &mut findings);
     prism(config, &mut findings);
     findings
 }
@@ -141,6 +142,22 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
                 "write `default`, `signed`, or for example `root=signed+absent:usr=signed+absent`",
             ),
         );
+    }
+}
+
+/// Names among those that are built; an image's name stands inside of it.
+fn names(sysext: &Sysext, findings: &mut Vec<Finding>) {
+    let mut earlier: Vec<(String, String)> = Vec::new();
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let (None, Some(name)) = (&extension.image, extension.full_name()) else {
+            continue;
+        };
+        let at = format!("sysext.extensions[{index}].name");
+        for (other, other_at) in &earlier {
+            let finding = name::clash(&name, other, other_at);
+            findings.extend(finding.map(|finding| finding.at(&at)));
+        }
+        earlier.push((name, at));
     }
 }
 

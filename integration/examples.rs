@@ -1,0 +1,156 @@
+//! Every example does what it says, on the root file system that lies beside.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use program::{PROGRAM, Said, copy, examples};
+
+struct Copy(tempfile::TempDir);
+
+impl Copy {
+    fn new() -> Copy {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&examples(), &dir.path().join("examples"));
+        Copy(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("examples").join(name)
+    }
+
+    fn run(&self, example: &str, args: &str) -> Said {
+        Said::of(
+            Command::new(PROGRAM)
+                .args(args.split_whitespace())
+                .current_dir(self.path(example))
+                .env_clear()
+                .stdin(Stdio::null()),
+        )
+    }
+
+    /// Prepares an example as its comment says.
+    fn prepare(&self, example: &str) {
+        let config = fs::read_to_string(self.path(example).join("config.yaml")).unwrap();
+        if config.contains("verityKey: file:verity_key.pem") {
+            self.run(example, "sign keygen").succeeded();
+        }
+        if config.contains("[kubernetes.raw]") {
+            self.prepare("build");
+            self.run("build", "build --rootfs ../rootfs").succeeded();
+            for (from, to) in [
+                ("build/.sysext/kubernetes.raw", "kubernetes.raw"),
+                ("build/verity_cert.crt", "verity_cert.crt"),
+            ] {
+                fs::copy(self.path(from), self.path(example).join(to)).unwrap();
+            }
+        }
+    }
+}
+
+/// The names of all folders with a config.
+fn all() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(examples())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("config.yaml").is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The example that is there to be refused.
+const BROKEN: &str = "broken";
+
+#[test]
+fn every_example_is_applied_and_expanded() {
+    let names = all();
+    for expected in ["broken", "build", "prebuilt"] {
+        assert!(names.iter().any(|name| name == expected), "{names:?}");
+    }
+    for name in names.iter().filter(|name| *name != BROKEN) {
+        let copy = Copy::new();
+        copy.prepare(name);
+        copy.run(
+            name,
+            "validate-config --validate-resources files,images --rootfs ../rootfs",
+        )
+        .succeeded();
+        let applied = copy.run(name, "apply --rootfs ../rootfs");
+        assert!(
+            applied.succeeded().out.contains("merges-"),
+            "{name}: {applied:?}"
+        );
+        let listed = copy.run(name, "list --rootfs ../rootfs");
+        for line in ["enabled  systemd-sysext.service", "/var/lib/extensions/"] {
+            assert!(listed.succeeded().out.contains(line), "{name}: {listed:?}");
+        }
+        copy.run(name, "check --rootfs ../rootfs").succeeded();
+        copy.run(name, "expand --rootfs ../rootfs").succeeded();
+        plain(&copy.path(name));
+        copy.run(name, "expand --rootfs ../rootfs --check")
+            .succeeded();
+    }
+}
+
+/// The expanded config has no block, keeps the rest, and names only files that are there.
+fn plain(example: &Path) {
+    let read = |name: &str| -> serde_yaml::Value {
+        serde_yaml::from_str(&fs::read_to_string(example.join(name)).unwrap()).unwrap()
+    };
+    let (before, after) = (read("config.yaml"), read("config.prism.yaml"));
+    assert!(after.get("sysext").is_none(), "{}", example.display());
+    for (key, value) in before.as_mapping().unwrap() {
+        if key.as_str() == Some("os") {
+            for (key, value) in value.as_mapping().unwrap() {
+                assert_eq!(after["os"].get(key), Some(value), "{key:?}");
+            }
+        } else if key.as_str() != Some("sysext") {
+            assert_eq!(after.get(key), Some(value), "{key:?}");
+        }
+    }
+    let files = after["os"]["additionalFiles"].as_sequence().unwrap();
+    assert!(files.len() >= 2);
+    for file in files {
+        assert!(file["destination"].as_str().unwrap().starts_with('/'));
+        if let Some(source) = file.get("source").and_then(|source| source.as_str()) {
+            assert!(example.join(source).is_file(), "{source}");
+        }
+    }
+}
+
+#[test]
+fn the_broken_example_is_refused_with_the_reason() {
+    let copy = Copy::new();
+    copy.run(BROKEN, "validate-config").succeeded();
+    let said = copy.run(BROKEN, "apply --rootfs ../rootfs");
+    said.is_refused("release-version-mismatch")
+        .names(&["2.0", "3.0", "help: "]);
+    assert!(!copy.path("rootfs/var").exists(), "nothing was placed");
+}
+
+#[test]
+fn what_was_applied_can_be_removed_again() {
+    let copy = Copy::new();
+    let before = program::snapshot(&copy.path("rootfs"));
+    copy.prepare("build");
+    copy.run("build", "apply --rootfs ../rootfs").succeeded();
+    copy.run("build", "remove kubernetes --rootfs ../rootfs")
+        .succeeded();
+    let after = program::snapshot(&copy.path("rootfs"));
+    let files = |snapshot: &program::Snapshot| -> Vec<PathBuf> {
+        snapshot
+            .iter()
+            .filter(|(path, (mode, _))| {
+                mode & 0o170_000 != 0o040_000 && !path.ends_with("applied.json")
+            })
+            .map(|(path, _)| path.clone())
+            .collect()
+    };
+    assert_eq!(files(&before), files(&after));
+}

@@ -1,0 +1,165 @@
+//! The schemas in `schema/` are those of the program, and an independent validator agrees with
+//! the program on what is a config.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use jsonschema::Validator;
+use prism_sysext::config::Config;
+use prism_sysext::config::schema;
+use prism_sysext::config::source::Source;
+use prism_sysext::config::validate::validate;
+use serde_json::Value;
+
+fn folder(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn validator() -> Validator {
+    let text = fs::read_to_string(folder("schema/prism-sysext.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        jsonschema::meta::is_valid(&schema),
+        "the schema is a schema"
+    );
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn yaml(text: &str) -> Value {
+    serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn the_files_are_fresh() {
+    let files = schema::files();
+    for (name, text) in &files {
+        let found = fs::read_to_string(folder("schema").join(name)).unwrap_or_default();
+        assert!(
+            found == *text,
+            "schema/{name} is stale; run `cargo run -- schema --write schema` and commit the result"
+        );
+    }
+    let mut there: Vec<_> = fs::read_dir(folder("schema"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".json"))
+        .collect();
+    there.sort();
+    let mut expected: Vec<_> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+    expected.sort();
+    assert_eq!(
+        there, expected,
+        "every file in schema/ is written by the program"
+    );
+}
+
+#[test]
+fn both_schemas_are_schemas() {
+    for (name, text) in schema::files() {
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(jsonschema::meta::is_valid(&value), "{name}");
+    }
+}
+
+#[test]
+fn every_example_is_valid() {
+    let validator = validator();
+    let mut seen = 0;
+    for entry in walkdir::WalkDir::new(folder("examples")) {
+        let entry = entry.unwrap();
+        if entry.file_name() != "config.yaml" {
+            continue;
+        }
+        let value = yaml(&fs::read_to_string(entry.path()).unwrap());
+        let errors: Vec<_> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", entry.path().display());
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
+const VALID: &[&str] = &[
+    "",
+    "os: {hostname: a}\nfuture: [1, 2]\n",
+    "sysext: {extensions: [kubernetes.raw], certificates: [verity_cert.crt]}\n",
+    "sysext: {extensions: [{image: k.raw, name: k}]}\n",
+    "sysext: {extensions: [{image: {path: k.raw, sha256: abc}}]}\n",
+    "sysext: {verityKey: 'env:KEY', verityCertificate: c.crt, extensions: [{name: a, version: '1.30', versionedName: true, tree: t}]}\n",
+    "sysext: {target: azurelinux-3.0, extensions: [{name: a, tree: t, verity: none}]}\n",
+    "sysext: {target: {osRelease: f, systemd: '255', kernelConfig: g, arch: x86-64}, extensions: [a.raw]}\n",
+    "sysext: {extensions: [{name: a, verity: false, files: ['a:/usr/b', {source: a, destination: /usr/c, permissions: '644'}, {content: x, destination: /usr/d, permissions: 644}]}]}\n",
+    "sysext: {location: /etc/extensions, certificateLocation: /usr/lib/verity.d, enable: none, start: true, imagePolicy: signed, overlayConflict: error, outputDirectory: out, extensions: [a.raw]}\n",
+    "sysext: {imagePolicy: 'root=verity+signed:usr=absent', extensions: [a.raw]}\n",
+    "sysext: {certificates: [{source: a.pem, name: b.crt, all: true}], extensions: [a.raw]}\n",
+    "sysext: {extensions: [{name: a, tree: t, verity: hash, arch: any, release: {id: x, versionId: '1', level: '2', scope: [system, initrd]}, reload: never, pathLinks: [x], expect: [/usr/*], forbid: [/opt/*], keepOwners: true, seed: ab}]}\n",
+    "sysext: {extensions: [{name: a, tar: t.tar, verity: none}]}\n",
+    "sysext: {signer: {command: [./sign.sh]}, extensions: [{name: a, tree: t, kind: confext, format: ext4, compression: 'zstd:9', repair: auto}]}\n",
+];
+
+const INVALID: &[&str] = &[
+    "- a\n",
+    "sysext: {}\n",
+    "sysext: [a.raw]\n",
+    "sysext: a.raw\n",
+    "sysext: {extensions: a.raw}\n",
+    "sysext: {extensions: [{nmae: a}]}\n",
+    "sysext: {extensions: [a.raw], certificats: [a.crt]}\n",
+    "sysext: {extensions: [{image: {pth: a}}]}\n",
+    "sysext: {extensions: [{name: a, verity: sometimes}]}\n",
+    "sysext: {extensions: [{name: a, verity: 7}]}\n",
+    "sysext: {extensions: [{name: a, format: btrfs}]}\n",
+    "sysext: {extensions: [{name: [a]}]}\n",
+    "sysext: {extensions: [a.raw], location: /opt}\n",
+    "sysext: {extensions: [a.raw], enable: maybe}\n",
+    "sysext: {extensions: [a.raw], start: [true]}\n",
+    "sysext: {extensions: [a.raw], certificates: [{name: a.crt}]}\n",
+    "sysext: {extensions: [{name: a, files: [{destination: /usr/a, content: x, permissions: '0888'}]}]}\n",
+    "sysext: {extensions: [{name: a, release: {scope: [everywhere]}}]}\n",
+    "sysext: {extensions: [a.raw], signer: {}}\n",
+    "sysext: {extensions: [a.raw], target: {osrelease: x}}\n",
+];
+
+/// Whether the program can type the text; what it means is another question.
+fn typed(text: &str) -> bool {
+    Source::parse(Path::new("config.yaml"), text.to_owned())
+        .and_then(Config::from_source)
+        .is_ok()
+}
+
+#[test]
+fn validator_and_program_agree() {
+    let validator = validator();
+    for text in VALID {
+        let errors: Vec<_> = validator
+            .iter_errors(&yaml(text))
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{text}: {errors:?}");
+        assert!(typed(text), "the program refuses {text}");
+    }
+    for text in INVALID {
+        assert!(!validator.is_valid(&yaml(text)), "the schema takes {text}");
+        assert!(!typed(text), "the program takes {text}");
+    }
+    // Typed, but the program has a word on it and the schema says so too.
+    let empty = "sysext: {extensions: []}\n";
+    assert!(!validator.is_valid(&yaml(empty)));
+    let source = Source::parse(Path::new("c"), empty.to_owned()).unwrap();
+    let findings = validate(&Config::from_source(source).unwrap());
+    assert_eq!(findings[0].id, "no-extensions");
+}
+
+#[test]
+fn the_schema_of_the_block_is_that_of_the_section() {
+    let block = jsonschema::validator_for(&schema::block()).unwrap();
+    for text in VALID {
+        if let Some(section) = yaml(text).get("sysext") {
+            assert!(block.is_valid(section), "{text}");
+        }
+    }
+}
