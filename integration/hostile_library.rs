@@ -227,10 +227,10 @@ fn exercise(path: &Path) -> String {
             Ok(base) => {
                 say(serde_json::to_string(&base).unwrap());
                 say(format!("{base:?}"));
+                say(serde_json::to_string(&list(&root, &base)).unwrap());
             }
             Err(finding) => say(finding.to_string()),
         }
-        say(serde_json::to_string(&list(&root)).unwrap());
         match apply(&root, &placements(), &options) {
             Ok(applied) => {
                 say(serde_json::to_string(&applied).unwrap());
@@ -243,7 +243,9 @@ fn exercise(path: &Path) -> String {
             }
             Err(findings) => say(findings.to_string()),
         }
-        say(serde_json::to_string(&list(&root)).unwrap());
+        if let Ok(base) = Base::read(&root) {
+            say(serde_json::to_string(&list(&root, &base)).unwrap());
+        }
         match remove(&root, "tools", &options) {
             Ok(removed) => say(serde_json::to_string(&removed).unwrap()),
             Err(findings) => say(findings.to_string()),

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use prism_sysext::base::Base;
 use prism_sysext::base::root::{Ownership, RootDir};
 use prism_sysext::finding::Findings;
 use prism_sysext::inject::{
@@ -214,7 +215,8 @@ fn apply_places_enables_and_records_and_is_idempotent() {
     assert_eq!(snapshot(root), before);
     assert_eq!([IMAGE, CERTIFICATE, LINK, RECORD].map(times), ctimes);
 
-    let listing = list(&RootDir::open(root).unwrap());
+    let opened = RootDir::open(root).unwrap();
+    let listing = list(&opened, &Base::read(&opened).unwrap());
     assert!(listing.extensions[0].ours && listing.service.enabled);
     serde_json::to_string(&listing).unwrap();
 }

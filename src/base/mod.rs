@@ -161,20 +161,6 @@ pub fn read_selinux(root: &RootDir) -> Option<SelinuxMode> {
     })
 }
 
-/// The extensions and certificates of a base, without the other facts.
-pub fn read_extensions(
-    root: &RootDir,
-) -> (Vec<ExistingExtension>, Vec<CertificateFile>, Vec<Finding>) {
-    let mut facts = Facts {
-        root,
-        findings: Vec::new(),
-    };
-    let systemd = systemd::read_systemd(&mut facts);
-    let extensions = extensions::read_extensions(&mut facts, systemd.as_ref());
-    let certificates = extensions::read_certificates(&mut facts);
-    (extensions, certificates, facts.findings)
-}
-
 fn read_os_release(root: &RootDir) -> Result<ReleaseFields, Finding> {
     for path in OS_RELEASE {
         let unreadable = |message: String| {

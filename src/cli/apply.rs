@@ -364,7 +364,8 @@ pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), 
 }
 
 pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
-    let listing = inject::list(&open_root(&args.rootfs)?);
+    let root = open_root(&args.rootfs)?;
+    let listing = inject::list(&root, &Base::read(&root)?);
     screen.findings(None, &listing.findings);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::record::Record;
-use crate::base;
+use crate::base::Base;
 use crate::base::extensions::TakenAs;
 use crate::base::root::RootDir;
 use crate::base::unit::UnitState;
@@ -65,22 +65,20 @@ pub struct ListedService {
     pub image_policy: Option<String>,
 }
 
-impl From<UnitState> for ListedService {
-    fn from(unit: UnitState) -> ListedService {
+impl From<&UnitState> for ListedService {
+    fn from(unit: &UnitState) -> ListedService {
         ListedService {
+            path: unit.file.clone(),
             enabled: unit.is_enabled(),
             masked: unit.masked.is_some(),
-            path: unit.file,
-            image_policy: unit.image_policy,
+            image_policy: unit.image_policy.clone(),
         }
     }
 }
 
-/// Lists extensions, certificates and the service; works on folders that hold no OS at all.
-pub fn list(root: &RootDir) -> Listing {
-    let (extensions, certificates, mut findings) = base::read_extensions(root);
-    let (unit, odd) = base::read_unit_state(root, ExtensionKind::Sysext);
-    findings.extend(odd);
+/// Lists extensions, certificates and the service of a root file system, whose facts are `base`.
+pub fn list(root: &RootDir, base: &Base) -> Listing {
+    let mut findings = base.findings.clone();
     let record = Record::read(root).unwrap_or_else(|damaged| {
         // Listing goes on without it.
         findings.extend(damaged.0.into_iter().map(|finding| Finding {
@@ -89,18 +87,11 @@ pub fn list(root: &RootDir) -> Listing {
         }));
         None
     });
-    let mut seen: Vec<Finding> = Vec::new();
-    findings.retain(|finding| {
-        let fresh = !seen.contains(finding);
-        if fresh {
-            seen.push(finding.clone());
-        }
-        fresh
-    });
     let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
     Listing {
-        extensions: extensions
-            .into_iter()
+        extensions: base
+            .extensions
+            .iter()
             .filter(|entry| entry.class == ExtensionKind::Sysext)
             .filter_map(|entry| {
                 let (kind, path) = (entry.taken_as()?, entry.path());
@@ -111,16 +102,17 @@ pub fn list(root: &RootDir) -> Listing {
                 })
             })
             .collect(),
-        certificates: certificates
-            .into_iter()
+        certificates: base
+            .certificates
+            .iter()
             .map(|file| ListedCertificate {
                 ours: ours(&file.path),
-                path: file.path,
-                subject: file.certificate.subject,
-                fingerprint: file.certificate.fingerprint_sha256_hex,
+                path: file.path.clone(),
+                subject: file.certificate.subject.clone(),
+                fingerprint: file.certificate.fingerprint_sha256_hex.clone(),
             })
             .collect(),
-        service: unit.into(),
+        service: (&base.sysext_unit).into(),
         findings,
     }
 }
