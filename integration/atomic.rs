@@ -46,7 +46,11 @@ fn a_killed_build_leaves_no_half_of_an_image() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(whole.mul_f64(f64::from(round + 1) / 17.0).max(Duration::from_millis(2)));
+        std::thread::sleep(
+            whole
+                .mul_f64(f64::from(round + 1) / 17.0)
+                .max(Duration::from_millis(2)),
+        );
         child.kill().unwrap();
         let finished = child.wait().unwrap().success();
         killed += usize::from(!finished);
@@ -66,16 +70,24 @@ fn a_killed_build_leaves_no_half_of_an_image() {
                 .succeeded();
         }
     }
-    assert!(killed >= 4, "only {killed} of 16 builds were still running when killed");
+    assert!(
+        killed >= 4,
+        "only {killed} of 16 builds were still running when killed"
+    );
     fs::remove_file(ground.path("project/tree/usr/lib/big/new")).unwrap();
     ground.run(BUILD).succeeded();
-    assert!(fs::read(&image).unwrap() == old, "and the next build is the same again");
+    assert!(
+        fs::read(&image).unwrap() == old,
+        "and the next build is the same again"
+    );
 }
 
 #[test]
 fn a_full_disk_leaves_no_half_of_an_image() {
     let ground = Ground::new();
-    ground.config("sysext: {extensions: [{name: a, verity: none, files: ['bin/tool:/usr/bin/a']}]}\n");
+    ground.config(
+        "sysext: {extensions: [{name: a, verity: none, files: ['bin/tool:/usr/bin/a']}]}\n",
+    );
     // A limit on the size of files stands for the full disk: writing fails midway.
     let command = ground.command(BUILD.split(' '));
     let mut shell = std::process::Command::new("/bin/sh");

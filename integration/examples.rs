@@ -76,8 +76,11 @@ fn every_example_is_applied_and_expanded() {
     for name in names.iter().filter(|name| *name != BROKEN) {
         let copy = Copy::new();
         copy.prepare(name);
-        copy.run(name, "validate-config --validate-resources files,images --rootfs ../rootfs")
-            .succeeded();
+        copy.run(
+            name,
+            "validate-config --validate-resources files,images --rootfs ../rootfs",
+        )
+        .succeeded();
         let applied = copy.run(name, "apply --rootfs ../rootfs");
         assert!(
             applied.succeeded().out.contains("merges-"),
@@ -90,7 +93,8 @@ fn every_example_is_applied_and_expanded() {
         copy.run(name, "check --rootfs ../rootfs").succeeded();
         copy.run(name, "expand --rootfs ../rootfs").succeeded();
         plain(&copy.path(name));
-        copy.run(name, "expand --rootfs ../rootfs --check").succeeded();
+        copy.run(name, "expand --rootfs ../rootfs --check")
+            .succeeded();
     }
 }
 
@@ -125,7 +129,8 @@ fn the_broken_example_is_refused_with_the_reason() {
     let copy = Copy::new();
     copy.run(BROKEN, "validate-config").succeeded();
     let said = copy.run(BROKEN, "apply --rootfs ../rootfs");
-    said.is_refused("release-version-mismatch").names(&["2.0", "3.0", "help: "]);
+    said.is_refused("release-version-mismatch")
+        .names(&["2.0", "3.0", "help: "]);
     assert!(!copy.path("rootfs/var").exists(), "nothing was placed");
 }
 
@@ -135,12 +140,15 @@ fn what_was_applied_can_be_removed_again() {
     let before = program::snapshot(&copy.path("rootfs"));
     copy.prepare("build");
     copy.run("build", "apply --rootfs ../rootfs").succeeded();
-    copy.run("build", "remove kubernetes --rootfs ../rootfs").succeeded();
+    copy.run("build", "remove kubernetes --rootfs ../rootfs")
+        .succeeded();
     let after = program::snapshot(&copy.path("rootfs"));
     let files = |snapshot: &program::Snapshot| -> Vec<PathBuf> {
         snapshot
             .iter()
-            .filter(|(path, (mode, _))| mode & 0o170_000 != 0o040_000 && !path.ends_with("applied.json"))
+            .filter(|(path, (mode, _))| {
+                mode & 0o170_000 != 0o040_000 && !path.ends_with("applied.json")
+            })
             .map(|(path, _)| path.clone())
             .collect()
     };

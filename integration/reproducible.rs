@@ -30,7 +30,11 @@ const CONFIG: &str = concat!(
 fn ground() -> Ground {
     let ground = Ground::new();
     ground.config(CONFIG);
-    ground.write("project/tree/usr/lib/tools/data", "data".repeat(5000), 0o644);
+    ground.write(
+        "project/tree/usr/lib/tools/data",
+        "data".repeat(5000),
+        0o644,
+    );
     ground.write("project/tree/usr/lib/tools/secret", "x", 0o600);
     ground.write("project/tree/opt/tools/run", "#!/bin/sh\n", 0o4755);
     symlink("data", ground.path("project/tree/usr/lib/tools/link")).unwrap();
@@ -86,7 +90,10 @@ fn products(ground: &Ground, prepare: impl Fn(Command) -> Command) -> Snapshot {
     assert_eq!(products.len(), 3, "{:?}", products.keys());
     let expanded = ground.path("project/config.prism.yaml");
     let mode = fs::metadata(&expanded).unwrap().permissions().mode();
-    products.insert("config.prism.yaml".into(), (mode, fs::read(expanded).unwrap()));
+    products.insert(
+        "config.prism.yaml".into(),
+        (mode, fs::read(expanded).unwrap()),
+    );
     products
 }
 

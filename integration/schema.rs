@@ -8,9 +8,9 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use prism_sysext::config::Config;
+use prism_sysext::config::schema;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
-use prism_sysext::config::schema;
 use serde_json::Value;
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -20,7 +20,10 @@ fn folder(name: &str) -> std::path::PathBuf {
 fn validator() -> Validator {
     let text = fs::read_to_string(folder("schema/prism-sysext.schema.json")).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
-    assert!(jsonschema::meta::is_valid(&schema), "the schema is a schema");
+    assert!(
+        jsonschema::meta::is_valid(&schema),
+        "the schema is a schema"
+    );
     jsonschema::validator_for(&schema).unwrap()
 }
 
@@ -46,7 +49,10 @@ fn the_files_are_fresh() {
     there.sort();
     let mut expected: Vec<_> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
     expected.sort();
-    assert_eq!(there, expected, "every file in schema/ is written by the program");
+    assert_eq!(
+        there, expected,
+        "every file in schema/ is written by the program"
+    );
 }
 
 #[test]
@@ -67,7 +73,10 @@ fn every_example_is_valid() {
             continue;
         }
         let value = yaml(&fs::read_to_string(entry.path()).unwrap());
-        let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        let errors: Vec<_> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
         assert!(errors.is_empty(), "{}: {errors:?}", entry.path().display());
         seen += 1;
     }

@@ -139,10 +139,7 @@ fn make_folder(path: &Path) -> Result<(), Findings> {
     })
 }
 
-fn signer(
-    step: &BuildStep,
-    variable: &Variable<'_>,
-) -> Result<Option<KeyFile>, Finding> {
+fn signer(step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, Finding> {
     let Some((reference, certificate)) = &step.signing else {
         return Ok(None);
     };
@@ -165,7 +162,9 @@ fn signer(
     KeyFile::from_pem(text.bytes(), certificate)
         .map(Some)
         .map_err(|error| {
-            Finding::error("key-refused", format!("using {named}: {error:#}")).at(&step.key_at)
+            Finding::error("key-refused", format!("using {named}: {error:#}"))
+                .at(&step.key_at)
+                .help("name the PEM private key that belongs to `verityCertificate`")
         })
 }
 

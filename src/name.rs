@@ -79,8 +79,11 @@ pub fn clash(name: &str, other: &str, other_at: &str) -> Option<Finding> {
         return None;
     }
     let finding = if other == name {
-        Finding::error("duplicate-name", format!("two extensions are named `{name}`"))
-            .because("systemd takes the first image of a name that it finds")
+        Finding::error(
+            "duplicate-name",
+            format!("two extensions are named `{name}`"),
+        )
+        .because("systemd takes the first image of a name that it finds")
     } else {
         Finding::error(
             "names-tie",

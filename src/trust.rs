@@ -80,7 +80,7 @@ fn bundle(path: &Path, count: usize) -> Finding {
     .because(
         "systemd reads the first certificate of a file only, and trusts the signer of every file",
     )
-    .help("name a file with one certificate, or write `all: true` at its entry to trust every one")
+    .help("name a file with one certificate; an entry of `certificates` may say `all: true` to trust every one")
 }
 
 /// The certificates of a file, and whether it is PEM.
