@@ -1,145 +1,228 @@
-//! What the kernels of a root file system can do, as their configuration says.
+//! Installed kernels and what they can mount.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::root::{RootDir, RootError};
+use super::facts::Facts;
 
-/// Largest kernel configuration that is read, in bytes.
-const MAX_CONFIG: u64 = 4 << 20;
+/// Most of a kernel configuration that is read; real ones have some 300 KB.
+const CONFIG_LIMIT: u64 = 2 * 1024 * 1024;
 
-/// Whether the kernel has something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// Most kernels that are looked at.
+const KERNEL_LIMIT: usize = 16;
+
+/// Whether a kernel has a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Support {
-    /// Built in or as a module.
+    /// Built in.
     Yes,
-    /// Switched off.
+    /// As a module.
+    Module,
+    /// Not at all.
     No,
-    /// Can't be told.
-    #[default]
+    /// Nobody says.
     Unknown,
 }
 
-/// The abilities that extensions need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Kernel {
-    /// EROFS itself.
-    pub erofs: Support,
-    /// EROFS with lz4.
-    pub erofs_lz4: Support,
-    /// EROFS with zstd.
-    pub erofs_zstd: Support,
-    /// EROFS with LZMA.
-    pub erofs_lzma: Support,
-    /// EROFS with deflate.
-    pub erofs_deflate: Support,
-    /// squashfs.
-    pub squashfs: Support,
-    /// ext4.
-    pub ext4: Support,
-    /// overlayfs.
-    pub overlay: Support,
-    /// Loop devices.
-    pub loop_device: Support,
-    /// dm-verity.
-    pub dm_verity: Support,
-}
-
-impl Kernel {
-    /// Reads `CONFIG_…=y` lines.
-    pub fn parse(config: &str) -> Kernel {
-        let has = |option: &str| {
-            let set = config
-                .lines()
-                .filter_map(|line| {
-                    line.strip_prefix("CONFIG_")?
-                        .strip_prefix(option)?
-                        .strip_prefix('=')
-                })
-                .any(|value| value == "y" || value == "m");
-            if set { Support::Yes } else { Support::No }
-        };
-        let both = |a: Support, b: Support| {
-            if a == Support::Yes && b == Support::Yes {
-                a
-            } else {
-                Support::No
-            }
-        };
-        let zip = has("EROFS_FS_ZIP");
-        Kernel {
-            erofs: has("EROFS_FS"),
-            // fs/erofs/Kconfig: EROFS_FS_ZIP selects the lz4 decompressor.
-            erofs_lz4: zip,
-            erofs_zstd: both(zip, has("EROFS_FS_ZIP_ZSTD")),
-            erofs_lzma: both(zip, has("EROFS_FS_ZIP_LZMA")),
-            erofs_deflate: both(zip, has("EROFS_FS_ZIP_DEFLATE")),
-            squashfs: has("SQUASHFS"),
-            ext4: has("EXT4_FS"),
-            overlay: has("OVERLAY_FS"),
-            loop_device: has("BLK_DEV_LOOP"),
-            dm_verity: has("DM_VERITY"),
-        }
+impl Support {
+    /// Whether it is surely missing.
+    pub fn is_missing(self) -> bool {
+        self == Support::No
     }
 
-    /// What both kernels can do, for a system that may boot either.
-    fn and(self, other: Kernel) -> Kernel {
-        self.zip(other, |a, b| match (a, b) {
-            (Support::No, _) | (_, Support::No) => Support::No,
-            (Support::Unknown, _) | (_, Support::Unknown) => Support::Unknown,
-            _ => Support::Yes,
-        })
+    /// Whether it is surely there.
+    pub fn is_there(self) -> bool {
+        matches!(self, Support::Yes | Support::Module)
+    }
+}
+
+/// The kernel features that extensions need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelFeatures {
+    /// EROFS without compression (`CONFIG_EROFS_FS`).
+    pub erofs: Support,
+    /// EROFS with LZ4 (`CONFIG_EROFS_FS_ZIP`).
+    pub erofs_lz4: Support,
+    /// EROFS with LZMA (`CONFIG_EROFS_FS_ZIP_LZMA`).
+    pub erofs_lzma: Support,
+    /// EROFS with deflate (`CONFIG_EROFS_FS_ZIP_DEFLATE`).
+    pub erofs_deflate: Support,
+    /// EROFS with Zstandard (`CONFIG_EROFS_FS_ZIP_ZSTD`, since Linux 6.10).
+    pub erofs_zstd: Support,
+    /// Squashfs (`CONFIG_SQUASHFS`).
+    pub squashfs: Support,
+    /// Squashfs with Zstandard (`CONFIG_SQUASHFS_ZSTD`).
+    pub squashfs_zstd: Support,
+    /// Squashfs with XZ (`CONFIG_SQUASHFS_XZ`).
+    pub squashfs_xz: Support,
+    /// Squashfs with LZ4 (`CONFIG_SQUASHFS_LZ4`).
+    pub squashfs_lz4: Support,
+    /// Squashfs with gzip (`CONFIG_SQUASHFS_ZLIB`).
+    pub squashfs_gzip: Support,
+    /// ext4 (`CONFIG_EXT4_FS`).
+    pub ext4: Support,
+    /// dm-verity (`CONFIG_DM_VERITY`).
+    pub dm_verity: Support,
+    /// Signed root hashes checked by the kernel (`CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG`).
+    pub dm_verity_signature: Support,
+    /// overlayfs (`CONFIG_OVERLAY_FS`).
+    pub overlay: Support,
+    /// Loop devices (`CONFIG_BLK_DEV_LOOP`).
+    pub loop_device: Support,
+}
+
+impl KernelFeatures {
+    /// Nothing is known.
+    pub const UNKNOWN: KernelFeatures = KernelFeatures {
+        erofs: Support::Unknown,
+        erofs_lz4: Support::Unknown,
+        erofs_lzma: Support::Unknown,
+        erofs_deflate: Support::Unknown,
+        erofs_zstd: Support::Unknown,
+        squashfs: Support::Unknown,
+        squashfs_zstd: Support::Unknown,
+        squashfs_xz: Support::Unknown,
+        squashfs_lz4: Support::Unknown,
+        squashfs_gzip: Support::Unknown,
+        ext4: Support::Unknown,
+        dm_verity: Support::Unknown,
+        dm_verity_signature: Support::Unknown,
+        overlay: Support::Unknown,
+        loop_device: Support::Unknown,
+    };
+
+    /// Reads the text of a `.config`; a symbol that it does not name is off.
+    ///
+    /// Text that names no symbol at all tells nothing.
+    pub fn from_config(config: &str) -> KernelFeatures {
+        let mut features = KernelFeatures::UNKNOWN;
+        if !config
+            .lines()
+            .any(|line| line.trim_start_matches("# ").starts_with("CONFIG_"))
+        {
+            return features;
+        }
+        for (_, feature) in features.by_symbol() {
+            *feature = Support::No;
+        }
+        for line in config.lines() {
+            let Some((symbol, value)) = line
+                .strip_prefix("CONFIG_")
+                .and_then(|rest| rest.split_once('='))
+            else {
+                continue;
+            };
+            let support = match value.trim() {
+                "y" => Support::Yes,
+                "m" => Support::Module,
+                _ => continue,
+            };
+            for (known, feature) in features.by_symbol() {
+                if known == symbol {
+                    *feature = support;
+                }
+            }
+        }
+        features
+    }
+
+    /// Keeps of each feature what both kernels have: missing in one is missing.
+    pub fn weaken(&mut self, mut other: KernelFeatures) {
+        for ((_, mine), (_, theirs)) in self.by_symbol().into_iter().zip(other.by_symbol()) {
+            *mine = match (*mine, *theirs) {
+                (Support::No, _) | (_, Support::No) => Support::No,
+                (Support::Unknown, _) | (_, Support::Unknown) => Support::Unknown,
+                (Support::Yes, Support::Yes) => Support::Yes,
+                _ => Support::Module,
+            };
+        }
     }
 
     /// Takes over what is unknown here.
-    pub fn fill_from(&mut self, other: &Kernel) {
-        *self = self.zip(
-            *other,
-            |own, other| if own == Support::Unknown { other } else { own },
-        );
-    }
-
-    fn zip(self, other: Kernel, join: impl Fn(Support, Support) -> Support) -> Kernel {
-        Kernel {
-            erofs: join(self.erofs, other.erofs),
-            erofs_lz4: join(self.erofs_lz4, other.erofs_lz4),
-            erofs_zstd: join(self.erofs_zstd, other.erofs_zstd),
-            erofs_lzma: join(self.erofs_lzma, other.erofs_lzma),
-            erofs_deflate: join(self.erofs_deflate, other.erofs_deflate),
-            squashfs: join(self.squashfs, other.squashfs),
-            ext4: join(self.ext4, other.ext4),
-            overlay: join(self.overlay, other.overlay),
-            loop_device: join(self.loop_device, other.loop_device),
-            dm_verity: join(self.dm_verity, other.dm_verity),
-        }
-    }
-}
-
-/// Reads `boot/config-*` and `usr/lib/modules/*/config`; without any all is unknown.
-pub fn read(root: &RootDir) -> Result<Kernel, RootError> {
-    let mut paths = Vec::new();
-    for name in root.list("/boot")? {
-        if let Some(name) = name.to_str().filter(|name| name.starts_with("config-")) {
-            paths.push(format!("/boot/{name}"));
-        }
-    }
-    if paths.is_empty() {
-        for name in root.list("/usr/lib/modules")? {
-            if let Some(name) = name.to_str() {
-                paths.push(format!("/usr/lib/modules/{name}/config"));
+    pub fn fill_from(&mut self, mut other: KernelFeatures) {
+        for ((_, mine), (_, theirs)) in self.by_symbol().into_iter().zip(other.by_symbol()) {
+            if *mine == Support::Unknown {
+                *mine = *theirs;
             }
         }
     }
-    let mut all: Option<Kernel> = None;
-    for path in paths {
-        let Some(bytes) = root.read(&path, MAX_CONFIG)? else {
-            continue;
-        };
-        let kernel = Kernel::parse(&String::from_utf8_lossy(&bytes));
-        all = Some(all.map_or(kernel, |known| known.and(kernel)));
+
+    fn by_symbol(&mut self) -> [(&'static str, &mut Support); 15] {
+        [
+            ("EROFS_FS", &mut self.erofs),
+            ("EROFS_FS_ZIP", &mut self.erofs_lz4),
+            ("EROFS_FS_ZIP_LZMA", &mut self.erofs_lzma),
+            ("EROFS_FS_ZIP_DEFLATE", &mut self.erofs_deflate),
+            ("EROFS_FS_ZIP_ZSTD", &mut self.erofs_zstd),
+            ("SQUASHFS", &mut self.squashfs),
+            ("SQUASHFS_ZSTD", &mut self.squashfs_zstd),
+            ("SQUASHFS_XZ", &mut self.squashfs_xz),
+            ("SQUASHFS_LZ4", &mut self.squashfs_lz4),
+            ("SQUASHFS_ZLIB", &mut self.squashfs_gzip),
+            ("EXT4_FS", &mut self.ext4),
+            ("DM_VERITY", &mut self.dm_verity),
+            (
+                "DM_VERITY_VERIFY_ROOTHASH_SIG",
+                &mut self.dm_verity_signature,
+            ),
+            ("OVERLAY_FS", &mut self.overlay),
+            ("BLK_DEV_LOOP", &mut self.loop_device),
+        ]
     }
-    Ok(all.unwrap_or_default())
+}
+
+/// One installed kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kernel {
+    /// As `uname -r` would say.
+    pub release: String,
+    /// The file that tells its features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What it can do.
+    pub features: KernelFeatures,
+}
+
+/// The kernels of a base: those with modules and those with a configuration in `/boot`.
+pub(super) fn read_kernels(facts: &mut Facts<'_>) -> Vec<Kernel> {
+    let mut releases = BTreeSet::new();
+    for dir in ["usr/lib/modules", "lib/modules"] {
+        releases.extend(facts.list(dir));
+    }
+    for name in facts.list("boot") {
+        releases.extend(name.strip_prefix("config-").map(str::to_owned));
+    }
+    releases
+        .into_iter()
+        .take(KERNEL_LIMIT)
+        .map(|release| read_kernel(facts, release))
+        .collect()
+}
+
+fn read_kernel(facts: &mut Facts<'_>, release: String) -> Kernel {
+    for path in [
+        format!("boot/config-{release}"),
+        format!("usr/lib/modules/{release}/config"),
+        format!("lib/modules/{release}/config"),
+    ] {
+        if let Some(text) = facts.read_text(&path, CONFIG_LIMIT) {
+            let features = KernelFeatures::from_config(&text);
+            return Kernel {
+                release,
+                config: Some(format!("/{path}")),
+                features,
+            };
+        }
+    }
+    Kernel {
+        release,
+        config: None,
+        features: KernelFeatures::UNKNOWN,
+    }
 }
 
 #[cfg(test)]
@@ -147,26 +230,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_options() {
-        let text = "CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n# CONFIG_EROFS_FS_ZIP_ZSTD is not set\nCONFIG_SQUASHFS_X=y\n";
-        let kernel = Kernel::parse(text);
-        assert_eq!(kernel.erofs, Support::Yes);
-        assert_eq!(kernel.erofs_lz4, Support::Yes);
-        assert_eq!(kernel.erofs_zstd, Support::No);
-        assert_eq!(kernel.squashfs, Support::No);
+    fn a_config_tells_yes_module_and_no() {
+        let features = KernelFeatures::from_config(
+            "# CONFIG_EROFS_FS_ZIP_ZSTD is not set\nCONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n\
+             CONFIG_SQUASHFS=y\nCONFIG_DM_VERITY=m\nCONFIG_OVERLAY_FS=n\n",
+        );
+        assert_eq!(features.erofs, Support::Module);
+        assert_eq!(features.erofs_lz4, Support::Yes);
+        assert_eq!(features.erofs_zstd, Support::No);
+        assert_eq!(features.squashfs, Support::Yes);
+        assert_eq!(features.overlay, Support::No);
+        assert!(features.loop_device.is_missing() && features.dm_verity.is_there());
     }
 
     #[test]
-    fn every_kernel_must_have_it_and_a_profile_fills_gaps() {
-        let with = Kernel::parse("CONFIG_EROFS_FS=y\nCONFIG_OVERLAY_FS=y\n");
-        let without = Kernel::parse("CONFIG_OVERLAY_FS=y\n");
-        assert_eq!(with.and(without).erofs, Support::No);
-        assert_eq!(with.and(without).overlay, Support::Yes);
-        let mut unknown = Kernel::default();
-        unknown.fill_from(&with);
-        assert_eq!(unknown, with);
-        let mut known = without;
-        known.fill_from(&with);
-        assert_eq!(known, without);
+    fn text_that_is_no_config_tells_nothing() {
+        assert_eq!(
+            KernelFeatures::from_config("\u{fffd}gzip"),
+            KernelFeatures::UNKNOWN
+        );
     }
 }

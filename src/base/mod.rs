@@ -1,330 +1,403 @@
-//! What the base OS is: facts read from a root file system, or from a profile.
+//! What the base OS is: the facts that decide whether an extension is merged.
 //!
-//! Facts only, no judgement. What can't be told is `None` or `Unknown`, never
-//! guessed; a profile fills what a root file system of the same OS leaves open.
+//! Facts come from a root file system ([`Base::read`]), from a built-in
+//! description of a distribution ([`profile`]) or from a few files of the user
+//! ([`profile::Custom`]). Everything in a root file system is hostile: files
+//! are bounded, links stay inside, and what cannot be read becomes a finding.
 
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use crate::arch::Arch;
+use crate::finding::Finding;
+use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
+
+pub mod extensions;
+mod facts;
 pub mod kernel;
+pub mod mounts;
 pub mod profile;
 pub mod root;
 pub mod systemd;
 pub mod unit;
 
-use std::path::PathBuf;
-
-use serde::Serialize;
-
-use crate::arch::Arch;
-use crate::finding::Finding;
-use crate::image::certificate::{Certificate, first_pem_as_systemd};
-use crate::release::{ReleaseFields, SystemdVersion};
-use kernel::Kernel;
-use root::{EntryKind, RootDir, RootError};
+use crate::image::certificate::Certificate;
+use extensions::{CertificateFile, ExistingExtension};
+use facts::Facts;
+use kernel::{Kernel, KernelFeatures};
+use mounts::{OverlayMount, SelinuxMode};
+use root::RootDir;
+use systemd::Systemd;
 use unit::UnitState;
 
-/// Folders in which systemd 254 and newer look for system extensions, first one wins
-/// (`image_search_path`, src/shared/discover-image.c).
-pub const SEARCH_PATH: &[&str] = &["/etc/extensions", "/run/extensions", "/var/lib/extensions"];
+/// Where systemd looks for the os-release file (`src/shared/os-util.c`, `open_os_release_at`).
+const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
-/// Those that 253 and older search as well.
-pub const OLD_SEARCH_PATH: &[&str] = &["/usr/local/lib/extensions", "/usr/lib/extensions"];
+/// Where the facts come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "name")]
+pub enum Origin {
+    /// A root file system in this folder.
+    Rootfs(PathBuf),
+    /// A built-in profile.
+    Profile(&'static str),
+    /// The user's own description.
+    Custom,
+}
 
-/// Folders of trusted certificates, first one of a file name wins
-/// (`validate_signature_userspace`, src/shared/dissect-image.c).
-pub const CERTIFICATE_PATH: &[&str] = &[
-    "/etc/verity.d",
-    "/run/verity.d",
-    "/usr/local/lib/verity.d",
-    "/usr/lib/verity.d",
-];
-
-/// Largest release or certificate file that is read, in bytes.
-const MAX_SMALL_FILE: u64 = 1 << 20;
-
-/// Everything known of a base.
-#[derive(Debug, Clone)]
+/// The facts about a base OS.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Base {
     /// Where the facts come from.
     pub origin: Origin,
-    /// The OS's identity.
-    pub os_release: ReleaseFields,
-    /// The version of systemd.
-    pub systemd: Option<SystemdVersion>,
-    /// Architecture of its programs.
+    /// The os-release file.
+    pub release: ReleaseFields,
+    /// Its systemd, when it has one that we recognize.
+    pub systemd: Option<Systemd>,
+    /// The processor its programs are built for.
+    #[serde(serialize_with = "arch_name")]
     pub arch: Option<Arch>,
-    /// What its kernels can do.
-    pub kernel: Kernel,
+    /// Whether `systemd-sysext` is installed.
+    pub has_sysext_tool: bool,
+    /// Entries of the folders that systemd searches, in its order.
+    pub extensions: Vec<ExistingExtension>,
+    /// Files that systemd takes for trusted certificates.
+    pub certificates: Vec<CertificateFile>,
     /// `systemd-sysext.service`.
-    pub unit: UnitState,
-    /// What lies in the search folders, in the order in which systemd looks.
-    pub extensions: Vec<Present>,
-    /// Certificates that systemd would read.
-    pub certificates: Vec<PresentCertificate>,
-    /// What was noticed while reading.
+    pub sysext_unit: UnitState,
+    /// `systemd-confext.service`.
+    pub confext_unit: UnitState,
+    /// Installed kernels; empty when none is, as in a container image.
+    pub kernels: Vec<Kernel>,
+    /// overlayfs mounts of `/etc/fstab` at or around the folders that extensions are merged into.
+    pub overlay_mounts: Vec<OverlayMount>,
+    /// `SELINUX=` of `/etc/selinux/config`.
+    pub selinux: Option<SelinuxMode>,
+    /// What could not be read, or was strange.
     pub findings: Vec<Finding>,
 }
 
-/// Where facts come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Origin {
-    /// A root file system folder.
-    Rootfs(PathBuf),
-    /// A built-in profile.
-    Profile(String),
-    /// Facts written in the config.
-    Config,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Origin::Rootfs(path) => write!(f, "{}", path.display()),
-            Origin::Profile(name) => write!(f, "the profile {name}"),
-            Origin::Config => f.write_str("the facts in the config"),
-        }
-    }
-}
-
-/// An entry of a search folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Present {
-    /// Folder that it lies in.
-    pub folder: String,
-    /// File name.
-    pub file_name: String,
-    /// What systemd takes it for.
-    pub kind: PresentKind,
-}
-
-/// What systemd takes an entry of a search folder for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PresentKind {
-    /// A disk image.
-    Image,
-    /// A folder with an OS tree; an empty one masks.
-    Folder,
-    /// A block device, or a link that leads out of what can be seen here.
-    Other,
-}
-
-/// A certificate of the base.
-#[derive(Debug, Clone)]
-pub struct PresentCertificate {
-    /// Path in the root file system.
-    pub path: String,
-    /// The first certificate of the file.
-    pub certificate: Certificate,
-}
-
 impl Base {
-    /// Reads the facts of a root file system.
+    /// Reads the facts from a root file system.
+    ///
+    /// Fails only with `base-without-os-release` and `base-os-release`:
+    /// without that file systemd merges nothing.
     pub fn read(root: &RootDir) -> Result<Base, Finding> {
-        let unreadable = |error: RootError| Finding::error("base-unreadable", format!("{error}"));
-        let os_release = os_release(root)?;
-        let known = profile::of(&os_release);
-        let mut findings = Vec::new();
-        let mut kernel = kernel::read(root).map_err(unreadable)?;
-        if let Some(profile) = &known {
-            kernel.fill_from(&profile.kernel);
-        }
-        let systemd = systemd::version(root).map_err(unreadable)?;
-        let extensions = extensions(root, systemd).map_err(unreadable)?;
-        let certificates = certificates(root, &mut findings).map_err(unreadable)?;
+        let release = read_os_release(root)?;
+        let mut facts = Facts {
+            root,
+            findings: Vec::new(),
+        };
+        let systemd = systemd::read_systemd(&mut facts);
         Ok(Base {
             origin: Origin::Rootfs(root.path().to_owned()),
-            arch: systemd::architecture(root).map_err(unreadable)?,
-            unit: unit::read(root).map_err(unreadable)?,
-            os_release,
+            release,
+            arch: systemd::read_arch(&mut facts),
+            has_sysext_tool: systemd::has_sysext_tool(&mut facts),
+            extensions: extensions::read_extensions(&mut facts, systemd.as_ref()),
+            certificates: extensions::read_certificates(&mut facts),
+            sysext_unit: unit::read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref()),
+            confext_unit: unit::read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref()),
+            kernels: kernel::read_kernels(&mut facts),
+            overlay_mounts: mounts::read_overlays(&mut facts),
+            selinux: mounts::read_selinux(&mut facts),
             systemd,
-            kernel,
-            extensions,
-            certificates,
-            findings,
+            findings: facts.findings,
         })
     }
-}
 
-/// `parse_os_release`, src/basic/os-util.c: the first of the two that exists.
-fn os_release(root: &RootDir) -> Result<ReleaseFields, Finding> {
-    for path in ["/etc/os-release", "/usr/lib/os-release"] {
-        let bytes = root
-            .read(path, MAX_SMALL_FILE)
-            .map_err(|error| Finding::error("base-unreadable", format!("{error}")))?;
-        let Some(bytes) = bytes else { continue };
-        let fields = ReleaseFields::parse(&bytes).map_err(|error| {
-            Finding::error(
-                "base-os-release",
-                format!("reading {path} of the base: {error}"),
-            )
-            .because("systemd then merges nothing")
-        })?;
-        return if fields.filled("ID").is_some() {
-            Ok(fields)
-        } else {
-            Err(Finding::error("base-os-release", format!("{path} of the base has no ID"))
-                .because("systemd then merges nothing (extension_release_validate, src/shared/extension-util.c)"))
-        };
+    /// The version of its systemd, when it can be told.
+    pub fn systemd_version(&self) -> Option<SystemdVersion> {
+        self.systemd.as_ref().map(|systemd| systemd.version)
     }
-    Err(Finding::error(
-        "base-without-os-release",
-        format!(
-            "{} holds neither etc/os-release nor usr/lib/os-release",
-            root.path().display()
-        ),
-    )
-    .help("name the folder that holds the root file system of the base"))
+
+    /// Features that *every* installed kernel has; what no kernel here tells is taken
+    /// from the profile of this OS, if there is one.
+    pub fn kernel_features(&self) -> KernelFeatures {
+        let mut kernels = self.kernels.iter().map(|kernel| kernel.features);
+        let mut all = kernels.next().unwrap_or(KernelFeatures::UNKNOWN);
+        for features in kernels {
+            all.weaken(features);
+        }
+        if let Some(known) = profile::kernel_features(&self.release) {
+            all.fill_from(known);
+        }
+        all
+    }
+
+    /// Certificates that systemd trusts.
+    pub fn trusted(&self) -> Vec<Certificate> {
+        let files = self.certificates.iter();
+        files.map(|file| file.certificate.clone()).collect()
+    }
+
+    /// Whether something that decides about a merge may have been overlooked; the findings say what.
+    pub fn is_incomplete(&self) -> bool {
+        let overlooked = ["base-unreadable", "base-folder-too-full"];
+        self.findings
+            .iter()
+            .any(|finding| overlooked.contains(&finding.id))
+    }
 }
 
-fn extensions(root: &RootDir, systemd: Option<SystemdVersion>) -> Result<Vec<Present>, RootError> {
-    let old = if systemd.is_some_and(|version| version.major < 254) {
-        OLD_SEARCH_PATH
-    } else {
-        &[]
+/// The state of the merging unit of a base, without the other facts.
+pub fn read_unit_state(root: &RootDir, kind: ExtensionKind) -> (UnitState, Vec<Finding>) {
+    let mut facts = Facts {
+        root,
+        findings: Vec::new(),
     };
-    let mut present = Vec::new();
-    for folder in SEARCH_PATH.iter().chain(old) {
-        for name in root.list(folder)? {
-            let Some(file_name) = name.to_str() else {
-                continue;
-            };
-            let path = format!("{folder}/{file_name}");
-            let is_link = root.kind(&path)? == Some(EntryKind::Symlink);
-            let kind = match root.target_kind(&path) {
-                Ok(Some(EntryKind::File(_))) if file_name.ends_with(".raw") => PresentKind::Image,
-                Ok(Some(EntryKind::Directory)) => PresentKind::Folder,
-                Ok(Some(EntryKind::BlockDevice)) => PresentKind::Other,
-                // A loop makes systemd fail for all; a dangling link may lead to a mount of the booted system.
-                Err(_) => PresentKind::Other,
-                Ok(None) if is_link => PresentKind::Other,
-                Ok(_) => continue,
-            };
-            present.push(Present {
-                folder: (*folder).to_owned(),
-                file_name: file_name.to_owned(),
-                kind,
-            });
-        }
-    }
-    Ok(present)
+    let systemd = systemd::read_systemd(&mut facts);
+    let state = unit::read_unit(&mut facts, kind, systemd.as_ref());
+    (state, facts.findings)
 }
 
-fn certificates(
+/// What SELinux does in a base, without the other facts.
+pub fn read_selinux(root: &RootDir) -> Option<SelinuxMode> {
+    mounts::read_selinux(&mut Facts {
+        root,
+        findings: Vec::new(),
+    })
+}
+
+/// The extensions and certificates of a base, without the other facts.
+pub fn read_extensions(
     root: &RootDir,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<PresentCertificate>, RootError> {
-    let mut seen: Vec<String> = Vec::new();
-    let mut certificates = Vec::new();
-    for folder in CERTIFICATE_PATH {
-        for name in root.list(folder)? {
-            let Some(name) = name.to_str().filter(|name| name.ends_with(".crt")) else {
-                continue;
+) -> (Vec<ExistingExtension>, Vec<CertificateFile>, Vec<Finding>) {
+    let mut facts = Facts {
+        root,
+        findings: Vec::new(),
+    };
+    let systemd = systemd::read_systemd(&mut facts);
+    let extensions = extensions::read_extensions(&mut facts, systemd.as_ref());
+    let certificates = extensions::read_certificates(&mut facts);
+    (extensions, certificates, facts.findings)
+}
+
+fn read_os_release(root: &RootDir) -> Result<ReleaseFields, Finding> {
+    for path in OS_RELEASE {
+        let unreadable = |message: String| {
+            Finding::error("base-os-release", message)
+                .in_file(root.shown(Path::new(path)))
+                .because("without an ID in os-release systemd merges nothing (`extension_release_validate`, src/shared/extension-util.c)")
+                .help("put the os-release file of the distribution there")
+        };
+        let bytes = root
+            .read(Path::new(path), release::MAX_SIZE)
+            .map_err(|error| unreadable(error.to_string()))?;
+        if let Some(bytes) = bytes {
+            let fields = ReleaseFields::parse(&bytes)
+                .map_err(|error| unreadable(format!("reading /{path} of the base: {error}")))?;
+            return match fields.filled("ID") {
+                Some(_) => Ok(fields),
+                None => Err(unreadable(format!("/{path} of the base has no ID"))),
             };
-            if seen.iter().any(|known| known == name) {
-                continue;
-            }
-            seen.push(name.to_owned());
-            let path = format!("{folder}/{name}");
-            // systemd skips what it can't read (src/shared/dissect-image.c); a link to /dev/null masks.
-            let bytes = match root.read(&path, MAX_SMALL_FILE) {
-                Ok(Some(bytes)) if !bytes.is_empty() => bytes,
-                _ => continue,
-            };
-            match first_pem_as_systemd(&bytes) {
-                Ok(certificate) => certificates.push(PresentCertificate { path, certificate }),
-                Err(error) => findings.push(
-                    Finding::warning(
-                        "certificate-unused",
-                        format!("{path} of the base is not trusted: {error}"),
-                    )
-                    .because("systemd skips certificates that it can't read")
-                    .help("convert it to PEM"),
-                ),
-            }
         }
     }
-    Ok(certificates)
+    let message = format!(
+        "{} has neither etc/os-release nor usr/lib/os-release",
+        root.path().display()
+    );
+    Err(Finding::error("base-without-os-release", message)
+        .because("systemd-sysext reads the os-release file of the host first (systemd `src/shared/os-util.c`)")
+        .help("give the folder that holds the root file system of an installed OS"))
+}
+
+fn arch_name<S: Serializer>(arch: &Option<Arch>, serializer: S) -> Result<S::Ok, S::Error> {
+    arch.map(Arch::name).serialize(serializer)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::extensions::TakenAs;
+    use super::kernel::Support;
+    use super::root::EntryKind;
+    use super::unit::Enablement;
     use super::*;
+    use std::os::unix::fs::symlink;
 
-    /// A root file system with the given files; a value `-> x` makes a link.
-    fn base(files: &[(&str, &str)]) -> Result<Base, Finding> {
+    fn write(root: &Path, path: &str, bytes: &[u8]) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn read(dir: &Path) -> Result<Base, Finding> {
+        Base::read(&RootDir::open(dir).unwrap())
+    }
+
+    #[test]
+    fn reads_a_debian_like_base() {
         let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            match text.strip_prefix("-> ") {
-                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
-                None => std::fs::write(path, text).unwrap(),
-            }
-        }
-        Base::read(&RootDir::open(dir.path()).unwrap())
-    }
-
-    #[test]
-    fn the_first_os_release_that_exists_counts() {
-        let id = |files: &[(&str, &str)]| {
-            base(files).map(|base| base.os_release.get("ID").unwrap().to_owned())
-        };
-        let usr = ("usr/lib/os-release", "ID=usr\n");
-        assert_eq!(id(&[usr, ("etc/os-release", "ID=etc\n")]).unwrap(), "etc");
-        assert_eq!(
-            id(&[usr, ("etc/os-release", "-> ../usr/lib/os-release")]).unwrap(),
-            "usr"
+        let root = dir.path();
+        write(
+            root,
+            "usr/lib/os-release",
+            b"ID=debian\nVERSION_ID=\"12\"\n",
         );
-        assert_eq!(
-            id(&[usr, ("etc/os-release", "-> /nowhere")]).unwrap(),
-            "usr"
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        symlink("../usr/lib/os-release", root.join("etc/os-release")).unwrap();
+        write(root, "usr/lib/systemd/libsystemd-shared-252.so", b"");
+        write(
+            root,
+            "var/lib/dpkg/status",
+            b"Package: systemd\nStatus: install ok installed\nVersion: 252.39-1~deb12u2\n",
         );
-        assert_eq!(
-            id(&[("etc/hostname", "x")]).unwrap_err().id,
-            "base-without-os-release"
+        let mut elf = b"\x7fELF\x02\x01".to_vec();
+        elf.resize(18, 0);
+        elf.extend([62, 0]);
+        write(root, "usr/bin/systemd-sysext", &elf);
+        write(
+            root,
+            "usr/lib/systemd/system/systemd-sysext.service",
+            b"[Service]\nExecStart=systemd-sysext merge\n",
         );
-        assert_eq!(
-            id(&[("etc/os-release", "NAME=x\n")]).unwrap_err().id,
-            "base-os-release"
-        );
-    }
-
-    #[test]
-    fn entries_and_certificates_are_found() {
+        symlink("usr/lib", root.join("lib")).unwrap();
+        write(root, "var/lib/extensions/a.raw", b"abc");
+        symlink("/gone", root.join("var/lib/extensions/b.raw")).unwrap();
         let pair = crate::key::generate("a", 1_700_000_000, 1).unwrap();
-        let pem = String::from_utf8(pair.certificate).unwrap();
-        let base = base(&[
-            ("etc/os-release", "ID=debian\nVERSION_ID=13\n"),
-            ("var/lib/extensions/a.raw", "x"),
-            ("var/lib/extensions/b.txt", "x"),
-            ("var/lib/extensions/c/usr/x", ""),
-            ("etc/extensions/d.raw", "-> /mnt/d.raw"),
-            ("etc/verity.d/a.crt", &pem),
-            ("etc/verity.d/b.pem", &pem),
-            ("usr/lib/verity.d/a.crt", "masked by the one in etc"),
-            ("usr/lib/verity.d/c.crt", "not a certificate"),
-        ])
-        .unwrap();
-        let found: Vec<_> = base
-            .extensions
-            .iter()
-            .map(|entry| (entry.file_name.as_str(), entry.kind))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("d.raw", PresentKind::Other),
-                ("a.raw", PresentKind::Image),
-                ("c", PresentKind::Folder)
-            ]
+        write(root, "etc/verity.d/k.crt", &pair.certificate);
+        write(root, "usr/lib/verity.d/broken.crt", b"no certificate");
+        write(root, "usr/lib/verity.d/k.crt", b"hidden");
+        write(root, "boot/config-6.1.0", b"CONFIG_EROFS_FS=m\n");
+        write(
+            root,
+            "etc/fstab",
+            b"overlay /usr overlay lowerdir=/usr 0 0\n",
         );
-        let paths: Vec<_> = base
-            .certificates
-            .iter()
-            .map(|present| present.path.as_str())
-            .collect();
-        assert_eq!(paths, ["/etc/verity.d/a.crt"]);
-        assert_eq!(base.findings[0].id, "certificate-unused");
+        write(root, "etc/selinux/config", b"# x\nSELINUX=permissive\n");
+
+        let base = read(root).unwrap();
+        assert_eq!(base.release.get("ID"), Some("debian"));
+        let systemd = base.systemd.as_ref().unwrap();
+        assert_eq!((systemd.version.major, systemd.version.minor), (252, 39));
+        assert_eq!(base.arch, Some(Arch::X86_64));
+        assert!(base.has_sysext_tool);
+        assert_eq!(base.extensions.len(), 2);
+        assert_eq!(base.extensions[0].path(), "/var/lib/extensions/a.raw");
+        assert_eq!(base.extensions[1].kind, EntryKind::Link);
+        assert_eq!(base.certificates.len(), 1);
+        assert_eq!(base.trusted()[0].subject, "CN=a");
+        let unit = &base.sysext_unit;
+        assert_eq!(
+            unit.file.as_deref(),
+            Some("/lib/systemd/system/systemd-sysext.service")
+        );
+        assert_eq!(unit.enablement, Enablement::Disabled);
+        assert_eq!(base.kernel_features().erofs, Support::Module);
+        assert_eq!(base.overlay_mounts.len(), 1);
+        assert_eq!(base.selinux, Some(SelinuxMode::Permissive));
+        let ids: Vec<_> = base.findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, ["certificate-unused"]);
+        assert!(
+            serde_json::to_string(&base)
+                .unwrap()
+                .contains("\"arch\":\"x86-64\"")
+        );
+    }
+
+    #[test]
+    fn a_dead_os_release_link_falls_through_and_none_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        symlink("/nowhere", dir.path().join("etc/os-release")).unwrap();
+        let finding = read(dir.path()).unwrap_err();
+        assert_eq!(finding.id, "base-without-os-release");
+        write(dir.path(), "usr/lib/os-release", b"ID=x\n");
+        assert_eq!(read(dir.path()).unwrap().release.get("ID"), Some("x"));
+        for text in [b"ID=x\0\n".as_slice(), b"NAME=x\n"] {
+            write(dir.path(), "usr/lib/os-release", text);
+            let finding = read(dir.path()).unwrap_err();
+            assert_eq!(finding.id, "base-os-release");
+        }
+    }
+
+    #[test]
+    fn masks_and_links_of_the_unit_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        write(root, "etc/os-release", b"ID=x\n");
+        write(
+            root,
+            "usr/lib/systemd/system/systemd-sysext.service",
+            b"[Unit]\n",
+        );
+        write(root, "etc/systemd/system/sysinit.target.wants/.keep", b"");
+        let wants = root.join("etc/systemd/system/sysinit.target.wants/systemd-sysext.service");
+        symlink("/usr/lib/systemd/system/systemd-sysext.service", &wants).unwrap();
+        assert!(read(root).unwrap().sysext_unit.is_enabled());
+        std::fs::remove_file(&wants).unwrap();
+        symlink("/dev/null", &wants).unwrap();
+        let unit = read(root).unwrap().sysext_unit;
+        assert!(matches!(unit.enablement, Enablement::Blocked(_)));
+        symlink(
+            "/dev/null",
+            root.join("etc/systemd/system/systemd-sysext.service"),
+        )
+        .unwrap();
+        let unit = read(root).unwrap().sysext_unit;
+        assert!(unit.masked.is_some() && unit.file.is_none());
+    }
+
+    #[test]
+    fn a_crowded_folder_is_cut_short_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "etc/os-release", b"ID=x\n");
+        for number in 0..facts::NAME_LIMIT + 1 {
+            write(dir.path(), &format!("etc/extensions/{number}"), b"");
+        }
+        let base = read(dir.path()).unwrap();
+        assert_eq!(base.extensions.len(), facts::NAME_LIMIT);
+        assert_eq!(base.findings[0].id, "base-folder-too-full");
+    }
+
+    #[test]
+    fn entries_are_taken_as_systemd_takes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        write(root, "etc/os-release", b"ID=x\n");
+        write(root, "var/lib/extensions/a.raw", b"x");
+        write(root, "var/lib/extensions/b.txt", b"x");
+        write(root, "var/lib/extensions/c/usr/x", b"");
+        write(root, "usr/lib/extensions/old.raw", b"x");
+        write(root, "etc/extensions/x", b"");
+        symlink("/mnt/d.raw", root.join("etc/extensions/d.raw")).unwrap();
+        symlink("e.raw", root.join("etc/extensions/e.raw")).unwrap();
+        let taken = |major: &str| -> Vec<_> {
+            let library = format!("usr/lib/systemd/libsystemd-shared-{major}.so");
+            write(root, &library, b"");
+            let base = read(root).unwrap();
+            std::fs::remove_file(root.join(library)).unwrap();
+            let entries = base.extensions.iter();
+            entries
+                .filter_map(|entry| Some((entry.name.clone(), entry.taken_as()?)))
+                .collect()
+        };
+        let expected = [
+            ("d.raw", TakenAs::Other),
+            ("e.raw", TakenAs::Other),
+            ("a.raw", TakenAs::Image),
+            ("c", TakenAs::Folder),
+            ("old.raw", TakenAs::Image),
+        ]
+        .map(|(name, taken)| (name.to_owned(), taken));
+        assert_eq!(taken("253"), expected);
+        assert_eq!(taken("254"), expected[..4]);
+    }
+
+    #[test]
+    fn the_profile_fills_only_what_no_kernel_tells() {
+        let dir = tempfile::tempdir().unwrap();
+        let release = b"ID=azurelinux\nVERSION_ID=\"3.0\"\n";
+        write(dir.path(), "etc/os-release", release);
+        assert!(read(dir.path()).unwrap().kernel_features().erofs.is_there());
+        write(dir.path(), "boot/config-1", b"CONFIG_EXT4_FS=y\n");
+        let features = read(dir.path()).unwrap().kernel_features();
+        assert!(features.erofs.is_missing() && features.ext4.is_there());
+        write(dir.path(), "etc/os-release", b"ID=other\n");
+        std::fs::remove_file(dir.path().join("boot/config-1")).unwrap();
+        let features = read(dir.path()).unwrap().kernel_features();
+        assert_eq!(features, KernelFeatures::UNKNOWN);
     }
 }

@@ -1,70 +1,31 @@
-//! Built-in facts of bases that are not at hand.
+//! Bases without a root file system at hand: built-in profiles and the user's own facts.
 
-use super::kernel::{Kernel, Support};
-use super::unit::UnitState;
+use super::kernel::{Kernel, KernelFeatures, Support};
+use super::systemd::Systemd;
+use super::unit::{Enablement, UnitState, unit_name};
 use super::{Base, Origin};
 use crate::arch::Arch;
+use crate::base::mounts::SelinuxMode;
 use crate::config::nearest;
 use crate::finding::Finding;
-use crate::release::{ReleaseFields, SystemdVersion};
+use crate::release::{ExtensionKind, ReleaseFields};
 
-use Support::{No, Unknown, Yes};
-
-/// One base as published.
 struct Profile {
     name: &'static str,
-    id: &'static str,
-    version_id: &'static str,
     arch: Arch,
-    systemd: SystemdVersion,
-    kernel: Kernel,
+    /// Fields of os-release that decide whether an extension fits.
+    release: &'static [(&'static str, &'static str)],
+    systemd: &'static str,
+    systemd_source: &'static str,
+    from_dpkg: bool,
+    kernel: &'static str,
+    features: KernelFeatures,
+    exec_start: &'static str,
+    selinux: Option<SelinuxMode>,
 }
 
-/// azurelinux-release of branch 3.0 (2026-04); SPECS/systemd/systemd.spec: the tag v255, not a
-/// 255.x release; SPECS/kernel/config: Linux 6.6.
-const AZURE_LINUX_3: Profile = Profile {
-    name: "azurelinux-3.0",
-    id: "azurelinux",
-    version_id: "3.0",
-    arch: Arch::X86_64,
-    systemd: SystemdVersion::new(255, 0),
-    kernel: Kernel {
-        erofs: Yes,
-        erofs_lz4: Yes,
-        erofs_zstd: No,
-        erofs_lzma: No,
-        erofs_deflate: No,
-        squashfs: Yes,
-        ext4: Yes,
-        overlay: Yes,
-        loop_device: Yes,
-        dm_verity: Yes,
-    },
-};
-
-/// base-files 13 (2025-08); systemd 257 of trixie, whose point release changes with updates;
-/// the configuration of Linux 6.12 in linux-image-amd64.
-const DEBIAN_13: Profile = Profile {
-    name: "debian-13",
-    id: "debian",
-    version_id: "13",
-    arch: Arch::X86_64,
-    systemd: SystemdVersion::new(257, 0),
-    kernel: Kernel {
-        erofs: Yes,
-        erofs_lz4: Yes,
-        erofs_zstd: Unknown,
-        erofs_lzma: Unknown,
-        erofs_deflate: Unknown,
-        squashfs: Yes,
-        ext4: Yes,
-        overlay: Yes,
-        loop_device: Yes,
-        dm_verity: Yes,
-    },
-};
-
-/// A name without an architecture means x86-64.
+/// All built-in profiles; a name without an architecture means x86-64. What the image maker
+/// decides (certificates, present extensions) is unknown in them.
 const PROFILES: &[Profile] = &[
     AZURE_LINUX_3,
     Profile {
@@ -80,7 +41,77 @@ const PROFILES: &[Profile] = &[
     },
 ];
 
-/// The base of a profile name.
+/// microsoft/azurelinux, branch 3.0 at 2172d5cf45 (2026-04-28).
+const AZURE_LINUX_3: Profile = Profile {
+    name: "azurelinux-3.0",
+    arch: Arch::X86_64,
+    // SPECS/azurelinux-release/azurelinux-release.spec writes no SYSEXT_LEVEL.
+    release: &[("ID", "azurelinux"), ("VERSION_ID", "3.0")],
+    // SPECS/systemd/systemd.spec: the v255 tarball without its point releases.
+    systemd: "255",
+    systemd_source: "microsoft/azurelinux 3.0 SPECS/systemd/systemd.spec, 2026-04-28",
+    from_dpkg: false,
+    // SPECS/kernel/kernel.spec: the 6.6 series.
+    kernel: "6.6",
+    // SPECS/kernel/config. Zstandard in EROFS came with Linux 6.10; LZMA and
+    // deflate are off.
+    features: KernelFeatures {
+        erofs: Support::Module,
+        erofs_lz4: Support::Yes,
+        erofs_lzma: Support::No,
+        erofs_deflate: Support::No,
+        erofs_zstd: Support::No,
+        squashfs: Support::Yes,
+        squashfs_zstd: Support::Yes,
+        squashfs_xz: Support::Yes,
+        squashfs_lz4: Support::Yes,
+        squashfs_gzip: Support::Yes,
+        ext4: Support::Yes,
+        dm_verity: Support::Module,
+        dm_verity_signature: Support::Yes,
+        overlay: Support::Yes,
+        loop_device: Support::Yes,
+    },
+    // systemd v255 units/systemd-sysext.service.in (2023-12-06).
+    exec_start: "systemd-sysext refresh",
+    selinux: Some(SelinuxMode::Disabled),
+};
+
+/// Debian 13 "trixie" as in its archive on 2026-11-22.
+const DEBIAN_13: Profile = Profile {
+    name: "debian-13",
+    arch: Arch::X86_64,
+    // Package base-files 13.
+    release: &[("ID", "debian"), ("VERSION_ID", "13")],
+    // Package systemd 257.13-1~deb13u1; the first release had 257.7.
+    systemd: "257.7",
+    systemd_source: "Debian 13.0 package systemd, 2025-08-09",
+    from_dpkg: true,
+    // Package linux-config-6.12 6.12.107-1, config.amd64_none_amd64.
+    kernel: "6.12",
+    features: KernelFeatures {
+        erofs: Support::Module,
+        erofs_lz4: Support::Yes,
+        erofs_lzma: Support::Yes,
+        erofs_deflate: Support::Yes,
+        erofs_zstd: Support::Yes,
+        squashfs: Support::Module,
+        squashfs_zstd: Support::Yes,
+        squashfs_xz: Support::Yes,
+        squashfs_lz4: Support::Yes,
+        squashfs_gzip: Support::Yes,
+        ext4: Support::Module,
+        dm_verity: Support::Module,
+        dm_verity_signature: Support::Yes,
+        overlay: Support::Module,
+        loop_device: Support::Module,
+    },
+    // systemd v257 units/systemd-sysext.service (2024-12-10).
+    exec_start: "systemd-sysext refresh",
+    selinux: None,
+};
+
+/// A built-in profile by name.
 pub fn by_name(name: &str) -> Result<Base, Finding> {
     if let Some(profile) = PROFILES.iter().find(|profile| profile.name == name) {
         return Ok(profile.base());
@@ -96,17 +127,6 @@ pub fn by_name(name: &str) -> Result<Base, Finding> {
     })
 }
 
-/// The profile of an OS, if there is one.
-pub fn of(os_release: &ReleaseFields) -> Option<Base> {
-    PROFILES
-        .iter()
-        .find(|profile| {
-            os_release.get("ID") == Some(profile.id)
-                && os_release.get("VERSION_ID") == Some(profile.version_id)
-        })
-        .map(Profile::base)
-}
-
 /// The profile of an Azure Linux version as `input.image.azureLinux` names it. Prism fetches the
 /// image for the architecture of the machine that it runs on.
 pub fn azure_linux(version: &str, machine: Option<Arch>) -> Option<Base> {
@@ -117,47 +137,191 @@ pub fn azure_linux(version: &str, machine: Option<Arch>) -> Option<Base> {
     })
 }
 
+/// What the kernel of an OS can do, if there is a profile of that OS.
+pub(super) fn kernel_features(release: &ReleaseFields) -> Option<KernelFeatures> {
+    of(release).map(|profile| profile.features)
+}
+
+/// The profile of an OS; the facts that are used of it are the same for all architectures.
+fn of(release: &ReleaseFields) -> Option<&'static Profile> {
+    PROFILES.iter().find(|profile| {
+        let mut fields = profile.release.iter();
+        fields.all(|(key, value)| release.get(key) == Some(value))
+    })
+}
+
 impl Profile {
     fn base(&self) -> Base {
-        let mut os_release = ReleaseFields::new();
-        os_release.set("ID", self.id);
-        os_release.set("VERSION_ID", self.version_id);
-        Base {
-            origin: Origin::Profile(self.name.to_owned()),
-            os_release,
-            systemd: Some(self.systemd),
-            arch: Some(self.arch),
-            kernel: self.kernel,
-            unit: UnitState {
-                path: Some(format!("/usr/lib/systemd/system/{}", super::unit::UNIT)),
-                ..UnitState::default()
-            },
-            extensions: Vec::new(),
-            certificates: Vec::new(),
-            findings: Vec::new(),
+        let mut release = ReleaseFields::new();
+        for (key, value) in self.release {
+            release.set(*key, *value);
         }
+        let kernel = Kernel {
+            release: self.kernel.to_owned(),
+            config: None,
+            features: self.features,
+        };
+        Base {
+            arch: Some(self.arch),
+            selinux: self.selinux,
+            kernels: vec![kernel],
+            ..bare(
+                Origin::Profile(self.name),
+                release,
+                self.systemd(),
+                self.exec_start,
+            )
+        }
+    }
+
+    fn systemd(&self) -> Option<Systemd> {
+        let systemd = Systemd::parse(self.systemd, self.systemd_source)?;
+        Some(Systemd {
+            from_dpkg: self.from_dpkg,
+            ..systemd
+        })
+    }
+}
+
+/// A base that the user describes: `target: {osRelease, systemd, kernelConfig, arch}`.
+#[derive(Debug, Clone)]
+pub struct Custom<'a> {
+    /// Its os-release.
+    pub release: ReleaseFields,
+    /// Its systemd; without it that of the profile of this OS.
+    pub systemd: Option<Systemd>,
+    /// The text of a kernel configuration.
+    pub kernel_config: Option<&'a str>,
+    /// The processor.
+    pub arch: Option<Arch>,
+}
+
+impl Custom<'_> {
+    /// The base; the unit is taken to exist and to be off, as a fresh systemd has it.
+    pub fn base(self) -> Base {
+        let systemd = self
+            .systemd
+            .or_else(|| of(&self.release).and_then(Profile::systemd));
+        // 254 went from merge to refresh (systemd units/systemd-sysext.service).
+        let exec_start = match &systemd {
+            Some(systemd) if systemd.version.major < 254 => "systemd-sysext merge",
+            _ => "systemd-sysext refresh",
+        };
+        let kernels = self.kernel_config.map(|text| Kernel {
+            release: "target".to_owned(),
+            config: None,
+            features: KernelFeatures::from_config(text),
+        });
+        Base {
+            arch: self.arch,
+            kernels: kernels.into_iter().collect(),
+            ..bare(Origin::Custom, self.release, systemd, exec_start)
+        }
+    }
+}
+
+/// A base that has systemd and nothing else; a version that is not told is taken for a recent one.
+fn bare(
+    origin: Origin,
+    release: ReleaseFields,
+    systemd: Option<Systemd>,
+    exec_start: &str,
+) -> Base {
+    let since = |major| {
+        systemd
+            .as_ref()
+            .is_none_or(|systemd| systemd.version.major >= major)
+    };
+    // systemd-sysext came with 248, systemd-confext with 254 (systemd NEWS).
+    let (sysext, confext) = (since(248), since(254));
+    let unit = |kind: ExtensionKind, exists: bool, command: String| UnitState {
+        name: unit_name(kind),
+        file: exists.then(|| format!("/usr/lib/systemd/system/{}", unit_name(kind))),
+        masked: None,
+        enablement: Enablement::Disabled,
+        drop_ins: Vec::new(),
+        exec_start: if exists { vec![command] } else { Vec::new() },
+        image_policy: None,
+    };
+    Base {
+        origin,
+        release,
+        arch: None,
+        has_sysext_tool: sysext,
+        extensions: Vec::new(),
+        certificates: Vec::new(),
+        sysext_unit: unit(ExtensionKind::Sysext, sysext, exec_start.to_owned()),
+        confext_unit: unit(
+            ExtensionKind::Confext,
+            confext,
+            exec_start.replace("sysext", "confext"),
+        ),
+        kernels: Vec::new(),
+        overlay_mounts: Vec::new(),
+        selinux: None,
+        findings: Vec::new(),
+        systemd,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::SystemdVersion;
 
     #[test]
-    fn profiles_are_found_by_name_and_by_os_release() {
-        let base = by_name("azurelinux-3.0").unwrap();
-        assert_eq!(base.os_release.get("VERSION_ID"), Some("3.0"));
-        assert_eq!(of(&base.os_release).unwrap().systemd, base.systemd);
-        assert_eq!(
-            azure_linux("3.0", Some(Arch::ARM64)).unwrap().arch,
-            Some(Arch::ARM64)
-        );
-        assert!(azure_linux("9.9", None).is_none());
-        assert_eq!(base.arch, Some(Arch::X86_64));
+    fn every_profile_can_be_had() {
+        for profile in PROFILES {
+            let base = by_name(profile.name).unwrap();
+            assert!(base.release.filled("ID").is_some(), "{}", profile.name);
+            assert!(base.systemd.is_some(), "{}", profile.name);
+            assert!(base.sysext_unit.file.is_some() && !base.sysext_unit.is_enabled());
+        }
         let finding = by_name("azurelinux-3").unwrap_err();
         assert_eq!(
             finding.help.as_deref(),
             Some("did you mean `azurelinux-3.0`?")
         );
+        let azure = by_name("azurelinux-3.0").unwrap();
+        assert_eq!(azure.systemd_version(), Some(SystemdVersion::new(255, 0)));
+        assert_eq!(azure.arch, Some(Arch::X86_64));
+        let arm = by_name("debian-13-arm64").unwrap();
+        assert_eq!(arm.arch, Some(Arch::ARM64));
+    }
+
+    #[test]
+    fn prism_fetches_azure_linux_for_this_machine() {
+        let base = azure_linux("3.0", Some(Arch::ARM64)).unwrap();
+        assert_eq!(base.arch, Some(Arch::ARM64));
+        assert!(azure_linux("9.9", None).is_none());
+    }
+
+    #[test]
+    fn a_custom_target_takes_the_rest_from_the_profile() {
+        let release = |text: &str| ReleaseFields::parse(text.as_bytes()).unwrap();
+        let base = Custom {
+            release: release("ID=x\n"),
+            systemd: Systemd::parse("252", "target"),
+            kernel_config: Some("CONFIG_EROFS_FS=y\n"),
+            arch: Some(Arch::ARM64),
+        }
+        .base();
+        assert_eq!(base.kernel_features().erofs, Support::Yes);
+        assert_eq!(base.sysext_unit.exec_start, ["systemd-sysext merge"]);
+        assert!(base.confext_unit.file.is_none());
+        let bare = |text: &str| {
+            let custom = Custom {
+                release: release(text),
+                systemd: None,
+                kernel_config: None,
+                arch: None,
+            };
+            custom.base()
+        };
+        let debian = bare("ID=debian\nVERSION_ID=13\n");
+        assert_eq!(debian.systemd_version().map(|found| found.major), Some(257));
+        assert!(debian.kernel_features().erofs.is_there());
+        assert_eq!(bare("ID=y\n").systemd_version(), None);
+        assert!(bare("ID=y\n").sysext_unit.file.is_some());
     }
 }

@@ -1,471 +1,370 @@
-//! A root file system folder that no path can leave.
+//! A root file system in a folder, which no path can leave.
 //!
-//! Every path is resolved by the kernel with the folder as its root
-//! (`openat2(2)`, `RESOLVE_IN_ROOT`): absolute links and `..` lead to places
-//! inside, as they will on the booted system. Only regular files are read,
-//! so neither a fifo nor a device can hang or feed us.
+//! Every path is resolved by the kernel with `openat2(2)` and `RESOLVE_IN_ROOT`:
+//! absolute links and `..` stay inside the folder, as they would after a
+//! `chroot`. Regular files are the only thing whose bytes are read, and no
+//! fifo or device is ever opened, because that alone can hang or act.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::pending::PendingFile;
+mod entry;
+mod error;
+mod write;
 
-/// Most entries of one directory that are looked at.
-const MAX_ENTRIES: usize = 100_000;
+pub use entry::{EntryKind, FreeSpace, Metadata, Names, Ownership};
+pub use error::RootError;
 
-/// How often a lookup is tried again when the tree changes under it (`openat2(2)`, `EAGAIN`).
-const TRIES: usize = 16;
+/// How often a lookup is tried again that raced with a rename (`EAGAIN`, openat2(2)).
+const RACE_RETRIES: usize = 64;
 
-/// An opened root file system folder.
+/// An open root file system folder; all paths are looked up inside it, with or without a leading `/`.
 #[derive(Debug)]
 pub struct RootDir {
+    fd: OwnedFd,
     path: PathBuf,
-    dir: OwnedFd,
 }
-
-/// What stands at a path, links not followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Regular file and its size.
-    File(u64),
-    /// Directory.
-    Directory,
-    /// Symbolic link.
-    Symlink,
-    /// Character device 1:3, which systemd reads as a mask.
-    DevNull,
-    /// Block device.
-    BlockDevice,
-    /// Anything else.
-    Other,
-}
-
-/// What failed inside the root, with the path as seen from inside.
-#[derive(Debug, thiserror::Error)]
-#[error("{doing} {path} in the root file system {root}: {source}")]
-pub struct RootError {
-    doing: &'static str,
-    path: String,
-    root: String,
-    /// What the kernel said.
-    pub source: io::Error,
-}
-
-type Result<T> = std::result::Result<T, RootError>;
 
 impl RootDir {
-    /// Opens the folder at `path`.
-    pub fn open(path: &Path) -> Result<RootDir> {
+    /// Opens the folder and makes sure that the kernel can keep lookups inside.
+    pub fn open(path: &Path) -> Result<RootDir, RootError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, Mode::empty());
-        let root = match opened {
-            Ok(dir) => RootDir {
-                path: path.to_owned(),
-                dir,
-            },
-            Err(error) => {
-                return Err(RootError {
-                    doing: "opening",
-                    path: "/".into(),
-                    root: path.display().to_string(),
-                    source: error.into(),
-                });
-            }
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| RootError::Io {
+            action: "open the root file system",
+            path: path.to_owned(),
+            errno,
+        })?;
+        let root = RootDir {
+            fd,
+            path: path.to_owned(),
         };
-        match root.open_at("/", OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOSYS) => Err(root.error(
-                "resolving",
-                "/",
-                io::Error::other("the kernel has no openat2, Linux 5.6 or newer is needed"),
-            )),
-            _ => Ok(root),
+        match root.lookup(Path::new("."), OFlags::PATH) {
+            Ok(_) => Ok(root),
+            Err(Errno::NOSYS | Errno::PERM) => Err(RootError::NoOpenat2 { path: root.path }),
+            Err(errno) => Err(root.failed("open", Path::new(""), errno)),
         }
     }
 
-    /// The folder as the user named it.
+    /// The folder as it was given to [`open`](Self::open).
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn error(&self, doing: &'static str, path: &str, source: impl Into<io::Error>) -> RootError {
-        RootError {
-            doing,
-            path: path.to_owned(),
-            root: self.path.display().to_string(),
-            source: source.into(),
+    /// Who will own what is written, or an error where that would be neither root nor the folder's owner.
+    pub fn ownership(&self) -> Result<Ownership, RootError> {
+        let caller = rustix::process::geteuid();
+        if caller.is_root() {
+            return Ok(Ownership::Root);
         }
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|errno| self.failed("examine", Path::new(""), errno))?;
+        if stat.st_uid == caller.as_raw() {
+            return Ok(Ownership::Caller);
+        }
+        Err(RootError::NotOwned {
+            path: self.path.clone(),
+            owner: stat.st_uid,
+            caller: caller.as_raw(),
+        })
     }
 
-    fn open_at(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mut tries = 0;
-        loop {
-            match rustix::fs::openat2(
-                &self.dir,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve,
-            ) {
-                Err(Errno::AGAIN) if tries < TRIES => tries += 1,
-                other => return other,
-            }
-        }
+    /// What `path` is after following links; `None` when there is nothing.
+    pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {
+        self.stat(path, OFlags::PATH)
     }
 
-    /// Opens a regular file, following links inside the root; none if nothing is there.
-    pub fn open_file(&self, path: &str) -> Result<Option<File>> {
-        // Not blocking and not a controlling terminal: the kind is only known once it is open.
+    /// What `path` itself is, without following a link at its end.
+    pub fn lmetadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {
+        self.stat(path, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    /// Opens a regular file for reading; `None` when there is nothing.
+    pub fn open_file(&self, path: &Path) -> Result<Option<(File, Metadata)>, RootError> {
+        // Looked at before it is opened: opening a device can act (watchdogs, tapes).
+        let Some(metadata) = self.metadata(path)? else {
+            return Ok(None);
+        };
+        let not_a_file = |found| RootError::NotAFile {
+            path: self.shown(path),
+            found,
+        };
+        if metadata.kind != EntryKind::File {
+            return Err(not_a_file(metadata.kind));
+        }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match self.open_at(path, flags) {
+        let fd = match self.lookup(path, flags) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("open", path, errno)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed("examine", path, errno))?;
+        let metadata = Metadata::from(&stat);
+        if metadata.kind != EntryKind::File {
+            return Err(not_a_file(metadata.kind));
+        }
+        Ok(Some((File::from(fd), metadata)))
+    }
+
+    /// The bytes of a regular file of at most `limit` bytes; `None` when there is nothing.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RootError> {
+        let Some((file, metadata)) = self.open_file(path)? else {
+            return Ok(None);
+        };
+        let too_large = |size| RootError::TooLarge {
+            path: self.shown(path),
+            size,
+            limit,
+        };
+        if metadata.size > limit {
+            return Err(too_large(metadata.size));
+        }
+        let bytes = self.read_up_to(file, path, limit.saturating_add(1))?;
+        // Files of /proc and growing files are longer than they say.
+        match u64::try_from(bytes.len()) {
+            Ok(size) if size <= limit => Ok(Some(bytes)),
+            _ => Err(too_large(limit.saturating_add(1))),
+        }
+    }
+
+    /// The first bytes of a regular file, at most `count`; `None` when there is nothing.
+    pub fn read_start(&self, path: &Path, count: u64) -> Result<Option<Vec<u8>>, RootError> {
+        let Some((file, _)) = self.open_file(path)? else {
+            return Ok(None);
+        };
+        self.read_up_to(file, path, count).map(Some)
+    }
+
+    fn read_up_to(&self, file: File, path: &Path, count: u64) -> Result<Vec<u8>, RootError> {
+        let mut bytes = Vec::new();
+        file.take(count).read_to_end(&mut bytes).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            self.failed("read", path, errno)
+        })?;
+        Ok(bytes)
+    }
+
+    /// The target of a symbolic link as written; `None` when `path` is no link or not there.
+    pub fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, RootError> {
+        let fd = match self.lookup(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(error) => return Err(self.error("opening", path, error)),
+            Err(errno) => return Err(self.failed("examine", path, errno)),
         };
-        let file = File::from(fd);
-        let metadata = file
-            .metadata()
-            .map_err(|error| self.error("looking at", path, error))?;
-        if metadata.is_file() {
-            Ok(Some(file))
-        } else {
-            Err(self.error(
-                "reading",
-                path,
-                io::Error::other("it is not a regular file"),
-            ))
-        }
-    }
-
-    /// Reads a regular file of at most `limit` bytes; none if nothing is there.
-    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.open_file(path)? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        file.take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| self.error("reading", path, error))?;
-        if bytes.len() as u64 > limit {
-            let text = format!("it is larger than {limit} bytes");
-            return Err(self.error("reading", path, io::Error::other(text)));
-        }
-        Ok(Some(bytes))
-    }
-
-    /// What stands at `path`, its last component not followed; none if nothing.
-    pub fn kind(&self, path: &str) -> Result<Option<EntryKind>> {
-        let (parent, name) = self.split(path)?;
-        let Some(dir) = self.open_folder(parent)? else {
-            return Ok(None);
-        };
-        match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(entry_kind(&stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error("looking at", path, error)),
-        }
-    }
-
-    /// What `path` leads to, links followed inside the root; none if nothing.
-    pub fn target_kind(&self, path: &str) -> Result<Option<EntryKind>> {
-        match self.open_at(path, OFlags::PATH) {
-            Ok(fd) => {
-                let stat = rustix::fs::fstat(&fd)
-                    .map_err(|error| self.error("looking at", path, error))?;
-                Ok(Some(entry_kind(&stat)))
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(self.error("looking at", path, error)),
-        }
-    }
-
-    /// Permission bits of what `path` leads to; none if nothing.
-    pub fn mode(&self, path: &str) -> Result<Option<u32>> {
-        match self.open_at(path, OFlags::PATH) {
-            Ok(fd) => {
-                let stat = rustix::fs::fstat(&fd)
-                    .map_err(|error| self.error("looking at", path, error))?;
-                Ok(Some(stat.st_mode & 0o7777))
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(self.error("looking at", path, error)),
-        }
-    }
-
-    /// The target of a symbolic link, as written; none if there is no link.
-    pub fn read_link(&self, path: &str) -> Result<Option<PathBuf>> {
-        let (parent, name) = self.split(path)?;
-        let Some(dir) = self.open_folder(parent)? else {
-            return Ok(None);
-        };
-        match rustix::fs::readlinkat(&dir, name, Vec::new()) {
-            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
+        match rustix::fs::readlinkat(&fd, "", Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
+            // What an empty path answers for anything but a link (readlink(2)).
             Err(Errno::NOENT | Errno::INVAL) => Ok(None),
-            Err(error) => Err(self.error("reading the link", path, error)),
+            Err(errno) => Err(self.failed("read the link", path, errno)),
         }
     }
 
-    /// The names in a folder, sorted; empty if there is no folder.
-    pub fn list(&self, path: &str) -> Result<Vec<OsString>> {
-        let Some(dir) = self.open_folder(path)? else {
-            return Ok(Vec::new());
+    /// At most `limit` names in a directory; none when there is no such directory.
+    pub fn list(&self, path: &Path, limit: usize) -> Result<Names, RootError> {
+        let fd = match self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(Names::default()),
+            Err(errno) => return Err(self.failed("list", path, errno)),
         };
-        let mut names = Vec::new();
-        let entries =
-            rustix::fs::Dir::read_from(&dir).map_err(|error| self.error("listing", path, error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| self.error("listing", path, error))?;
+        let failed = |errno| self.failed("list", path, errno);
+        let mut list = Names::default();
+        for entry in Dir::read_from(&fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name.to_vec()));
-            }
-            if names.len() > MAX_ENTRIES {
-                let text = format!("it has more than {MAX_ENTRIES} entries");
-                return Err(self.error("listing", path, io::Error::other(text)));
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// Makes a folder and all that lead to it, mode 0755 whatever the umask; returns those made.
-    pub fn make_dirs(&self, path: &str) -> Result<Vec<String>> {
-        let mut made = Vec::new();
-        let mut so_far = String::new();
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            let parent = if so_far.is_empty() { "/" } else { &so_far };
-            let dir = self.open_folder(parent)?.ok_or_else(|| {
-                self.error("making", parent, io::Error::from(io::ErrorKind::NotFound))
-            })?;
-            so_far = format!("{so_far}/{part}");
-            if self.target_kind(&so_far)? == Some(EntryKind::Directory) {
+            if matches!(name, b"." | b"..") {
                 continue;
             }
-            let mode = Mode::from_raw_mode(0o755);
-            rustix::fs::mkdirat(&dir, part, mode)
-                .map_err(|error| self.error("making the folder", &so_far, error))?;
-            rustix::fs::chmodat(&dir, part, mode, AtFlags::empty())
-                .map_err(|error| self.error("making the folder", &so_far, error))?;
-            made.push(so_far.clone());
+            if list.names.len() >= limit {
+                list.truncated = true;
+                break;
+            }
+            list.names.push(OsStr::from_bytes(name).to_owned());
         }
-        Ok(made)
+        list.names.sort();
+        Ok(list)
     }
 
-    /// Starts a file that replaces what is at `path`, a link included, once it is committed.
-    pub fn create(&self, path: &str, mode: u32) -> Result<PendingFile> {
-        let (parent, name) = self.split(path)?;
-        let dir = self
-            .open_at(parent, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|error| self.error("opening", parent, error))?;
-        PendingFile::create_in(dir, name, mode).map_err(|error| self.error("writing", path, error))
-    }
-
-    /// Makes a symbolic link where nothing is.
-    pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
-        let (parent, name) = self.split(path)?;
-        let dir = self
-            .open_folder(parent)?
-            .ok_or_else(|| self.error("linking", path, io::Error::from(io::ErrorKind::NotFound)))?;
-        rustix::fs::symlinkat(target, &dir, name)
-            .map_err(|error| self.error("linking", path, error))
-    }
-
-    /// Removes a file or link, its last component not followed; whether something was there.
-    pub fn remove(&self, path: &str) -> Result<bool> {
-        self.unlink(path, AtFlags::empty())
-    }
-
-    /// Removes an empty folder; whether it was there.
-    pub fn remove_folder(&self, path: &str) -> Result<bool> {
-        self.unlink(path, AtFlags::REMOVEDIR)
-    }
-
-    fn unlink(&self, path: &str, flags: AtFlags) -> Result<bool> {
-        let (parent, name) = self.split(path)?;
-        let Some(dir) = self.open_folder(parent)? else {
-            return Ok(false);
-        };
-        match rustix::fs::unlinkat(&dir, name, flags) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(self.error("removing", path, error)),
-        }
-    }
-
-    /// Free bytes of the file system that holds a folder, or would hold it.
-    pub fn free_bytes(&self, path: &str) -> Result<u64> {
-        let mut folder = path;
-        loop {
-            match self.open_at(
-                if folder.is_empty() { "/" } else { folder },
-                OFlags::PATH | OFlags::DIRECTORY,
-            ) {
+    /// Free space where `path` is or, while it is missing, where its nearest existing folder is.
+    pub fn free_space(&self, path: &Path) -> Result<FreeSpace, RootError> {
+        let mut place = Some(path);
+        while let Some(current) = place {
+            match self.lookup(relative(current), OFlags::PATH) {
                 Ok(fd) => {
-                    let stat = rustix::fs::fstatvfs(&fd)
-                        .map_err(|error| self.error("measuring", folder, error))?;
-                    return Ok(stat.f_bavail.saturating_mul(stat.f_frsize));
+                    let failed = |errno| self.failed("examine", path, errno);
+                    let device = rustix::fs::fstat(&fd).map_err(failed)?.st_dev;
+                    let stat = rustix::fs::fstatvfs(&fd).map_err(failed)?;
+                    // Root may use the blocks that are kept back for it.
+                    let blocks = match rustix::process::geteuid().is_root() {
+                        true => stat.f_bfree,
+                        false => stat.f_bavail,
+                    };
+                    let known = stat.f_blocks > 0;
+                    let bytes = known.then(|| blocks.saturating_mul(stat.f_frsize));
+                    return Ok(FreeSpace { device, bytes });
                 }
-                Err(Errno::NOENT) if !folder.is_empty() => {
-                    folder = folder.rsplit_once('/').map_or("", |(parent, _)| parent);
-                }
-                Err(error) => return Err(self.error("measuring", folder, error)),
+                Err(Errno::NOENT) => place = current.parent(),
+                Err(errno) => return Err(self.failed("examine", path, errno)),
             }
         }
+        Err(RootError::BadPath {
+            path: path.to_owned(),
+        })
     }
 
-    /// Owner of the root folder itself.
-    pub fn owner(&self) -> Result<u32> {
-        rustix::fs::fstat(&self.dir)
-            .map(|stat| stat.st_uid)
-            .map_err(|error| self.error("looking at", "/", error))
+    /// Turns an error of the standard library about `path` into ours.
+    pub fn io_failed(&self, action: &'static str, path: &Path, error: &io::Error) -> RootError {
+        self.failed(
+            action,
+            path,
+            Errno::from_io_error(error).unwrap_or(Errno::IO),
+        )
     }
 
-    /// Gives an open file to root, which only root can do.
-    pub fn give_to_root(&self, file: &File, path: &str) -> Result<()> {
-        let metadata = file
-            .metadata()
-            .map_err(|error| self.error("looking at", path, error))?;
-        if (metadata.uid(), metadata.gid()) == (0, 0) {
-            return Ok(());
-        }
-        let root = (Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT));
-        rustix::fs::fchown(file.as_fd(), root.0, root.1)
-            .map_err(|error| self.error("changing the owner of", path, error))
+    /// The path with the folder before it, for messages.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.path.join(relative(path))
     }
 
-    fn open_folder(&self, path: &str) -> Result<Option<OwnedFd>> {
-        match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error("opening", path, error)),
+    fn failed(&self, action: &'static str, path: &Path, errno: Errno) -> RootError {
+        RootError::Io {
+            action,
+            path: self.shown(path),
+            errno,
         }
     }
 
-    fn split<'a>(&self, path: &'a str) -> Result<(&'a str, &'a OsStr)> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name.is_empty() || name == "." || name == ".." {
-            return Err(self.error("resolving", path, io::Error::other("it names no file")));
+    fn stat(&self, path: &Path, flags: OFlags) -> Result<Option<Metadata>, RootError> {
+        let fd = match self.lookup(path, flags) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("examine", path, errno)),
+        };
+        match rustix::fs::fstat(&fd) {
+            Ok(stat) => Ok(Some(Metadata::from(&stat))),
+            Err(errno) => Err(self.failed("examine", path, errno)),
         }
-        Ok((
-            if parent.is_empty() { "/" } else { parent },
-            OsStr::from_bytes(name.as_bytes()),
-        ))
+    }
+
+    /// The folder that holds `path`, resolved, and the last component.
+    fn parent_of(&self, path: &Path) -> Result<(OwnedFd, CString), RootError> {
+        let bad = || RootError::BadPath {
+            path: path.to_owned(),
+        };
+        let components = plain_components(path)?;
+        let (name, folders) = components.split_last().ok_or_else(bad)?;
+        let folder: PathBuf = folders.iter().collect();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self
+            .lookup(relative(&folder), flags)
+            .map_err(|errno| self.failed("open the folder", &folder, errno))?;
+        let name = CString::new(name.as_bytes()).map_err(|_| bad())?;
+        Ok((fd, name))
+    }
+
+    fn lookup(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut result = Err(Errno::AGAIN);
+        for _ in 0..RACE_RETRIES {
+            result = rustix::fs::openat2(&self.fd, relative(path), flags, Mode::empty(), resolve);
+            if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
+                break;
+            }
+        }
+        result
     }
 }
 
-fn entry_kind(stat: &rustix::fs::Stat) -> EntryKind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => EntryKind::File(u64::try_from(stat.st_size).unwrap_or(0)),
-        FileType::Directory => EntryKind::Directory,
-        FileType::Symlink => EntryKind::Symlink,
-        FileType::BlockDevice => EntryKind::BlockDevice,
-        FileType::CharacterDevice if stat.st_rdev == rustix::fs::makedev(1, 3) => {
-            EntryKind::DevNull
-        }
-        _ => EntryKind::Other,
+/// The path as it is joined to a folder: without leading slashes, `.` for the root itself.
+fn relative(path: &Path) -> &Path {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
     }
+}
+
+/// The names in a path that has neither `.` nor `..`.
+fn plain_components(path: &Path) -> Result<Vec<&OsStr>, RootError> {
+    let bad = || RootError::BadPath {
+        path: path.to_owned(),
+    };
+    relative(path)
+        .components()
+        .filter(|component| *component != Component::CurDir)
+        .map(|component| match component {
+            Component::Normal(name) => Ok(name),
+            _ => Err(bad()),
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use rustix::fs::FileType;
+    use std::os::unix::fs::symlink;
 
     fn root() -> (tempfile::TempDir, RootDir) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
-        std::fs::write(dir.path().join("outside"), "secret").unwrap();
+        std::fs::write(dir.path().join("outside"), "canary").unwrap();
         let root = RootDir::open(&dir.path().join("root")).unwrap();
         (dir, root)
     }
 
     #[test]
-    fn links_lead_inside() {
+    fn links_stay_inside() {
         let (dir, root) = root();
-        let inside = dir.path().join("root");
-        std::fs::create_dir(inside.join("etc")).unwrap();
-        std::fs::write(inside.join("outside"), "inside").unwrap();
-        symlink("../../outside", inside.join("etc/up")).unwrap();
-        symlink("/outside", inside.join("etc/abs")).unwrap();
-        symlink(dir.path(), inside.join("etc/away")).unwrap();
-        symlink("loop", inside.join("etc/loop")).unwrap();
-        assert_eq!(root.read("/etc/up", 10).unwrap().unwrap(), b"inside");
-        assert_eq!(root.read("/etc/abs", 10).unwrap().unwrap(), b"inside");
-        assert_eq!(root.read("/etc/away/outside", 10).unwrap(), None);
-        assert!(root.read("/etc/loop", 10).is_err());
-        assert_eq!(root.kind("/etc/up").unwrap(), Some(EntryKind::Symlink));
-        assert_eq!(
-            root.read_link("/etc/abs").unwrap(),
-            Some(PathBuf::from("/outside"))
-        );
-    }
-
-    #[test]
-    fn only_regular_files_of_bounded_size_are_read() {
-        let (dir, root) = root();
-        let inside = dir.path().join("root");
-        std::fs::write(inside.join("big"), [0; 11]).unwrap();
-        assert!(
-            root.read("/big", 10)
-                .unwrap_err()
-                .to_string()
-                .contains("larger than 10")
-        );
-        rustix::fs::mkfifoat(
-            rustix::fs::CWD,
-            inside.join("fifo"),
-            Mode::from_raw_mode(0o644),
-        )
-        .unwrap();
-        assert!(
-            root.read("/fifo", 10)
-                .unwrap_err()
-                .to_string()
-                .contains("not a regular file")
-        );
-        assert!(root.read("/", 10).is_err());
-        assert_eq!(root.read("/none/x", 10).unwrap(), None);
-    }
-
-    #[test]
-    fn writes_replace_links_and_make_folders_with_their_own_mode() {
-        let (dir, root) = root();
-        let inside = dir.path().join("root");
-        assert_eq!(root.make_dirs("/a/b").unwrap(), ["/a", "/a/b"]);
-        assert!(root.make_dirs("/a/b").unwrap().is_empty());
-        assert_eq!(
-            std::fs::metadata(inside.join("a/b"))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o7777,
-            0o755
-        );
-        symlink(dir.path().join("outside"), inside.join("a/b/f")).unwrap();
-        let mut pending = root.create("/a/b/f", 0o644).unwrap();
-        pending.file().write_all(b"new").unwrap();
-        pending.commit().unwrap();
-        assert_eq!(
-            std::fs::read(dir.path().join("outside")).unwrap(),
-            b"secret"
-        );
-        assert_eq!(root.read("/a/b/f", 10).unwrap().unwrap(), b"new");
-        root.symlink("/x", "/a/l").unwrap();
-        assert!(root.symlink("/x", "/a/l").is_err());
-        assert!(root.remove("/a/l").unwrap());
-        assert!(!root.remove("/a/l").unwrap());
-        assert!(root.free_bytes("/a/none/deeper").unwrap() > 0);
-        for bad in ["", "/", "/a/..", "/a/."] {
-            assert!(root.create(bad, 0o644).is_err(), "{bad}");
+        let inside = root.path().to_owned();
+        std::fs::write(inside.join("file"), "inside").unwrap();
+        symlink("/file", inside.join("absolute")).unwrap();
+        symlink("../../../file", inside.join("dots")).unwrap();
+        symlink(dir.path().join("outside"), inside.join("escape")).unwrap();
+        symlink("loop", inside.join("loop")).unwrap();
+        for path in ["file", "/file", "absolute", "dots", "../file"] {
+            let bytes = root.read(Path::new(path), 100).unwrap();
+            assert_eq!(bytes.as_deref(), Some(b"inside".as_slice()), "{path}");
         }
+        assert_eq!(root.read(Path::new("escape"), 100).unwrap(), None);
+        let error = root.read(Path::new("loop"), 100).unwrap_err();
+        assert!(error.to_string().contains("circle"), "{error}");
+        let target = root.read_link(Path::new("absolute")).unwrap();
+        assert_eq!(target.as_deref(), Some(Path::new("/file")));
+        assert_eq!(root.read_link(Path::new("file")).unwrap(), None);
+    }
+
+    #[test]
+    fn only_regular_files_of_limited_size_are_read() {
+        let (_dir, root) = root();
+        let fifo = root.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        std::fs::write(root.path().join("big"), vec![0; 11]).unwrap();
+        let message = |path: &str| root.read(Path::new(path), 10).unwrap_err().to_string();
+        assert!(message("fifo").contains("named pipe"));
+        assert!(message(".").contains("directory"));
+        assert!(message("big").contains("at most 10"));
+        let start = root.read_start(Path::new("big"), 4).unwrap().unwrap();
+        assert_eq!(start.len(), 4);
+        assert_eq!(root.read(Path::new("none"), 10).unwrap(), None);
+    }
+
+    #[test]
+    fn listing_is_sorted_and_limited() {
+        let (_dir, root) = root();
+        for name in ["b", "a", "c"] {
+            std::fs::write(root.path().join(name), "").unwrap();
+        }
+        let all = root.list(Path::new("/"), 3).unwrap();
+        assert_eq!(all.names, ["a", "b", "c"].map(OsString::from));
+        assert!(!all.truncated);
+        assert!(root.list(Path::new("/"), 2).unwrap().truncated);
+        assert_eq!(root.list(Path::new("none"), 2).unwrap(), Names::default());
     }
 }

@@ -1,112 +1,186 @@
-//! The version of systemd in a root file system, and the architecture of its programs.
+//! Which systemd the base has, and for which processor it is built.
 
-use std::io::Read;
+use serde::{Serialize, Serializer};
 
-use super::root::{RootDir, RootError};
+use super::facts::Facts;
 use crate::arch::Arch;
 use crate::release::SystemdVersion;
 
-/// Folders of `libsystemd-shared-VERSION.so`, as distributions place it.
-const LIBRARY_FOLDERS: &[&str] = &[
-    "/usr/lib/systemd",
-    "/usr/lib64/systemd",
-    "/usr/lib/x86_64-linux-gnu/systemd",
-    "/usr/lib/aarch64-linux-gnu/systemd",
-    "/lib/systemd",
+/// The library whose name carries the version since systemd 231 (`src/shared/meson.build`).
+const LIBRARY_PREFIX: &str = "libsystemd-shared-";
+
+/// Where distributions put it.
+const LIBRARY_DIRS: &[&str] = &[
+    "usr/lib/systemd",
+    "usr/lib64/systemd",
+    "usr/lib/x86_64-linux-gnu/systemd",
+    "usr/lib/aarch64-linux-gnu/systemd",
+    "lib/systemd",
 ];
 
-/// Largest dpkg database that is read, in bytes.
-const MAX_DPKG_STATUS: u64 = 64 << 20;
-
-/// Programs whose ELF header tells the architecture.
+/// Programs that every base with systemd has, the one we need first.
 const PROGRAMS: &[&str] = &[
-    "/usr/bin/systemd-sysext",
-    "/usr/lib/systemd/systemd",
-    "/lib/systemd/systemd",
-    "/usr/bin/bash",
-    "/bin/sh",
+    "usr/bin/systemd-sysext",
+    "usr/lib/systemd/systemd",
+    "lib/systemd/systemd",
+    "usr/bin/sh",
+    "bin/sh",
 ];
 
-/// The version, with the point release where the package database or the library's name tells it.
-pub fn version(root: &RootDir) -> Result<Option<SystemdVersion>, RootError> {
-    if let Some(version) = dpkg(root)? {
-        return Ok(Some(version));
+/// Most of `var/lib/dpkg/status` that is read; a full desktop has some 6 MB.
+const DPKG_STATUS_LIMIT: u64 = 32 * 1024 * 1024;
+
+/// The systemd of a base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Systemd {
+    /// Major and point release.
+    #[serde(serialize_with = "as_text")]
+    pub version: SystemdVersion,
+    /// The version as its package writes it, such as `252.39-1~deb12u2`.
+    pub text: String,
+    /// The file inside the base (or the profile) that says so.
+    pub source: String,
+    /// Debian's dpkg knows it: such systemd up to 254 had its units in `/lib` rather than `/usr/lib`.
+    pub from_dpkg: bool,
+}
+
+impl Systemd {
+    /// Reads a version such as `255`, `255.4-1.azl3` or `262~devel`.
+    pub fn parse(text: &str, source: impl Into<String>) -> Option<Systemd> {
+        let version = SystemdVersion::parse(text).filter(|version| version.major > 0)?;
+        Some(Systemd {
+            version,
+            text: text.to_owned(),
+            source: source.into(),
+            from_dpkg: false,
+        })
     }
-    for folder in LIBRARY_FOLDERS {
-        for name in root.list(folder)? {
-            let version = name
-                .to_str()
-                .and_then(|name| name.strip_prefix("libsystemd-shared-")?.strip_suffix(".so"))
-                .and_then(SystemdVersion::parse);
-            if version.is_some() {
-                return Ok(version);
+}
+
+/// Serializes what has only a name.
+pub(super) fn as_text<T: ToString, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+/// Finds the systemd of a base; the library decides, dpkg adds the point release.
+pub(super) fn read_systemd(facts: &mut Facts<'_>) -> Option<Systemd> {
+    let mut newest: Option<Systemd> = None;
+    for dir in LIBRARY_DIRS {
+        for name in facts.list(dir) {
+            let Some(version) = name
+                .strip_prefix(LIBRARY_PREFIX)
+                .and_then(|rest| rest.strip_suffix(".so"))
+            else {
+                continue;
+            };
+            let Some(found) = Systemd::parse(version, format!("/{dir}/{name}")) else {
+                continue;
+            };
+            if newest
+                .as_ref()
+                .is_none_or(|known| known.version < found.version)
+            {
+                newest = Some(found);
             }
         }
     }
-    Ok(None)
-}
-
-/// The version of the installed package `systemd` in dpkg's database.
-fn dpkg(root: &RootDir) -> Result<Option<SystemdVersion>, RootError> {
-    let Some(bytes) = root.read("/var/lib/dpkg/status", MAX_DPKG_STATUS)? else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let paragraph = text.split("\n\n").find(|paragraph| {
-        paragraph.lines().any(|line| line == "Package: systemd")
-            && paragraph
-                .lines()
-                .any(|line| line.starts_with("Status:") && line.ends_with(" installed"))
-    });
-    let version = paragraph
-        .and_then(|paragraph| {
-            paragraph
-                .lines()
-                .find_map(|line| line.strip_prefix("Version: "))
+    let packaged = facts
+        .read("var/lib/dpkg/status", DPKG_STATUS_LIMIT)
+        .and_then(|status| dpkg_version(&status, "systemd"))
+        .and_then(|version| {
+            // The part before a colon is Debian's epoch (deb-version(7)).
+            let upstream = version
+                .rsplit_once(':')
+                .map_or(version.as_str(), |(_, rest)| rest);
+            Systemd::parse(upstream, "/var/lib/dpkg/status")
         })
-        .and_then(SystemdVersion::parse);
-    Ok(version)
+        .map(|systemd| Systemd {
+            from_dpkg: true,
+            ..systemd
+        });
+    match (newest, packaged) {
+        (Some(library), Some(packaged)) if library.version.major != packaged.version.major => {
+            Some(library)
+        }
+        (library, packaged) => packaged.or(library),
+    }
 }
 
-/// The architecture of the first known program that is there.
-pub fn architecture(root: &RootDir) -> Result<Option<Arch>, RootError> {
-    for path in PROGRAMS {
-        // A program that can't be read tells nothing; the next one may.
-        let Ok(Some(mut file)) = root.open_file(path) else {
-            continue;
-        };
-        let mut header = [0; 20];
-        if file.read_exact(&mut header).is_ok()
-            && let Some(arch) = elf_architecture(&header)
-        {
-            return Ok(Some(arch));
+/// The version of an installed package in dpkg's status file (deb-control syntax).
+fn dpkg_version(status: &[u8], package: &str) -> Option<String> {
+    let (mut wanted, mut installed, mut version) = (false, false, None);
+    // The empty line at the end closes the last paragraph.
+    for line in status.split(|byte| *byte == b'\n').chain([b"".as_slice()]) {
+        if line.is_empty() {
+            if wanted && installed && version.is_some() {
+                return version;
+            }
+            (wanted, installed, version) = (false, false, None);
+        } else if let Some(name) = line.strip_prefix(b"Package: ") {
+            wanted = name == package.as_bytes();
+        } else if let Some(state) = line.strip_prefix(b"Status: ") {
+            installed = state.ends_with(b" installed");
+        } else if let Some(text) = line.strip_prefix(b"Version: ") {
+            version = std::str::from_utf8(text).ok().map(str::to_owned);
         }
     }
-    Ok(None)
+    None
 }
 
-/// e_machine with class and byte order (System V ABI, ELF header).
-fn elf_architecture(header: &[u8; 20]) -> Option<Arch> {
-    let [0x7f, b'E', b'L', b'F', class, order, .., low, high] = *header else {
+/// Whether the program that merges is there.
+pub(super) fn has_sysext_tool(facts: &mut Facts<'_>) -> bool {
+    ["usr/bin/systemd-sysext", "bin/systemd-sysext"]
+        .iter()
+        .any(|path| facts.metadata(path).is_some())
+}
+
+/// The processor that the base's programs are built for.
+pub(super) fn read_arch(facts: &mut Facts<'_>) -> Option<Arch> {
+    PROGRAMS
+        .iter()
+        .find_map(|path| elf_arch(&facts.read_start(path, 20)?))
+}
+
+/// The architecture in an ELF header (gABI: class at 4, byte order at 5, machine at 18).
+fn elf_arch(header: &[u8]) -> Option<Arch> {
+    if header.get(..4)? != b"\x7fELF" {
         return None;
-    };
-    let (wide, little) = (class == 2, order == 1);
+    }
+    let wide = *header.get(4)? == 2;
+    let little = *header.get(5)? == 1;
+    let machine: [u8; 2] = header.get(18..20)?.try_into().ok()?;
     let machine = if little {
-        u16::from_le_bytes([low, high])
+        u16::from_le_bytes(machine)
     } else {
-        u16::from_be_bytes([low, high])
+        u16::from_be_bytes(machine)
     };
+    // Numbers of the Linux `include/uapi/linux/elf-em.h`.
     let name = match (machine, wide, little) {
-        (62, true, true) => "x86-64",
-        (3, false, true) => "x86",
-        (183, true, true) => "arm64",
-        (40, false, true) => "arm",
-        (243, true, true) => "riscv64",
-        (243, false, true) => "riscv32",
-        (22, true, false) => "s390x",
-        (21, true, true) => "ppc64-le",
-        (21, true, false) => "ppc64",
-        (258, true, true) => "loongarch64",
+        (62, _, true) => "x86-64",
+        (3, _, true) => "x86",
+        (183, _, true) => "arm64",
+        (40, _, true) => "arm",
+        (243, true, _) => "riscv64",
+        (243, false, _) => "riscv32",
+        (21, _, true) => "ppc64-le",
+        (21, _, false) => "ppc64",
+        (20, _, false) => "ppc",
+        (22, true, _) => "s390x",
+        (22, false, _) => "s390",
+        (258, true, _) => "loongarch64",
+        (8, true, true) => "mips64-le",
+        (8, true, false) => "mips64",
+        (8, false, true) => "mips-le",
+        (8, false, false) => "mips",
+        (50, _, _) => "ia64",
+        (0x9026, _, _) => "alpha",
+        (15, _, _) => "parisc",
+        (191, _, _) => "tilegx",
+        (93 | 195, _, true) => "arc",
         _ => return None,
     };
     Arch::parse(name)
@@ -116,47 +190,40 @@ fn elf_architecture(header: &[u8; 20]) -> Option<Arch> {
 mod tests {
     use super::*;
 
-    fn root_with(files: &[(&str, &[u8])]) -> (tempfile::TempDir, RootDir) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, bytes) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        }
-        let root = RootDir::open(dir.path()).unwrap();
-        (dir, root)
+    #[test]
+    fn dpkg_gives_the_version_of_the_installed_package() {
+        let status = b"Package: systemd-sysv\nStatus: install ok installed\nVersion: 1\n\n\
+            Package: systemd\nStatus: install ok installed\nDescription: x\n y\nVersion: 252.39-1~deb12u2\n";
+        assert_eq!(
+            dpkg_version(status, "systemd").as_deref(),
+            Some("252.39-1~deb12u2")
+        );
+        assert_eq!(dpkg_version(status, "none"), None);
+        let removed = b"Package: systemd\nStatus: deinstall ok config-files\nVersion: 250\n";
+        assert_eq!(dpkg_version(removed, "systemd"), None);
     }
 
     #[test]
-    fn the_package_database_tells_the_point_release() {
-        let status = "Package: dash\nStatus: install ok installed\nVersion: 1\n\n\
-            Package: systemd\nStatus: install ok installed\nVersion: 257.8-1~deb13u2\n";
-        let (_dir, root) = root_with(&[
-            ("var/lib/dpkg/status", status.as_bytes()),
-            ("usr/lib/systemd/libsystemd-shared-257.so", b""),
-        ]);
-        let version = version(&root).unwrap().unwrap();
-        assert_eq!((version.major, version.minor), (257, 8));
+    fn elf_headers_tell_the_architecture() {
+        let header = |class: u8, order: u8, machine: [u8; 2]| {
+            let mut bytes = b"\x7fELF".to_vec();
+            bytes.extend([class, order]);
+            bytes.resize(18, 0);
+            bytes.extend(machine);
+            elf_arch(&bytes).map(Arch::name)
+        };
+        assert_eq!(header(2, 1, [62, 0]), Some("x86-64"));
+        assert_eq!(header(2, 1, [183, 0]), Some("arm64"));
+        assert_eq!(header(2, 2, [0, 22]), Some("s390x"));
+        assert_eq!(header(2, 1, [1, 0]), None);
+        assert_eq!(elf_arch(b"\x7fELF"), None);
+        assert_eq!(elf_arch(b"#!/bin/sh                  "), None);
     }
 
     #[test]
-    fn the_library_name_tells_it_elsewhere() {
-        let (_dir, root) = root_with(&[("usr/lib/systemd/libsystemd-shared-255.so", b"")]);
-        let version = version(&root).unwrap().unwrap();
-        assert_eq!((version.major, version.minor), (255, 0));
-        let (_dir, root) = root_with(&[("usr/lib/x", b"")]);
-        assert_eq!(super::version(&root).unwrap(), None);
-    }
-
-    #[test]
-    fn elf_headers() {
-        let mut header = [0; 20];
-        header[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        header[18] = 62;
-        assert_eq!(elf_architecture(&header), Some(Arch::X86_64));
-        header[18] = 183;
-        assert_eq!(elf_architecture(&header), Some(Arch::ARM64));
-        header[0] = 0;
-        assert_eq!(elf_architecture(&header), None);
+    fn versions_are_read_from_library_names() {
+        let systemd = Systemd::parse("255.4-1.azl3", "x").unwrap();
+        assert_eq!((systemd.version.major, systemd.version.minor), (255, 4));
+        assert!(Systemd::parse("core", "x").is_none());
     }
 }

@@ -1,179 +1,310 @@
-//! The state of `systemd-sysext.service` in a root file system.
+//! The unit that merges at boot: where it is, whether it is on, what it runs.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::root::{EntryKind, RootDir, RootError};
+use super::facts::Facts;
+use super::root::EntryKind;
+use super::systemd::Systemd;
+use crate::release::ExtensionKind;
 
-/// The unit.
+/// The unit that merges system extensions.
 pub const UNIT: &str = "systemd-sysext.service";
 
-/// The folder that `systemctl enable` links it in (`[Install] WantedBy=sysinit.target`).
-pub const WANTS: &str = "/etc/systemd/system/sysinit.target.wants";
+/// Most of a unit file or drop-in that is read.
+const UNIT_LIMIT: u64 = 256 * 1024;
 
-/// Where units of the OS lie; the second on systems whose `/lib` is not merged.
-const UNIT_FOLDERS: &[&str] = &["/usr/lib/systemd/system", "/lib/systemd/system"];
+/// Most drop-ins that are read.
+const DROP_IN_LIMIT: usize = 64;
 
-/// Folders of drop-ins, highest precedence first (systemd.unit(5)).
-const DROP_IN_FOLDERS: &[&str] = &[
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
+/// Where a unit is wanted (`[Install] WantedBy=` in systemd `units/systemd-sysext.service`).
+const WANTED_BY: &str = "sysinit.target.wants";
 
-/// Largest unit file that is read, in bytes.
-const MAX_UNIT: u64 = 1 << 20;
+/// Whether the unit is started at boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "state", content = "path")]
+pub enum Enablement {
+    /// Nothing asks for it.
+    Disabled,
+    /// This link asks for it.
+    Enabled(String),
+    /// This entry stands where the link would be and keeps it off.
+    Blocked(String),
+}
 
-/// What was found of the unit.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+/// A drop-in of the unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DropIn {
+    /// The path inside the base.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What the base does with `systemd-sysext.service` or `systemd-confext.service`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitState {
-    /// The unit file.
-    pub path: Option<String>,
-    /// Whether sysinit.target wants it.
-    pub enabled: bool,
-    /// Whether it is masked.
-    pub masked: bool,
-    /// The value of `--image-policy=` in the command that will run.
+    /// The name of the unit.
+    pub name: &'static str,
+    /// Where the unit file is; `None` when there is none.
+    pub file: Option<String>,
+    /// The entry that masks it, when it is masked.
+    pub masked: Option<String>,
+    /// Whether it runs at boot.
+    pub enablement: Enablement,
+    /// Drop-ins in the order in which they count.
+    pub drop_ins: Vec<DropIn>,
+    /// The commands that run in the end.
+    pub exec_start: Vec<String>,
+    /// The image policy that these commands ask for.
     pub image_policy: Option<String>,
 }
 
-/// Reads the unit, its links and its drop-ins.
-pub fn read(root: &RootDir) -> Result<UnitState, RootError> {
-    let own = format!("/etc/systemd/system/{UNIT}");
-    let masked = match root.kind(&own)? {
-        Some(EntryKind::Symlink) => root
-            .read_link(&own)?
-            .is_some_and(|target| target.as_os_str() == "/dev/null"),
-        Some(EntryKind::File(0)) => true,
-        _ => false,
-    };
-    let mut path = None;
-    for candidate in UNIT_FOLDERS.iter().map(|folder| format!("{folder}/{UNIT}")) {
-        if path.is_none() && matches!(root.target_kind(&candidate)?, Some(EntryKind::File(_))) {
-            path = Some(candidate);
-        }
+impl UnitState {
+    /// Whether it is started at boot.
+    pub fn is_enabled(&self) -> bool {
+        self.masked.is_none() && matches!(self.enablement, Enablement::Enabled(_))
     }
-    let mut enabled = root.kind(&format!("{WANTS}/{UNIT}"))?.is_some();
-    for folder in UNIT_FOLDERS {
-        enabled |= root
-            .kind(&format!("{folder}/sysinit.target.wants/{UNIT}"))?
-            .is_some();
-    }
-    Ok(UnitState {
-        image_policy: image_policy(root, path.as_deref())?,
-        path,
-        enabled,
-        masked,
-    })
 }
 
-/// The policy in the last effective `ExecStart=`; drop-ins apply in the order of their file names.
-fn image_policy(root: &RootDir, unit: Option<&str>) -> Result<Option<String>, RootError> {
-    let mut drop_ins: Vec<(String, String)> = Vec::new();
-    for folder in DROP_IN_FOLDERS {
-        let folder = format!("{folder}/{UNIT}.d");
-        for name in root.list(&folder)? {
-            if let Some(name) = name.to_str().filter(|name| name.ends_with(".conf"))
-                && !drop_ins.iter().any(|(known, _)| known == name)
-            {
-                drop_ins.push((name.to_owned(), format!("{folder}/{name}")));
+/// The unit that merges extensions of this kind.
+pub fn unit_name(kind: ExtensionKind) -> &'static str {
+    match kind {
+        ExtensionKind::Sysext => UNIT,
+        ExtensionKind::Confext => "systemd-confext.service",
+    }
+}
+
+/// The link that `systemctl enable` makes.
+pub fn enablement_link(unit: &str) -> String {
+    format!("/etc/systemd/system/{WANTED_BY}/{unit}")
+}
+
+/// Whether a link target is `/dev/null`, which masks.
+pub(super) fn is_dev_null(target: &str) -> bool {
+    let climbed = target.trim_start_matches("../");
+    target == "/dev/null" || (climbed != target && climbed == "dev/null")
+}
+
+/// Unit folders of an image, the earlier first (systemd `src/libsystemd/sd-path/path-lookup.c`).
+///
+/// `/run` is left out: it is empty at boot.
+fn unit_dirs(systemd: Option<&Systemd>) -> [&'static str; 4] {
+    // Debian built systemd with a split /usr up to 254; its links point into /lib.
+    let split = systemd.is_some_and(|found| found.from_dpkg && found.version.major < 255);
+    let (first, second) = match split {
+        true => ("/lib/systemd/system", "/usr/lib/systemd/system"),
+        false => ("/usr/lib/systemd/system", "/lib/systemd/system"),
+    };
+    [
+        "/etc/systemd/system",
+        "/usr/local/lib/systemd/system",
+        first,
+        second,
+    ]
+}
+
+/// Reads the state of the unit that merges extensions of this kind.
+pub(super) fn read_unit(
+    facts: &mut Facts<'_>,
+    kind: ExtensionKind,
+    systemd: Option<&Systemd>,
+) -> UnitState {
+    let name = unit_name(kind);
+    let dirs = unit_dirs(systemd);
+    let (mut file, mut masked) = (None, None);
+    for dir in dirs {
+        let path = format!("{dir}/{name}");
+        match look(facts, &path) {
+            Look::Nothing => continue,
+            Look::Mask => masked = Some(path),
+            Look::File | Look::Link => file = Some(path),
+        }
+        break;
+    }
+    let drop_ins = read_drop_ins(facts, name, &dirs);
+    let text = file
+        .as_ref()
+        .and_then(|path| facts.read_text(path, UNIT_LIMIT));
+    let texts = text
+        .iter()
+        .chain(drop_ins.iter().map(|drop_in| &drop_in.text));
+    let exec_start = exec_start(texts.map(String::as_str));
+    UnitState {
+        name,
+        file,
+        masked,
+        enablement: read_enablement(facts, name, &dirs),
+        image_policy: exec_start
+            .iter()
+            .rev()
+            .find_map(|command| image_policy(command)),
+        drop_ins,
+        exec_start,
+    }
+}
+
+enum Look {
+    Nothing,
+    Mask,
+    File,
+    Link,
+}
+
+/// What stands at a path where systemd expects a unit or a link to one.
+fn look(facts: &mut Facts<'_>, path: &str) -> Look {
+    match facts.entry(path) {
+        None => Look::Nothing,
+        Some((_, Some(target))) if is_dev_null(&target) => Look::Mask,
+        Some((metadata, link)) => match (metadata.kind, link) {
+            (EntryKind::File, _) if metadata.size == 0 => Look::Mask,
+            (EntryKind::CharDevice | EntryKind::BlockDevice, _) => Look::Mask,
+            (EntryKind::File, Some(_)) => Look::Link,
+            (EntryKind::File, None) => Look::File,
+            _ => Look::Nothing,
+        },
+    }
+}
+
+/// Follows systemd `src/core/load-dropin.c` (`process_deps`): the first folder
+/// that has the name decides; masks and things that are no link ask for nothing.
+fn read_enablement(facts: &mut Facts<'_>, name: &str, dirs: &[&str]) -> Enablement {
+    for dir in dirs {
+        let path = format!("{dir}/{WANTED_BY}/{name}");
+        match facts.entry(&path) {
+            None => {}
+            // A link that leads nowhere counts: only its name is used.
+            Some((_, Some(target))) if !is_dev_null(&target) => return Enablement::Enabled(path),
+            Some(_) => return Enablement::Blocked(path),
+        }
+    }
+    Enablement::Disabled
+}
+
+/// Drop-ins by file name, of each name the first; also those for all services (systemd.unit(5)).
+fn read_drop_ins(facts: &mut Facts<'_>, name: &str, dirs: &[&str]) -> Vec<DropIn> {
+    let mut chosen: BTreeMap<String, String> = BTreeMap::new();
+    for dir in dirs {
+        for owner in [name, "systemd-.service", "service"] {
+            let folder = format!("{dir}/{owner}.d");
+            for file in facts.list(&folder) {
+                if file.ends_with(".conf") {
+                    let path = format!("{folder}/{file}");
+                    chosen.entry(file).or_insert(path);
+                }
             }
         }
     }
-    drop_ins.sort();
-    let mut commands: Vec<String> = Vec::new();
-    for path in unit
-        .into_iter()
-        .chain(drop_ins.iter().map(|(_, path)| path.as_str()))
-    {
-        // A drop-in linked to /dev/null is switched off.
-        let Ok(Some(bytes)) = root.read(path, MAX_UNIT) else {
+    let mut drop_ins = Vec::new();
+    for path in chosen.into_values().take(DROP_IN_LIMIT) {
+        if !matches!(look(facts, &path), Look::File | Look::Link) {
             continue;
-        };
-        for line in String::from_utf8_lossy(&bytes).lines() {
-            match line.trim().strip_prefix("ExecStart=").map(str::trim) {
-                Some("") => commands.clear(),
-                Some(command) => commands.push(command.to_owned()),
-                None => {}
+        }
+        if let Some(text) = facts.read_text(&path, UNIT_LIMIT) {
+            drop_ins.push(DropIn { path, text });
+        }
+    }
+    drop_ins
+}
+
+/// The `ExecStart=` lines that count after resets (systemd.syntax(7), systemd.service(5)).
+fn exec_start<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut commands = Vec::new();
+    for text in texts {
+        let mut in_service = false;
+        for line in logical_lines(text) {
+            if line.starts_with('[') {
+                in_service = line == "[Service]";
+            } else if let Some((key, value)) = line.split_once('=')
+                && in_service
+                && key.trim_end() == "ExecStart"
+            {
+                match value.trim() {
+                    "" => commands.clear(),
+                    command => commands.push(command.to_owned()),
+                }
             }
         }
     }
-    let last = commands.last().map(String::as_str).unwrap_or_default();
-    Ok(last
+    commands
+}
+
+/// Lines without comments, continued ones joined by a space.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut open = String::new();
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        match line.strip_suffix('\\') {
+            Some(start) => {
+                open.push_str(start);
+                open.push(' ');
+            }
+            None => {
+                open.push_str(line);
+                lines.push(std::mem::take(&mut open));
+            }
+        }
+    }
+    lines.push(open);
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+/// The value of `--image-policy` in a command line.
+fn image_policy(command: &str) -> Option<String> {
+    let mut words = command
         .split_whitespace()
-        .find_map(|word| word.strip_prefix("--image-policy="))
-        .map(str::to_owned))
+        .map(|word| word.trim_matches(['"', '\'']));
+    let mut policy = None;
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--image-policy") {
+            Some("") => words.next(),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        // Of several the last counts (getopt).
+        policy = value
+            .map(|value| value.trim_matches(['"', '\'']).to_owned())
+            .or(policy);
+    }
+    policy
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn state(files: &[(&str, &str)]) -> UnitState {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            match text.strip_prefix("-> ") {
-                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
-                None => std::fs::write(path, text).unwrap(),
-            }
-        }
-        read(&RootDir::open(dir.path()).unwrap()).unwrap()
-    }
-
-    const FILE: (&str, &str) = (
-        "usr/lib/systemd/system/systemd-sysext.service",
-        "[Service]\nExecStart=systemd-sysext refresh\n",
-    );
-
     #[test]
-    fn found_enabled_masked() {
-        assert_eq!(state(&[("x", "")]), UnitState::default());
-        let plain = state(&[FILE]);
-        assert_eq!(
-            plain.path.as_deref(),
-            Some("/usr/lib/systemd/system/systemd-sysext.service")
-        );
-        assert!(!plain.enabled && !plain.masked);
-        let link = "-> /usr/lib/systemd/system/systemd-sysext.service";
-        assert!(
-            state(&[
-                FILE,
-                (
-                    "etc/systemd/system/sysinit.target.wants/systemd-sysext.service",
-                    link
-                )
-            ])
-            .enabled
-        );
-        assert!(
-            state(&[
-                FILE,
-                ("etc/systemd/system/systemd-sysext.service", "-> /dev/null")
-            ])
-            .masked
-        );
+    fn drop_ins_reset_the_command() {
+        let unit = "[Unit]\nExecStart=no\n[Service]\nExecStart=systemd-sysext refresh\n";
+        let drop_in = "[Service]\nExecStart=\n# note \\\nExecStart = systemd-sysext \\\n; c\n  refresh --image-policy=root=signed+absent\n";
+        let commands = exec_start([unit, drop_in].into_iter());
+        assert_eq!(commands.len(), 1);
+        let policy = commands.first().and_then(|command| image_policy(command));
+        assert_eq!(policy.as_deref(), Some("root=signed+absent"));
+        assert_eq!(exec_start([unit].into_iter()), ["systemd-sysext refresh"]);
     }
 
     #[test]
-    fn the_last_command_counts() {
-        let reset = "[Service]\nExecStart=\nExecStart=systemd-sysext refresh --image-policy=root=signed+absent\n";
-        let later = "[Service]\nExecStart=\nExecStart=systemd-sysext refresh\n";
-        let drop_in = |name: &'static str, text| (name, text);
-        let a = drop_in(
-            "etc/systemd/system/systemd-sysext.service.d/50-a.conf",
-            reset,
-        );
-        let b = drop_in(
-            "usr/lib/systemd/system/systemd-sysext.service.d/60-b.conf",
-            later,
-        );
+    fn the_last_policy_counts_in_either_spelling() {
+        let policy = |command| image_policy(command);
         assert_eq!(
-            state(&[FILE, a]).image_policy.as_deref(),
-            Some("root=signed+absent")
+            policy("x --image-policy a --image-policy=b").as_deref(),
+            Some("b")
         );
-        assert_eq!(state(&[FILE, a, b]).image_policy, None);
+        assert_eq!(policy("x \"--image-policy=-\"").as_deref(), Some("-"));
+        assert_eq!(policy("x --image-policyx=a"), None);
+    }
+
+    #[test]
+    fn masks_are_recognized() {
+        assert!(is_dev_null("/dev/null") && is_dev_null("../../../dev/null"));
+        assert!(!is_dev_null("dev/null") && !is_dev_null("/x/dev/null"));
     }
 }

@@ -13,7 +13,7 @@ mod stack;
 use serde::Serialize;
 
 use crate::arch::Arch;
-use crate::base::kernel::{Kernel, Support};
+use crate::base::kernel::{KernelFeatures, Support};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::Ddi;
@@ -70,14 +70,16 @@ pub struct Host<'a> {
     pub systemd: Option<SystemdVersion>,
     /// Its architecture.
     pub arch: Option<Arch>,
-    /// Its kernels.
-    pub kernel: Kernel,
+    /// What all its kernels can do.
+    pub kernel: KernelFeatures,
     /// Certificates that systemd will find.
     pub trusted: &'a [Certificate],
     /// The value of `--image-policy=` at boot, if any.
     pub image_policy: Option<&'a str>,
     /// Whether the service runs at boot.
     pub activation: Activation,
+    /// Whether something of it could not be read, so that nothing is certain.
+    pub incomplete: bool,
 }
 
 /// One extension to judge.
@@ -323,7 +325,7 @@ fn file_system(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut C
     };
     let needs = |case: &mut Case<'_>, what: &str, support: Support| {
         match support {
-        Support::Yes => {}
+        Support::Yes | Support::Module => {}
         Support::No => case.worsen(
             Verdict::BlocksAll,
             "kernel-without-file-system",
@@ -339,17 +341,19 @@ fn file_system(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut C
     }
     };
     needs(case, kind.name(), support);
-    if kind == FsKind::Erofs {
-        for algorithm in ddi.fs.iter().flat_map(|details| &details.compression) {
-            let support = match algorithm.as_str() {
-                "lz4" | "lz4hc" => kernel.erofs_lz4,
-                "zstd" => kernel.erofs_zstd,
-                "lzma" => kernel.erofs_lzma,
-                "deflate" => kernel.erofs_deflate,
-                _ => Support::Unknown,
-            };
-            needs(case, &format!("erofs with {algorithm}"), support);
-        }
+    for algorithm in ddi.fs.iter().flat_map(|details| &details.compression) {
+        let support = match (kind, algorithm.as_str()) {
+            (FsKind::Erofs, "lz4" | "lz4hc") => kernel.erofs_lz4,
+            (FsKind::Erofs, "zstd") => kernel.erofs_zstd,
+            (FsKind::Erofs, "lzma") => kernel.erofs_lzma,
+            (FsKind::Erofs, "deflate") => kernel.erofs_deflate,
+            (FsKind::Squashfs, "zstd") => kernel.squashfs_zstd,
+            (FsKind::Squashfs, "xz") => kernel.squashfs_xz,
+            (FsKind::Squashfs, "lz4") => kernel.squashfs_lz4,
+            (FsKind::Squashfs, "gzip") => kernel.squashfs_gzip,
+            _ => Support::Unknown,
+        };
+        needs(case, &format!("{} with {algorithm}", kind.name()), support);
     }
     if systemd.major >= 253 && !rules::MOUNTABLE.contains(&kind.name()) {
         case.worsen(

@@ -174,7 +174,7 @@ fn verity_works(host: &Host<'_>, report: &Report, case: &mut Case<'_>) {
         );
     }
     match host.kernel.dm_verity {
-        Support::Yes => {}
+        Support::Yes | Support::Module => {}
         Support::No => case.worsen(
             Verdict::BlocksAll,
             "kernel-without-dm-verity",

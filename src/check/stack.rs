@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::rules;
 use super::{Host, Judgement, Verdict};
-use crate::base::kernel::Support;
 use crate::base::unit::{UNIT, UnitState};
 use crate::finding::Finding;
 use crate::name;
@@ -29,9 +28,11 @@ impl Activation {
     /// The state of a base's unit; `will_enable` tells that we switch it on.
     pub fn of(unit: &UnitState, will_enable: bool) -> Activation {
         match unit {
-            UnitState { path: None, .. } => Activation::Missing,
-            UnitState { masked: true, .. } => Activation::Masked,
-            UnitState { enabled, .. } if *enabled || will_enable => Activation::Enabled,
+            UnitState {
+                masked: Some(_), ..
+            } => Activation::Masked,
+            UnitState { file: None, .. } => Activation::Missing,
+            _ if unit.is_enabled() || will_enable => Activation::Enabled,
             _ => Activation::Disabled,
         }
     }
@@ -77,6 +78,16 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
     {
         merged = None;
     }
+    if host.incomplete && merged.is_some_and(|merged| merged) {
+        merged = None;
+        reasons.push(
+            Finding::warning(
+                "base-incomplete",
+                "something of the base could not be read, so the merge can't be told",
+            )
+            .help("see the warnings about the base"),
+        );
+    }
     if let Some(finding) = service(host.activation) {
         merged = Some(false);
         reasons.push(finding);
@@ -85,7 +96,7 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
         ("overlayfs", host.kernel.overlay),
         ("loop devices", host.kernel.loop_device),
     ] {
-        if support == Support::No {
+        if support.is_missing() {
             merged = Some(false);
             reasons.push(
                 Finding::error(
@@ -161,6 +172,8 @@ fn options_length(layers: &[String], hierarchy: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::kernel::KernelFeatures;
+    use crate::base::unit::Enablement;
 
     #[test]
     fn ninety_six_names_of_six_bytes_fit() {
@@ -171,11 +184,38 @@ mod tests {
     }
 
     #[test]
+    fn a_base_that_was_not_read_in_full_promises_nothing() {
+        let release = crate::release::ReleaseFields::new();
+        let stack = |incomplete| {
+            let host = Host {
+                os_release: &release,
+                systemd: None,
+                arch: None,
+                kernel: KernelFeatures::UNKNOWN,
+                trusted: &[],
+                image_policy: None,
+                activation: Activation::Enabled,
+                incomplete,
+            };
+            judge(&host, &[])
+        };
+        assert_eq!(stack(false).merged, Some(true));
+        assert_eq!(stack(true).merged, None);
+        assert_eq!(stack(true).reasons[0].id, "base-incomplete");
+    }
+
+    #[test]
     fn activation() {
         let unit = |path: Option<&str>, enabled, masked| UnitState {
-            path: path.map(str::to_owned),
-            enabled,
-            masked,
+            name: UNIT,
+            file: path.map(str::to_owned),
+            masked: bool::then(masked, || "/m".to_owned()),
+            enablement: match enabled {
+                true => Enablement::Enabled("/l".to_owned()),
+                false => Enablement::Disabled,
+            },
+            drop_ins: Vec::new(),
+            exec_start: Vec::new(),
             image_policy: None,
         };
         assert_eq!(

@@ -1,12 +1,15 @@
 //! `apply`, `remove` and `list`: a root file system, without Prism.
 
+use anyhow::Context;
 use sha2::{Digest, Sha256};
 
 use super::args::{Apply, BaseArgs, List, Remove};
+use super::changes::Changes;
 use super::expand::{self, expanded_text};
+use super::render;
 use super::screen::{Failure, Screen};
-use super::session::{Session, find_base, predict_present};
-use super::{render, show};
+use super::session::{Session, open_root, predict_present};
+use super::show;
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build::{self, Built};
@@ -15,8 +18,12 @@ use crate::config::model::{Enable, ImagePolicy};
 use crate::config::source::Source;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::hex;
-use crate::inject::{self, Applied, FileKind, FileSource, Options, Placement, Placements, remove};
+use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
 use crate::plan::{Environment, Plan, Step};
+use crate::release::ExtensionKind;
+
+/// Mode of everything that is placed: Prism's for these files, whatever the umask.
+const MODE: u32 = 0o644;
 
 /// What `apply --output json` prints.
 #[derive(serde::Serialize)]
@@ -24,7 +31,7 @@ use crate::plan::{Environment, Plan, Step};
 struct Result<'a> {
     schema_version: u32,
     prediction: Option<&'a Prediction>,
-    applied: &'a Applied,
+    applied: Changes<'a>,
 }
 
 pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
@@ -60,10 +67,10 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
             &enforcement(&session, prediction),
         );
     }
-    let placements = placements(&session.plan, &built);
+    let placements = placements(&session.plan, &built)?;
     let options = Options {
         force: args.force,
-        uid: rustix::process::geteuid().as_raw(),
+        ..Options::default()
     };
     let applied = inject::apply(root, &placements, &options)
         .map_err(|findings| session.refuse(findings.0))?;
@@ -72,7 +79,8 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         check_again(screen, &session, root, args.overrides.allow_unknown)?;
     }
     let manifest = build::write_manifest(&session.plan, &built, &overrides(args))?;
-    let mut text = show::applied(&applied);
+    let changes = Changes::from(&applied);
+    let mut text = changes.text();
     if let Some(prediction) = &prediction {
         text.push('\n');
         text.push_str(&show::prediction(prediction));
@@ -88,7 +96,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         &Result {
             schema_version: 1,
             prediction: prediction.as_ref(),
-            applied: &applied,
+            applied: changes,
         },
     )
 }
@@ -231,7 +239,7 @@ fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
     let newer = session
         .base
         .as_ref()
-        .and_then(|base| base.systemd)
+        .and_then(Base::systemd_version)
         .is_some_and(|version| version.major >= 254);
     if all_signed && policy == Some(&ImagePolicy::Default) && newer {
         vec![
@@ -244,23 +252,24 @@ fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
     }
 }
 
-fn placements(plan: &Plan, built: &Built) -> Placements {
+fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
     let mut files = Vec::new();
     let bytes = |kind, destination: String, text: String| {
         let bytes = text.into_bytes();
-        let sha256 = hex::encode(&Sha256::digest(&bytes));
-        Placement {
+        let sha256 = Sha256::digest(&bytes).into();
+        PlacedFile {
             kind,
-            extension: None,
+            extensions: Vec::new(),
             destination,
             source: FileSource::Bytes(bytes),
+            mode: MODE,
             sha256,
         }
     };
     for trusted in &plan.certificates {
         let destination = format!("{}/{}", plan.certificate_location, trusted.file_name);
         files.push(bytes(
-            FileKind::Certificate,
+            PlacedKind::Certificate,
             destination,
             trusted.certificate.pem(),
         ));
@@ -268,24 +277,36 @@ fn placements(plan: &Plan, built: &Built) -> Placements {
     if let Some(policy) = &plan.image_policy {
         let text = crate::expand::drop_in(policy);
         files.push(bytes(
-            FileKind::DropIn,
+            PlacedKind::DropIn,
             crate::expand::DROP_IN_PATH.to_owned(),
             text,
         ));
     }
     for (planned, image) in plan.extensions.iter().zip(&built.images) {
-        files.push(Placement {
-            kind: FileKind::Image,
-            extension: Some(planned.name.clone()),
+        files.push(PlacedFile {
+            kind: PlacedKind::Image,
+            extensions: vec![planned.name.clone()],
             destination: planned.destination.clone(),
             source: FileSource::Path(image.path.clone()),
-            sha256: image.entry.sha256.clone(),
+            mode: MODE,
+            sha256: digest(&image.entry.sha256)?,
         });
     }
-    Placements {
+    Ok(Placements {
         files,
-        enable: plan.enable != Enable::None,
-    }
+        enable: match plan.enable {
+            Enable::None => Vec::new(),
+            _ => vec![ExtensionKind::Sysext],
+        },
+        tool: format!("prism-sysext {}", env!("CARGO_PKG_VERSION")),
+    })
+}
+
+/// A SHA-256 of the manifest as bytes.
+fn digest(text: &str) -> anyhow::Result<[u8; 32]> {
+    hex::decode(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .with_context(|| format!("expected 64 hex digits as SHA-256, found `{text}`"))
 }
 
 /// Judges what now lies in the root file system, as it will be found at boot.
@@ -327,33 +348,24 @@ pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), 
     let root = open_root(&args.rootfs)?;
     let options = Options {
         force: args.force,
-        uid: rustix::process::geteuid().as_raw(),
+        ..Options::default()
     };
-    let applied = remove::remove(&root, &args.name, &options).map_err(all)?;
-    screen.findings(None, &applied.findings);
+    let removed = inject::remove(&root, &args.name, &options).map_err(all)?;
+    screen.findings(None, &removed.findings);
+    let changes = Changes::from(&removed);
     screen.result(
-        &show::applied(&applied),
+        &changes.text(),
         &Result {
             schema_version: 1,
             prediction: None,
-            applied: &applied,
+            applied: changes,
         },
     )
 }
 
 pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
-    let (base, root) = find_base(
-        None,
-        &BaseArgs {
-            rootfs: Some(args.rootfs.clone()),
-            target: None,
-        },
-    )?;
-    let (Some(base), Some(root)) = (base, root) else {
-        return Err(Failure::Said(1));
-    };
-    screen.findings(None, &base.findings);
-    let listing = remove::list(&root, &base).map_err(all)?;
+    let listing = inject::list(&open_root(&args.rootfs)?);
+    screen.findings(None, &listing.findings);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();
     for extension in &listing.extensions {
@@ -382,14 +394,6 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
         map.insert("schemaVersion".to_owned(), 1.into());
     }
     screen.result(&render::table(&rows), &value)
-}
-
-fn open_root(path: &std::path::Path) -> std::result::Result<RootDir, Failure> {
-    RootDir::open(path).map_err(|error| {
-        Finding::error("rootfs-unreadable", error.to_string())
-            .help("name the folder of the root file system")
-            .into()
-    })
 }
 
 fn all(findings: Findings) -> Failure {

@@ -18,7 +18,6 @@ use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
 use crate::config::{Config, schema};
 use crate::finding::{Finding, Severity};
-use crate::image::certificate::Certificate;
 use crate::image::ddi;
 use crate::key;
 use crate::pending::PendingFile;
@@ -198,11 +197,7 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
 
 /// Judges images as if each were placed under its own file name.
 fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
-    let trusted: Vec<Certificate> = base
-        .certificates
-        .iter()
-        .map(|present| present.certificate.clone())
-        .collect();
+    let trusted = base.trusted();
     let candidates: Vec<Candidate> = images
         .iter()
         .map(|path| {
@@ -219,12 +214,12 @@ fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
             }
         })
         .collect();
-    let activation = Activation::of(&base.unit, true);
+    let activation = Activation::of(&base.sysext_unit, true);
     predict(
         &host(
             base,
             &trusted,
-            base.unit.image_policy.as_deref(),
+            base.sysext_unit.image_policy.as_deref(),
             activation,
         ),
         &candidates,

@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod args;
+mod changes;
 mod demo;
 mod expand;
 mod look;

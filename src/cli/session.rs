@@ -5,19 +5,21 @@ use std::path::Path;
 use super::args::{BaseArgs, ConfigFile};
 use super::screen::{Failure, Screen};
 use crate::arch::Arch;
-use crate::base::kernel::Kernel;
+use crate::base::Base;
+use crate::base::extensions::{SYSEXT_DIRS, TakenAs};
+use crate::base::profile::{self, Custom};
 use crate::base::root::RootDir;
-use crate::base::unit::UnitState;
-use crate::base::{Base, Origin, profile};
+use crate::base::systemd::Systemd;
 use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
 use crate::config::Config;
 use crate::config::model::{Enable, Target};
 use crate::finding::{Finding, Findings};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi};
+use crate::inject::record::Record;
 use crate::input;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
-use crate::release::{ReleaseFields, SystemdVersion};
+use crate::release::{ExtensionKind, ReleaseFields};
 use crate::verify::verify_ddi;
 
 /// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
@@ -48,7 +50,7 @@ impl Session {
             Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
         })?;
         let identity = base.as_ref().map(|base| BaseIdentity {
-            os_release: &base.os_release,
+            os_release: &base.release,
             arch: base.arch,
         });
         let environment = Environment {
@@ -115,24 +117,16 @@ impl Session {
             .iter()
             .map(|trusted| trusted.certificate.clone())
             .collect();
-        trusted.extend(
-            base.certificates
-                .iter()
-                .map(|present| present.certificate.clone()),
-        );
+        trusted.extend(base.trusted());
         let mut candidates = match &self.root {
             Some(root) => {
-                let stale: Vec<String> = crate::inject::record::read(root)
-                    .map_err(|findings| self.refuse(findings.0))?
-                    .files
-                    .into_iter()
-                    .map(|file| file.path)
-                    .collect();
+                let record = Record::read(root).map_err(|findings| self.refuse(findings.0))?;
+                let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
                 present(
                     root,
                     base,
                     &trusted,
-                    |path| planned.contains(&path) || stale.iter().any(|old| old == path),
+                    |path| planned.contains(&path) || ours(path),
                     |_| None,
                 )
             }
@@ -154,7 +148,7 @@ impl Session {
             .plan
             .image_policy
             .as_deref()
-            .or(base.unit.image_policy.as_deref());
+            .or(base.sysext_unit.image_policy.as_deref());
         // Prism enables what it installs, so a profile's unit counts as there.
         let will_enable = self.plan.enable != Enable::None;
         Ok(predict(
@@ -162,7 +156,7 @@ impl Session {
                 base,
                 &trusted,
                 policy,
-                Activation::of(&base.unit, will_enable),
+                Activation::of(&base.sysext_unit, will_enable),
             ),
             &candidates,
         ))
@@ -175,18 +169,14 @@ pub(super) fn predict_present(
     base: &Base,
     listed: impl Fn(&str) -> Option<String>,
 ) -> Prediction {
-    let trusted: Vec<Certificate> = base
-        .certificates
-        .iter()
-        .map(|present| present.certificate.clone())
-        .collect();
+    let trusted = base.trusted();
     let candidates = present(root, base, &trusted, |_| false, listed);
-    let activation = Activation::of(&base.unit, false);
+    let activation = Activation::of(&base.sysext_unit, false);
     predict(
         &host(
             base,
             &trusted,
-            base.unit.image_policy.as_deref(),
+            base.sysext_unit.image_policy.as_deref(),
             activation,
         ),
         &candidates,
@@ -201,13 +191,14 @@ pub(super) fn host<'a>(
     activation: Activation,
 ) -> Host<'a> {
     Host {
-        os_release: &base.os_release,
-        systemd: base.systemd,
+        os_release: &base.release,
+        systemd: base.systemd_version(),
         arch: base.arch,
-        kernel: base.kernel,
+        kernel: base.kernel_features(),
         trusted,
         image_policy,
         activation,
+        incomplete: base.is_incomplete(),
     }
 }
 
@@ -224,24 +215,26 @@ fn present(
     skip: impl Fn(&str) -> bool,
     listed: impl Fn(&str) -> Option<String>,
 ) -> Vec<Candidate> {
-    use crate::base::PresentKind;
     let mut candidates = Vec::new();
     for entry in &base.extensions {
-        let path = format!("{}/{}", entry.folder, entry.file_name);
-        if skip(&path) {
+        let path = entry.path();
+        if entry.class != ExtensionKind::Sysext || skip(&path) {
             continue;
         }
-        let image = match entry.kind {
-            PresentKind::Image => match root.open_file(&path) {
-                Ok(Some(file)) => match ddi::describe(file, Path::new(&path), base.arch) {
+        let Some(taken_as) = entry.taken_as() else {
+            continue;
+        };
+        let image = match taken_as {
+            TakenAs::Image => match root.open_file(Path::new(&path)) {
+                Ok(Some((file, _))) => match ddi::describe(file, Path::new(&path), base.arch) {
                     Ok(ddi) => disk(ddi, trusted),
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
                 Ok(None) => continue,
                 Err(error) => Image::Unreadable(error.to_string()),
             },
-            PresentKind::Folder => Image::Other("a folder"),
-            PresentKind::Other => Image::Other("an entry that is neither file nor folder"),
+            TakenAs::Folder => Image::Other("a folder"),
+            TakenAs::Other => Image::Other("an entry that is neither file nor folder"),
         };
         candidates.push(Candidate {
             at: listed(&path),
@@ -254,7 +247,7 @@ fn present(
 
 fn in_search_order(candidates: &mut [Candidate]) {
     candidates.sort_by_key(|candidate| {
-        crate::base::SEARCH_PATH.iter().position(|folder| {
+        SYSEXT_DIRS.iter().position(|folder| {
             candidate
                 .path
                 .rsplit_once('/')
@@ -263,16 +256,21 @@ fn in_search_order(candidates: &mut [Candidate]) {
     });
 }
 
+/// The root file system in a folder.
+pub(super) fn open_root(path: &Path) -> Result<RootDir, Finding> {
+    RootDir::open(path).map_err(|error| {
+        Finding::error("rootfs-unreadable", error.to_string())
+            .help("name the folder of the root file system")
+    })
+}
+
 /// The base by the first of: --rootfs, --target, `target`, `input.image.azureLinux`.
 pub(super) fn find_base(
     config: Option<&Config>,
     args: &BaseArgs,
 ) -> Result<(Option<Base>, Option<RootDir>), Finding> {
     if let Some(path) = &args.rootfs {
-        let root = RootDir::open(path).map_err(|error| {
-            Finding::error("rootfs-unreadable", error.to_string())
-                .help("name the folder of the root file system")
-        })?;
+        let root = open_root(path)?;
         let base = Base::read(&root)?;
         return Ok((Some(base), Some(root)));
     }
@@ -332,16 +330,15 @@ fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
             "`target` needs `osRelease`, or the name of a profile",
         ));
     };
-    let os_release = ReleaseFields::parse(&read(os_release)?).map_err(|error| {
+    let release = ReleaseFields::parse(&read(os_release)?).map_err(|error| {
         Finding::error(
             "target-unreadable",
             format!("reading {}: {error}", os_release.display()),
         )
     })?;
-    let known = profile::of(&os_release);
     let systemd = match &target.systemd {
-        None => known.as_ref().and_then(|base| base.systemd),
-        Some(text) => Some(SystemdVersion::parse(text).ok_or_else(|| {
+        None => None,
+        Some(text) => Some(Systemd::parse(text, "target").ok_or_else(|| {
             Finding::error(
                 "unknown-value",
                 format!("`{text}` is not a version of systemd"),
@@ -349,30 +346,17 @@ fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
             .help("write for example \"255\" or \"255.4\"")
         })?),
     };
-    let mut kernel = match &target.kernel_config {
-        None => Kernel::default(),
-        Some(path) => Kernel::parse(&String::from_utf8_lossy(&read(path)?)),
+    let kernel_config = match &target.kernel_config {
+        None => None,
+        Some(path) => Some(String::from_utf8_lossy(&read(path)?).into_owned()),
     };
-    if let Some(known) = &known {
-        kernel.fill_from(&known.kernel);
-    }
-    Ok(Base {
-        origin: Origin::Config,
-        os_release,
+    Ok(Custom {
+        release,
         systemd,
+        kernel_config: kernel_config.as_deref(),
         arch,
-        kernel,
-        unit: UnitState {
-            path: Some(format!(
-                "/usr/lib/systemd/system/{}",
-                crate::base::unit::UNIT
-            )),
-            ..UnitState::default()
-        },
-        extensions: Vec::new(),
-        certificates: Vec::new(),
-        findings: Vec::new(),
-    })
+    }
+    .base())
 }
 
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), else 0.

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::render::{path, size, table};
+use crate::base::unit::UNIT;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction};
 use crate::image::ddi::{Ddi, Layout, SignatureState};
-use crate::inject::{Action, Applied};
 use crate::plan::{Plan, Step};
 use crate::verify::{Outcome, Report};
 
@@ -39,7 +39,7 @@ pub(super) fn plan(plan: &Plan) -> String {
             crate::expand::DROP_IN_PATH.to_owned(),
         ]);
     }
-    let service = crate::base::unit::UNIT.to_owned();
+    let service = UNIT.to_owned();
     let how = match plan.enable {
         crate::config::model::Enable::None => "leave",
         _ => "enable",
@@ -60,35 +60,6 @@ pub(super) fn built(built: &Built) -> String {
         ]);
     }
     table(&rows)
-}
-
-/// What was placed.
-pub(super) fn applied(applied: &Applied) -> String {
-    let mut rows: Vec<Vec<String>> = applied
-        .files
-        .iter()
-        .map(|file| vec![file.action.word().to_owned(), file.path.clone()])
-        .collect();
-    match applied.service {
-        Action::None => {}
-        Action::Placed => rows.push(vec![
-            "enabled".to_owned(),
-            crate::base::unit::UNIT.to_owned(),
-        ]),
-        Action::Removed => rows.push(vec![
-            "disabled".to_owned(),
-            crate::base::unit::UNIT.to_owned(),
-        ]),
-        other => rows.push(vec![
-            other.word().to_owned(),
-            crate::base::unit::UNIT.to_owned(),
-        ]),
-    }
-    let mut text = table(&rows);
-    if applied.ownership == "caller" {
-        text.push_str("ownership: caller (you are not root, so the files are yours)\n");
-    }
-    text
 }
 
 /// What will happen at boot.

@@ -1,204 +1,158 @@
-//! Takes out what an apply has placed, and shows what is there.
+//! Taking an extension out again, with what only it needed.
+
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::record::{self, Record, RecordedFile};
-use super::{Action, Applied, AppliedFile, FileKind, MODE, Options, digest, failed, ownership};
-use crate::base::Base;
-use crate::base::root::{EntryKind, RootDir};
-use crate::base::unit::{UNIT, UnitState, WANTS};
+use super::check::{may_remove_changed, stop_at_errors};
+use super::enable::intact_links;
+use super::record::{RECORD_PATH, Record, RecordedFile};
+use super::{Options, PlacedKind, Present, class_of};
+use crate::base::root::{Ownership, RootDir, RootError};
+use crate::base::unit::{enablement_link, unit_name};
 use crate::config::nearest;
 use crate::finding::{Finding, Findings};
 
-/// Takes out the extension `name`; with the last one also certificates, drop-in and link.
-pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Applied, Findings> {
-    let ownership = ownership(root, options)?;
-    let record = record::read(root)?;
-    let of_name = |file: &RecordedFile| file.extension.as_deref() == Some(name);
-    if !record.files.iter().any(of_name) {
-        return Err(unknown(&record, name).into());
-    }
-    let last = !record
-        .files
-        .iter()
-        .any(|file| file.kind == FileKind::Image && !of_name(file));
-    let (out, keep): (Vec<RecordedFile>, Vec<RecordedFile>) = record
-        .files
-        .iter()
-        .cloned()
-        .partition(|file| last || of_name(file));
-    let changed: Vec<Finding> = out
-        .iter()
-        .filter_map(|file| is_ours(root, file, options.force).err())
-        .collect();
-    if !changed.is_empty() {
-        return Err(Findings(changed));
-    }
-    let mut files = Vec::new();
-    for file in &out {
-        if take_out(root, file, options.force)? {
-            files.push(AppliedFile {
-                path: file.path.clone(),
-                action: Action::Removed,
-            });
-        }
-    }
-    let mut service = Action::None;
-    if last && record.enabled_by_us {
-        let link = format!("{WANTS}/{UNIT}");
-        if root.kind(&link).map_err(failed)? == Some(EntryKind::Symlink)
-            && root.remove(&link).map_err(failed)?
-        {
-            service = Action::Removed;
-        }
-    }
-    if last {
-        root.remove(record::PATH).map_err(failed)?;
-    } else {
-        let text = Record {
-            files: keep,
-            ..record
-        }
-        .to_text()
-        .map_err(io)?;
-        let mut pending = root.create(record::PATH, MODE).map_err(failed)?;
-        std::io::Write::write_all(pending.file(), text.as_bytes()).map_err(io)?;
-        pending.commit().map_err(io)?;
-    }
-    Ok(Applied {
-        files,
-        service,
-        ownership,
-        findings: Vec::new(),
-    })
+/// What was taken out (or, as a dry run, would be).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+    /// The extension.
+    pub name: String,
+    /// Who may write to the root file system: root, or its owner.
+    pub ownership: Ownership,
+    /// Links that started units at boot and were removed, before all files.
+    pub links: Vec<String>,
+    /// Files that were removed, in the order of removal.
+    pub files: Vec<String>,
+    /// Files of this extension that stay because others need them.
+    pub kept: Vec<String>,
+    /// What else is to be told.
+    pub findings: Vec<Finding>,
 }
 
-fn io(error: impl std::fmt::Display) -> Findings {
-    Finding::error("rootfs-io", format!("writing {}: {error}", record::PATH)).into()
-}
-
-fn unknown(record: &Record, name: &str) -> Finding {
-    let known: Vec<&str> = record
-        .files
-        .iter()
-        .filter_map(|file| file.extension.as_deref())
-        .collect();
-    let finding = Finding::error(
-        "not-applied",
-        format!("prism-sysext has placed no extension `{name}` there"),
-    );
-    match nearest(name, &known) {
-        Some(near) => finding.help(format!("did you mean `{near}`?")),
-        None if known.is_empty() => finding,
-        None => finding.help(format!("it has placed: {}", known.join(", "))),
+/// Removes what an earlier apply placed for the extension `name`.
+///
+/// Refuses with `rootfs-not-owned`, `record-unreadable`, `not-applied`, `changed-since` and `rootfs-io`.
+pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, Findings> {
+    let ownership = root.ownership()?;
+    let known = Record::read(root)?.unwrap_or_default();
+    let extensions = known.extensions();
+    if !extensions.iter().any(|extension| extension == name) {
+        return Err(not_applied(root, name, &extensions).into());
     }
-}
-
-/// Whether the file is still what was placed; false if it is gone.
-fn is_ours(root: &RootDir, file: &RecordedFile, force: bool) -> Result<bool, Finding> {
-    let looked =
-        |error: crate::base::root::RootError| Finding::error("rootfs-io", error.to_string());
-    let changed = || {
-        Finding::error(
-            "changed-since",
-            format!("{} is no longer what was placed", file.path),
-        )
-        .help("remove it yourself, or use --force")
-    };
-    match root.kind(&file.path).map_err(looked)? {
-        None => Ok(false),
-        Some(EntryKind::File(_)) if force => Ok(true),
-        Some(EntryKind::File(_)) => {
-            let Some(mut open) = root.open_file(&file.path).map_err(looked)? else {
-                return Ok(false);
-            };
-            let found = digest(&mut open).map_err(|error| {
-                Finding::error("rootfs-io", format!("reading {}: {error}", file.path))
-            })?;
-            if found == file.sha256 {
-                Ok(true)
-            } else {
-                Err(changed())
+    let mut record = known.clone();
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let mut stays = Vec::new();
+    for mut file in std::mem::take(&mut record.files) {
+        let before = file.extensions.len();
+        file.extensions.retain(|extension| extension != name);
+        match file.extensions.len() {
+            0 if before > 0 => gone.push(file),
+            now => {
+                if now < before {
+                    kept.push(file.path.clone());
+                }
+                stays.push(file);
             }
         }
-        Some(_) => Err(changed()),
     }
+    let images = |class| {
+        stays.iter().any(|file: &RecordedFile| {
+            file.kind == PlacedKind::Image && class_of(&file.path) == class
+        })
+    };
+    use crate::release::ExtensionKind::{Confext, Sysext};
+    let unneeded: Vec<String> = [Sysext, Confext]
+        .into_iter()
+        .filter(|class| !images(*class))
+        .map(|class| enablement_link(unit_name(class)))
+        .collect();
+    if !images(Sysext) && !images(Confext) {
+        // What every extension needed, none needs.
+        gone.append(&mut stays);
+        kept.clear();
+    }
+
+    let mut findings = Vec::new();
+    let links: Vec<String> = intact_links(root, &record)?
+        .into_iter()
+        .filter(|link| unneeded.contains(&link.path))
+        .map(|link| link.path.clone())
+        .collect();
+    // Images first: none may be left without its certificate.
+    gone.sort_by(|a, b| (b.kind, &a.path).cmp(&(a.kind, &b.path)));
+    // A path is listed twice after an apply that was killed.
+    gone.dedup_by(|a, b| a.path == b.path);
+    let mut files = Vec::new();
+    for file in &gone {
+        if may_remove(root, &file.path, &known, *options, &mut findings)? {
+            files.push(file.path.clone());
+        }
+    }
+    stop_at_errors(&findings)?;
+    let result = Removed {
+        name: name.to_owned(),
+        ownership,
+        links,
+        files,
+        kept,
+        findings,
+    };
+    if options.dry_run {
+        return Ok(result);
+    }
+    for path in result.links.iter().chain(&result.files) {
+        root.remove_file(Path::new(path))?;
+    }
+    record.files = stays;
+    record.links.retain(|link| !unneeded.contains(&link.path));
+    if record.is_empty() {
+        root.remove_file(Path::new(RECORD_PATH))?;
+        let folders: Vec<PathBuf> = record.folders.iter().map(PathBuf::from).collect();
+        root.remove_dirs(&folders);
+    } else {
+        record.tidy();
+        record.write(root)?;
+    }
+    Ok(result)
 }
 
-/// Removes one file if it is ours; whether it was there.
-pub(super) fn take_out(root: &RootDir, file: &RecordedFile, force: bool) -> Result<bool, Finding> {
-    if !is_ours(root, file, force)? {
+/// Whether the file is there and may go; says so when it may not.
+fn may_remove(
+    root: &RootDir,
+    path: &str,
+    known: &Record,
+    options: Options,
+    findings: &mut Vec<Finding>,
+) -> Result<bool, RootError> {
+    let present = Present::look(root, path, &known.sizes(path))?;
+    if present == Present::Nothing {
+        let message = format!("{path} was placed by an earlier apply and is gone already");
+        findings.push(Finding::note("already-gone", message));
         return Ok(false);
     }
-    root.remove(&file.path)
-        .map_err(|error| Finding::error("rootfs-io", error.to_string()))
+    if known.owns(path, present.digest()) {
+        return Ok(true);
+    }
+    Ok(may_remove_changed(path, present, options, findings))
 }
 
-/// What a root file system carries.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Listing {
-    /// Extensions in the search folders, in the order in which systemd finds them.
-    pub extensions: Vec<Listed>,
-    /// Paths and subjects of trusted certificates.
-    pub certificates: Vec<ListedCertificate>,
-    /// The service.
-    pub service: UnitState,
-}
-
-/// One extension that is there.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Listed {
-    /// Path in the root file system.
-    pub path: String,
-    /// What systemd takes it for.
-    pub kind: crate::base::PresentKind,
-    /// Whether prism-sysext placed it.
-    pub ours: bool,
-}
-
-/// One trusted certificate.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListedCertificate {
-    /// Path in the root file system.
-    pub path: String,
-    /// Whom it belongs to.
-    pub subject: String,
-    /// SHA-256 of its DER form, hex.
-    pub fingerprint: String,
-    /// Whether prism-sysext placed it.
-    pub ours: bool,
-}
-
-/// Shows what a root file system carries.
-pub fn list(root: &RootDir, base: &Base) -> Result<Listing, Findings> {
-    let record = record::read(root)?;
-    let ours = |path: &str| record.files.iter().any(|file| file.path == path);
-    Ok(Listing {
-        extensions: base
-            .extensions
-            .iter()
-            .map(|present| {
-                let path = format!("{}/{}", present.folder, present.file_name);
-                Listed {
-                    ours: ours(&path),
-                    kind: present.kind,
-                    path,
-                }
-            })
-            .collect(),
-        certificates: base
-            .certificates
-            .iter()
-            .map(|present| ListedCertificate {
-                path: present.path.clone(),
-                subject: present.certificate.subject.clone(),
-                fingerprint: present.certificate.fingerprint_sha256_hex.clone(),
-                ours: ours(&present.path),
-            })
-            .collect(),
-        service: base.unit.clone(),
-    })
+fn not_applied(root: &RootDir, name: &str, known: &[String]) -> Finding {
+    let shown = |name: &str| name.escape_debug().to_string();
+    let message = format!(
+        "prism-sysext has placed no extension `{}` in {}",
+        shown(name),
+        root.path().display()
+    );
+    let finding = Finding::error("not-applied", message);
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    match (nearest(name, &names), known) {
+        (Some(near), _) => finding.help(format!("did you mean `{}`?", shown(near))),
+        (None, []) => finding,
+        (None, known) => {
+            let known: Vec<String> = known.iter().map(|name| shown(name)).collect();
+            finding.help(format!("it has placed: {}", known.join(", ")))
+        }
+    }
 }

@@ -1,0 +1,126 @@
+//! What `apply` and `remove` did, for people and for programs.
+
+use serde::Serialize;
+
+use super::render::table;
+use crate::base::root::Ownership;
+use crate::base::unit::UNIT;
+use crate::finding::Finding;
+use crate::inject::{Applied, Outcome, Removed};
+
+/// What an apply or a remove did.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Changes<'a> {
+    files: Vec<ChangedFile<'a>>,
+    service: Action,
+    ownership: Ownership,
+    findings: &'a [Finding],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangedFile<'a> {
+    path: &'a str,
+    action: Action,
+}
+
+/// What became of a file or of the service.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Action {
+    /// It is new.
+    Placed,
+    /// It replaced what was there.
+    Replaced,
+    /// It was there already.
+    Unchanged,
+    /// It was taken out.
+    Removed,
+    /// It was not asked for.
+    None,
+}
+
+impl Action {
+    fn word(self) -> &'static str {
+        match self {
+            Action::Placed => "placed",
+            Action::Replaced => "replaced",
+            Action::Unchanged => "unchanged",
+            Action::Removed => "removed",
+            Action::None => "none",
+        }
+    }
+}
+
+impl From<Outcome> for Action {
+    fn from(outcome: Outcome) -> Action {
+        match outcome {
+            Outcome::Created => Action::Placed,
+            Outcome::Replaced => Action::Replaced,
+            Outcome::Unchanged => Action::Unchanged,
+        }
+    }
+}
+
+impl<'a> From<&'a Applied> for Changes<'a> {
+    fn from(applied: &'a Applied) -> Changes<'a> {
+        let placed = applied.files.iter().map(|file| ChangedFile {
+            path: &file.path,
+            action: file.outcome.into(),
+        });
+        Changes {
+            files: placed.chain(taken_out(&applied.removed)).collect(),
+            service: match applied.links.first() {
+                Some(link) => link.outcome.into(),
+                None => Action::None,
+            },
+            ownership: applied.ownership,
+            findings: &applied.findings,
+        }
+    }
+}
+
+impl<'a> From<&'a Removed> for Changes<'a> {
+    fn from(removed: &'a Removed) -> Changes<'a> {
+        Changes {
+            files: taken_out(&removed.files).collect(),
+            service: match removed.links.is_empty() {
+                true => Action::None,
+                false => Action::Removed,
+            },
+            ownership: removed.ownership,
+            findings: &removed.findings,
+        }
+    }
+}
+
+fn taken_out(paths: &[String]) -> impl Iterator<Item = ChangedFile<'_>> {
+    paths.iter().map(|path| ChangedFile {
+        path,
+        action: Action::Removed,
+    })
+}
+
+impl Changes<'_> {
+    /// What was placed or taken out, for people.
+    pub(super) fn text(&self) -> String {
+        let mut rows: Vec<Vec<String>> = self
+            .files
+            .iter()
+            .map(|file| vec![file.action.word().to_owned(), file.path.to_owned()])
+            .collect();
+        let service = match self.service {
+            Action::None => None,
+            Action::Placed => Some("enabled"),
+            Action::Removed => Some("disabled"),
+            other => Some(other.word()),
+        };
+        rows.extend(service.map(|word| vec![word.to_owned(), UNIT.to_owned()]));
+        let mut text = table(&rows);
+        if self.ownership == Ownership::Caller {
+            text.push_str("ownership: caller (you are not root, so the files are yours)\n");
+        }
+        text
+    }
+}
