@@ -110,11 +110,11 @@ pub fn size(bytes: u64) -> String {
     let mut tenths = bytes.saturating_mul(10);
     let mut unit = 0;
     while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths = tenths / 1024;
+        tenths /= 1024;
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or("B");
-    if unit == 0 || tenths % 10 == 0 {
+    if unit == 0 || tenths.is_multiple_of(10) {
         format!("{}{name}", tenths / 10)
     } else {
         format!("{}.{}{name}", tenths / 10, tenths % 10)
