@@ -1,7 +1,11 @@
 //! What the command line answers to bad input: one message with the place and the way out, exit
 //! status 1 (2 for wrong flags), and every file as it was.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking; the messages are for reading aloud"
+)]
 
 mod program;
 
@@ -643,6 +647,88 @@ fn a_missing_or_unreadable_config_is_named() {
         .names(&["config.yaml"]);
 }
 
+/// A reader that waits for a writer, or a device without an end, must not hang the command.
+#[test]
+fn only_regular_files_are_read() {
+    let ground = ground();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        ground.path("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    let pin = "0".repeat(64);
+    for odd in ["../fifo", "/dev/zero"] {
+        for (block, id) in [
+            (
+                format!(
+                    "certificates: [{odd}], extensions: [{{name: a, tree: tree, verity: none}}]"
+                ),
+                "certificate-unreadable",
+            ),
+            (
+                format!(
+                    "verityKey: {odd}, verityCertificate: ../keys/cert.crt, extensions: [{{name: a, tree: tree}}]"
+                ),
+                "key-unreadable",
+            ),
+            (format!("extensions: [{odd}]"), "image-unreadable"),
+            (
+                format!("extensions: [{{image: {{path: {odd}, sha256: '{pin}'}}}}]"),
+                "image-unreadable",
+            ),
+            (
+                format!("extensions: [{{name: a, files: ['{odd}:/usr/a'], verity: none}}]"),
+                "file-unreadable",
+            ),
+            (
+                format!("extensions: [{{name: a, tree: {odd}, verity: none}}]"),
+                "tree-unreadable",
+            ),
+        ] {
+            ground.config(&format!("sysext: {{{block}}}\n"));
+            within(&ground, BUILD, id).names(&[odd, "not a"]);
+        }
+        ground.config(&format!(
+            "sysext: {{target: {{osRelease: {odd}}}, extensions: [a.raw]}}\n"
+        ));
+        within(&ground, "build", "target-unreadable").names(&[odd]);
+        within(
+            &ground,
+            &format!("build --config-file {odd}"),
+            "config-unreadable",
+        )
+        .names(&[odd]);
+        within(&ground, &format!("inspect {odd}"), "image-unreadable").names(&[odd]);
+        let verify = format!("verify garbage.raw --certificate {odd}");
+        within(&ground, &verify, "certificate-unreadable").names(&[odd]);
+        ground.config("os: {}\n");
+        within(
+            &ground,
+            &format!("expand --check --output-file {odd}"),
+            "expansion-stale",
+        )
+        .names(&[odd]);
+    }
+}
+
+/// Refused, and soon.
+fn within(ground: &Ground, args: &str, id: &str) -> Said {
+    let command = ground.command(args.split(' '));
+    let mut timed = std::process::Command::new("timeout");
+    timed
+        .args(["--signal=KILL", "20"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(ground.path("project"))
+        .stdin(Stdio::null());
+    let said = Said::of(&mut timed);
+    said.is_refused(id);
+    said
+}
+
 #[test]
 fn a_base_that_is_none_is_refused() {
     let ground = ground();
@@ -672,7 +758,7 @@ fn a_base_that_is_none_is_refused() {
         .names(&["azurelinux-4711", "azurelinux-3.0"]);
     ground
         .refused("build", "no-base")
-        .names(&["--rootfs", "target: azurelinux-3.0"]);
+        .names(&["--rootfs", "arch: x86-64"]);
     ground.refused("customize", "no-base");
     ground
         .refused("check garbage.raw", "no-base")

@@ -36,8 +36,9 @@ impl Copy {
     /// Prepares an example as its comment says.
     fn prepare(&self, example: &str) {
         let config = fs::read_to_string(self.path(example).join("config.yaml")).unwrap();
-        if config.contains("verityKey: file:verity_key.pem") {
-            self.run(example, "sign keygen").succeeded();
+        if config.contains("verityKey: file:../verity_key.pem") {
+            self.run(example, "sign keygen --key ../verity_key.pem")
+                .succeeded();
         }
         if config.contains("[kubernetes.raw]") {
             self.prepare("build");

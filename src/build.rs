@@ -4,7 +4,6 @@
 //! Everything that can be wrong with content and keys is found before the
 //! first image is written.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,7 @@ use crate::identity::{Identity, Seed};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::hex;
 use crate::image::signature::KeyFile;
+use crate::input;
 use crate::key::{self, KeyText};
 use crate::manifest::{Entry, Manifest, Origin};
 use crate::pending::PendingFile;
@@ -162,7 +162,9 @@ fn signer(step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, 
     KeyFile::from_pem(text.bytes(), certificate)
         .map(Some)
         .map_err(|error| {
-            Finding::error("key-refused", format!("using {named}: {error:#}")).at(&step.key_at)
+            Finding::error("key-refused", format!("using {named}: {error:#}"))
+                .at(&step.key_at)
+                .help("name the PEM private key that belongs to `verityCertificate`")
         })
 }
 
@@ -291,7 +293,7 @@ fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value>
 
 /// Size, SHA-256 and SHA-384 of a file, read once.
 fn digests(path: &Path) -> std::io::Result<(u64, String, String)> {
-    let mut file = File::open(path)?;
+    let mut file = input::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     let (mut sha256, mut sha384, mut size) = (Sha256::new(), Sha384::new(), 0);
     loop {

@@ -1,7 +1,6 @@
 //! Takes in an image that somebody else made: reads it, finds the name under
 //! which systemd will accept it, changes nothing.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::finding::{Finding, Severity};
 use crate::image::ddi::{self, Ddi, ReleaseFile, SignatureState};
 use crate::image::hex;
+use crate::input;
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
 
@@ -185,7 +185,7 @@ fn release_file<'a>(path: &Path, ddi: &'a Ddi) -> Result<&'a ReleaseFile, Findin
 
 fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {
     let digest = || -> std::io::Result<String> {
-        let mut file = File::open(path)?;
+        let mut file = input::open(path)?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {

@@ -1,8 +1,7 @@
 //! Private keys: reading them without ever showing them, and making one for development.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,6 +14,7 @@ use openssl::x509::extension::{BasicConstraints, KeyUsage};
 use openssl::x509::{X509, X509NameBuilder};
 
 use crate::finding::Finding;
+use crate::input;
 
 /// Largest key file that is read, in bytes; an RSA key of 16384 bits has about 12 KiB.
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -51,27 +51,15 @@ pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
         )
         .help(help)
     };
-    // Not blocking, because a fifo in place of the key must not hang the build.
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblock)
-        .open(path)
-        .map_err(|error| {
-            refuse(
-                error.to_string(),
-                "name a PEM file with `verityKey: file:PATH`, or use `env:NAME`",
-            )
-        })?;
+    let file = input::open(path).map_err(|error| {
+        refuse(
+            error.to_string(),
+            "name a PEM file with `verityKey: file:PATH`, or use `env:NAME`",
+        )
+    })?;
     let metadata = file
         .metadata()
         .map_err(|error| refuse(error.to_string(), "check the file system"))?;
-    if !metadata.is_file() {
-        return Err(refuse(
-            "it is not a regular file".to_owned(),
-            "name a PEM file",
-        ));
-    }
     if metadata.mode() & 0o077 != 0 {
         return Err(Finding::error(
             "key-permissions",

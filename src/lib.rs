@@ -24,6 +24,7 @@ pub mod identity;
 pub mod image;
 pub mod ingest;
 pub mod inject;
+pub mod input;
 pub mod key;
 pub mod manifest;
 pub mod name;

@@ -342,10 +342,8 @@ fn in_config(path: &Path) -> String {
         .to_string()
 }
 
-fn no_base(what: &str, key: &str) -> Finding {
-    Finding::error("no-base", format!("the {what} of the base is not known")).help(format!(
-        "give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `{key}`"
-    ))
+fn no_base(what: &str, help: &str) -> Finding {
+    Finding::error("no-base", format!("the {what} of the base is not known")).help(help)
 }
 
 /// What the release file declares, architecture included.
@@ -368,10 +366,13 @@ fn architecture(
         Some(text) => Arch::parse(text).map(Some).ok_or_else(|| {
             Finding::error("unknown-value", format!("`{text}` is not an architecture"))
         }),
-        None => base
-            .and_then(|base| base.arch)
-            .map(Some)
-            .ok_or_else(|| no_base("architecture", "arch")),
+        None => base.and_then(|base| base.arch).map(Some).ok_or_else(|| {
+            no_base(
+                "architecture",
+                // A profile is for all architectures of its OS.
+                "write `arch: x86-64` (or arm64, any), or give the base with --rootfs DIR",
+            )
+        }),
     }
 }
 
@@ -387,7 +388,12 @@ fn release(
     let host = |key: &str| base.and_then(|base| base.os_release.filled(key));
     let id = match wanted.id.as_deref().or_else(|| host("ID")) {
         Some(id) => id.to_owned(),
-        None => return Err(no_base("ID", "release: {id: …}")),
+        None => {
+            return Err(no_base(
+                "ID",
+                "give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `release: {id: …}`",
+            ));
+        }
     };
     // Facts of the base describe an extension for the base, and no other.
     let for_base = host("ID") == Some(id.as_str());

@@ -5,14 +5,13 @@
 //! src/shared/dissect-image.c). So each file that we place holds one
 //! certificate as PEM under a name that ends in `.crt`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::model::Sysext;
 use crate::finding::Finding;
 use crate::image::certificate::{self, Certificate};
+use crate::input;
 
 /// Largest certificate file that is read, in bytes; a bundle of public roots has about 200 KiB.
 const MAX_BYTES: u64 = 1 << 20;
@@ -80,7 +79,7 @@ fn bundle(path: &Path, count: usize) -> Finding {
     .because(
         "systemd reads the first certificate of a file only, and trusts the signer of every file",
     )
-    .help("name a file with one certificate, or write `all: true` at its entry to trust every one")
+    .help("name a file with one certificate; an entry of `certificates` may say `all: true` to trust every one")
 }
 
 /// The certificates of a file, and whether it is PEM.
@@ -92,16 +91,7 @@ fn load(path: &Path) -> Result<(Vec<Certificate>, bool), Finding> {
         )
         .help("name a PEM or DER file that you may read")
     };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(unreadable(std::io::Error::other(
-            "it is not a regular file",
-        )));
-    }
-    file.take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let bytes = input::read(path, MAX_BYTES).map_err(unreadable)?;
     let is_pem = bytes
         .windows(PEM_BEGIN.len())
         .any(|window| window == PEM_BEGIN);

@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::print_stderr,
     reason = "every test uses a part of this, and fails by panicking"
 )]
 
@@ -296,6 +297,12 @@ pub(crate) fn as_nobody(command: &Command) -> Option<Command> {
 /// Hands a folder and all below it to nobody.
 pub(crate) fn give_to_nobody(root: &Path) {
     for entry in walkdir::WalkDir::new(root) {
-        std::os::unix::fs::lchown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let entry = entry.unwrap();
+        let permissions = entry.metadata().unwrap().permissions();
+        std::os::unix::fs::lchown(entry.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        if !entry.file_type().is_symlink() {
+            // A change of owner takes set-user-id away.
+            fs::set_permissions(entry.path(), permissions).unwrap();
+        }
     }
 }

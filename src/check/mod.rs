@@ -467,7 +467,7 @@ fn release(host: &Host<'_>, systemd: SystemdVersion, name: &str, ddi: &Ddi, case
             refusal.id,
             refusal.message,
             rules::RELEASE_MATCH,
-            "make `release` agree with the base, or leave it out",
+            "make `release` and `arch` agree with the base, or leave them out; a prebuilt image must have been built for this base",
         ),
         Decision::HostUnusable(refusal) => {
             case.worsen(

@@ -16,6 +16,7 @@ use crate::expand::{
     self as library, AdditionalFile, Additions, DROP_IN_PATH, Enable, drop_in, enable_script,
 };
 use crate::finding::Finding;
+use crate::input;
 use crate::plan::{Environment, Plan};
 
 pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
@@ -71,7 +72,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
-    match std::fs::read(path) {
+    // What is longer is stale as well.
+    match input::read(path, text.len() as u64) {
         Ok(found) if found == text.as_bytes() => {
             let text = format!("{} is up to date\n", render::path(path));
             screen.result(
@@ -79,13 +81,8 @@ fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
                 &serde_json::json!({"schemaVersion": 1, "expandedConfig": path, "upToDate": true}),
             )
         }
-        Ok(_) => Err(Finding::error(
-            "expansion-stale",
-            "the expanded config is not what the config expands to now",
-        )
-        .in_file(path)
-        .help("run `prism-sysext expand` again and commit the result")
-        .into()),
+        Ok(_) => Err(stale_text(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(stale_text(path)),
         Err(error) => Err(Finding::error(
             "expansion-stale",
             format!("reading the expanded config: {error}"),
@@ -94,6 +91,16 @@ fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
         .help("run `prism-sysext expand`")
         .into()),
     }
+}
+
+fn stale_text(path: &Path) -> Failure {
+    Finding::error(
+        "expansion-stale",
+        "the expanded config is not what the config expands to now",
+    )
+    .in_file(path)
+    .help("run `prism-sysext expand` again and commit the result")
+    .into()
 }
 
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {

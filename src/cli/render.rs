@@ -121,8 +121,13 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// Rows in aligned columns, two spaces between, no trailing blanks.
+/// Rows in aligned columns, two spaces between, no trailing blanks. Cells may hold names that
+/// others chose, so nothing in them reaches the terminal as a command.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -133,7 +138,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(cell);
@@ -146,6 +151,19 @@ pub fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The text with its control characters written out.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// A path as it is best read from here.
@@ -206,5 +224,7 @@ mod tests {
             vec!["ccc".into(), "d".into()],
         ];
         assert_eq!(table(&rows), "a    bb\nccc  d\n");
+        let name = vec![vec!["\u{1b}[2J\nä".into(), "x".into()]];
+        assert_eq!(table(&name), "\\u{1b}[2J\\nä  x\n");
     }
 }

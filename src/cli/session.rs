@@ -17,9 +17,13 @@ use crate::finding::{Finding, Findings};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi};
 use crate::inject::record::Record;
+use crate::input;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::verify::verify_ddi;
+
+/// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
+const MAX_TARGET_BYTES: u64 = 4 << 20;
 
 /// Config, base and plan.
 pub(super) struct Session {
@@ -313,7 +317,7 @@ fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
     }
     let read = |path: &Path| {
         let path = config.resolve(path);
-        std::fs::read(&path).map_err(|error| {
+        input::read(&path, MAX_TARGET_BYTES).map_err(|error| {
             Finding::error(
                 "target-unreadable",
                 format!("reading {}: {error}", path.display()),

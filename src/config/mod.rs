@@ -129,7 +129,8 @@ fn explain(source: &Source, error: &serde_saphyr::Error) -> Finding {
         }
         E::SerdeMissingField { field, .. } => {
             let message = format!("{at}the key `{field}` is missing");
-            (Finding::error("missing-key", message), place)
+            let finding = Finding::error("missing-key", message);
+            (finding.help(format!("add `{field}: …`")), place)
         }
         E::Unexpected { expected, .. } => {
             let message = format!("{at}expected {}", plain(expected));

@@ -6,14 +6,13 @@
 //! parts that we do not interpret.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::granit_parser::{Event, Parser, Span};
 
 use crate::finding::{Finding, Place};
+use crate::input;
 
 /// Largest config that is read, in bytes; the largest known ones have some ten thousand lines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -66,25 +65,16 @@ impl Source {
             source: Source::empty(path),
             findings: vec![finding.in_file(path)],
         };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|error| {
-                let help = match error.kind() {
-                    std::io::ErrorKind::NotFound => "name the config with --config-file FILE",
-                    _ => "make it a file that you may read",
-                };
-                refuse(
-                    Finding::error("config-unreadable", format!("reading the config: {error}"))
-                        .help(help),
-                )
-            })?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(refuse(Finding::error(
-                "config-too-large",
-                "reading the config: it is larger than 16 MiB",
-            )));
-        }
+        let bytes = input::read(path, MAX_BYTES).map_err(|error| {
+            let help = match error.kind() {
+                std::io::ErrorKind::NotFound => "name the config with --config-file FILE",
+                _ => "make it a file that you may read, of at most 16 MiB",
+            };
+            refuse(
+                Finding::error("config-unreadable", format!("reading the config: {error}"))
+                    .help(help),
+            )
+        })?;
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
             return Err(refuse(
                 Finding::error("config-utf-16", "reading the config: it is UTF-16")

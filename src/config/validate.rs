@@ -93,6 +93,7 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
                 .help("list at least one extension, or remove the `sysext` block"),
         );
     }
+    key_text(sysext.verity_key.as_ref(), "sysext.verityKey", findings);
     if sysext.signer.is_some() {
         findings.push(not_covered("`signer`", "sysext.signer", "use `verityKey`"));
     }
@@ -158,6 +159,25 @@ fn names(sysext: &Sysext, findings: &mut Vec<Finding>) {
             findings.extend(finding.map(|finding| finding.at(&at)));
         }
         earlier.push((name, at));
+    }
+}
+
+/// A key in place of its name must not get into messages as a path.
+fn key_text(reference: Option<&KeyReference>, at: &str, findings: &mut Vec<Finding>) {
+    let text = match reference {
+        None => return,
+        Some(KeyReference::File(path)) => path.to_string_lossy(),
+        Some(KeyReference::Env(name)) => name.into(),
+    };
+    if text.contains("-----BEGIN") || text.contains('\n') {
+        findings.push(
+            Finding::error(
+                "key-in-config",
+                "the config holds a key, expected the name of a file or of a variable",
+            )
+            .at(at)
+            .help("keep the key in a file of mode 0600 and write `file:PATH`, or use `env:NAME`; consider this key as leaked"),
+        );
     }
 }
 
@@ -243,6 +263,11 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
             .at(at_key("compression")),
         ),
     }
+    key_text(
+        extension.verity_key.as_ref(),
+        &at_key("verityKey"),
+        findings,
+    );
     if let Some(text) = &extension.name
         && let Err(finding) = name::check(text)
     {
