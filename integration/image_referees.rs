@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -22,6 +24,7 @@ use prism_sysext::image::signature::{KeyFile, SignaturePartition};
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use rustix::fs::XattrFlags;
+use support::trixie;
 use tempfile::TempDir;
 
 const EPOCH: u64 = 1_700_000_000;
@@ -352,35 +355,27 @@ impl Bench {
         }
     }
 
-    /// Needs systemd 254, which Debian 12 lacks: `PRISM_SYSEXT_TRIXIE` names the root folder of
-    /// a system that has it.
+    /// Needs systemd 254, which Debian 12 lacks.
     fn check_dissection(&self, policy: &str) {
-        let image = self.path("x.raw");
         let policy = format!("--image-policy={policy}");
-        if let Some(system) = std::env::var_os("PRISM_SYSEXT_TRIXIE") {
-            if !root() {
-                return;
-            }
-            let room = tempfile::tempdir_in(Path::new(&system).join("tmp")).unwrap();
-            fs::copy(image, room.path().join("x.raw")).unwrap();
-            let inside = Path::new("/tmp").join(room.path().file_name().unwrap());
-            let inside = inside.join("x.raw");
-            let mut all = vec![system.as_os_str()];
-            all.extend(args(&["systemd-dissect", "--validate", &policy]));
-            all.push(inside.as_os_str());
-            run("chroot", &all);
-        } else if have("systemd-dissect") {
-            let version = run("systemd-dissect", &args(&["--version"]));
-            let number = version.split_whitespace().nth(1);
-            if number.and_then(|text| text.parse().ok()) < Some(254) {
-                skip("systemd-dissect is older than 254 and PRISM_SYSEXT_TRIXIE is not set");
-                return;
-            }
-            let mut all = args(&["--validate", &policy]);
-            all.push(image.as_os_str());
-            run("systemd-dissect", &all);
-        }
+        run_in_trixie(
+            &self.path("x.raw"),
+            &["systemd-dissect", "--validate", &policy],
+        );
     }
+}
+
+/// Runs a tool of Debian 13 on a file.
+fn run_in_trixie(file: &Path, command: &[&str]) {
+    let Some(system) = trixie::rootfs() else {
+        return;
+    };
+    system.write("/referee/file", fs::read(file).unwrap());
+    let mut all = vec![system.path().into_os_string()];
+    all.extend(command.iter().map(OsString::from));
+    all.push("/referee/file".into());
+    let all: Vec<&OsStr> = all.iter().map(OsString::as_os_str).collect();
+    run("chroot", &all);
 }
 
 /// A mounted partition, released when dropped.
@@ -456,6 +451,7 @@ fn fsck_accepts_and_extracts_everything() {
     let mut extract = OsString::from("--extract=");
     extract.push(&target);
     run("fsck.erofs", &[&extract, partition.as_os_str()]);
+    run_in_trixie(&partition, &["fsck.erofs"]);
     let found = look(&target);
     for (path, expected) in look(&bench.path("source")) {
         let found = &found[&path];
