@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use sha2::{Digest, Sha256, Sha384};
 
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble};
+use crate::check::surroundings::Folder;
 use crate::config::model::{KeyReference, Kind, Verity};
 use crate::content::{Content, gather};
 use crate::finding::{Finding, Findings};
@@ -33,6 +34,8 @@ pub type Variable<'a> = dyn Fn(&str) -> Option<String> + 'a;
 pub struct Built {
     /// One per extension, in the order of the plan.
     pub images: Vec<BuiltImage>,
+    /// The folders of what was built, to compare with the base's.
+    pub folders: Vec<Folder>,
     /// What was noticed in the content; no errors.
     pub findings: Vec<Finding>,
 }
@@ -50,6 +53,7 @@ pub struct BuiltImage {
 pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
+    let mut folders = Vec::new();
     let mut ready: Vec<Option<(Content, Option<KeyFile>)>> = Vec::new();
     for extension in &plan.extensions {
         let Step::Build(step) = &extension.step else {
@@ -69,6 +73,7 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
         match gather(&step.content) {
             Ok(content) => {
                 findings.extend(content.findings.iter().cloned());
+                folders.extend(folders_of(&extension.at, &content));
                 ready.push(Some((content, signer)));
             }
             Err(found) => errors.extend(found),
@@ -91,7 +96,28 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
             entry,
         });
     }
-    Ok(Built { images, findings })
+    Ok(Built {
+        images,
+        folders,
+        findings,
+    })
+}
+
+fn folders_of(at: &str, content: &Content) -> Vec<Folder> {
+    content
+        .tree
+        .walk()
+        .filter(|(_, _, inode)| inode.entries().is_some())
+        .filter_map(|(path, _, inode)| {
+            // A name that is not UTF-8 is not one that the base and an extension share.
+            let path = format!("/{}", std::str::from_utf8(&path).ok()?);
+            Some(Folder {
+                at: at.to_owned(),
+                path,
+                mode: inode.mode,
+            })
+        })
+        .collect()
 }
 
 /// Writes the manifest beside the built images.

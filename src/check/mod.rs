@@ -9,6 +9,7 @@ mod lookup;
 mod protection;
 mod rules;
 mod stack;
+pub mod surroundings;
 
 use serde::Serialize;
 
@@ -76,6 +77,8 @@ pub struct Host<'a> {
     pub trusted: &'a [Certificate],
     /// The value of `--image-policy=` at boot, if any.
     pub image_policy: Option<&'a str>,
+    /// Whether `systemd-sysext` is installed.
+    pub has_tool: bool,
     /// Whether the service runs at boot.
     pub activation: Activation,
     /// Whether something of it could not be read, so that nothing is certain.

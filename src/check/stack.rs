@@ -88,6 +88,17 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
             .help("see the warnings about the base"),
         );
     }
+    if !host.has_tool {
+        merged = Some(false);
+        reasons.push(
+            Finding::error(
+                "sysext-tool-missing",
+                "the base has no systemd-sysext program",
+            )
+            .because(rules::UNIT)
+            .help("install the package of the base that holds systemd-sysext"),
+        );
+    }
     if let Some(finding) = service(host.activation) {
         merged = Some(false);
         reasons.push(finding);
@@ -194,6 +205,7 @@ mod tests {
                 kernel: KernelFeatures::UNKNOWN,
                 trusted: &[],
                 image_policy: None,
+                has_tool: true,
                 activation: Activation::Enabled,
                 incomplete,
             };

@@ -48,7 +48,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     };
     let built = build::build(&session.plan, &|name| std::env::var(name).ok())
         .map_err(|error| session.explain(error))?;
-    screen.findings(Some(&session.config.source), &built.findings);
+    screen.findings(Some(&session.config.source), &session.noticed(&built));
     refuse_unsigned(&session, args.overrides.allow_unsigned)?;
     let prediction = if args.no_check {
         None

@@ -196,7 +196,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
         let built = build::build(&session.plan, &|name| std::env::var(name).ok())
             .map_err(|error| session.explain(error))?;
-        screen.findings(Some(&session.config.source), &built.findings);
+        screen.findings(Some(&session.config.source), &session.noticed(&built));
         refuse_unsigned(&session, args.overrides.allow_unsigned)?;
         let prediction = session.predict()?;
         judge(

@@ -34,7 +34,7 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     let session = Session::open(screen, &args.config, &args.base, environment)?;
     let built = build::build(&session.plan, &|name| std::env::var(name).ok())
         .map_err(|error| session.explain(error))?;
-    screen.findings(Some(&session.config.source), &built.findings);
+    screen.findings(Some(&session.config.source), &session.noticed(&built));
     let manifest = build::write_manifest(&session.plan, &built, &[])?;
     let entries: Vec<_> = built.images.iter().map(|image| &image.entry).collect();
     let text = format!(

@@ -10,10 +10,12 @@ use crate::base::extensions::{SYSEXT_DIRS, TakenAs};
 use crate::base::profile::{self, Custom};
 use crate::base::root::RootDir;
 use crate::base::systemd::Systemd;
+use crate::build::Built;
+use crate::check::surroundings;
 use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
 use crate::config::Config;
 use crate::config::model::{Enable, Target};
-use crate::finding::{Finding, Findings};
+use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi};
 use crate::inject::record::Record;
@@ -24,6 +26,10 @@ use crate::verify::verify_ddi;
 
 /// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
 const MAX_TARGET_BYTES: u64 = 4 << 20;
+
+/// Largest image of a base whose hash tree is recomputed, in bytes; a sparse file can claim any
+/// size, and reading it must end.
+const MAX_PRESENT_BYTES: u64 = 64 << 30;
 
 /// Config, base and plan.
 pub(super) struct Session {
@@ -66,6 +72,15 @@ impl Session {
         screen.findings(Some(&config.source), &plan.findings);
         if let Some(base) = &base {
             screen.findings(None, &base.findings);
+            let conflict = config.sysext.as_ref().map(|sysext| sysext.overlay_conflict);
+            let told = surroundings::of_base(base, conflict.unwrap_or_default());
+            if told
+                .iter()
+                .any(|finding| finding.severity == Severity::Error)
+            {
+                return Err(Failure::Findings(Some(Box::new(config.source)), told));
+            }
+            screen.findings(None, &told);
         }
         Ok(Session {
             config,
@@ -100,6 +115,15 @@ impl Session {
                 .help("give it with --rootfs DIR, --target PROFILE, or `target: azurelinux-3.0`"),
             ])
         })
+    }
+
+    /// What of the built content does not go with the base.
+    pub(super) fn noticed(&self, built: &Built) -> Vec<Finding> {
+        let mut findings = built.findings.clone();
+        if let Some(root) = &self.root {
+            findings.extend(surroundings::of_folders(root, &built.folders));
+        }
+        findings
     }
 
     /// What becomes of the planned images together with what the base already has.
@@ -197,6 +221,7 @@ pub(super) fn host<'a>(
         kernel: base.kernel_features(),
         trusted,
         image_policy,
+        has_tool: base.has_sysext_tool,
         activation,
         incomplete: base.is_incomplete(),
     }
@@ -226,6 +251,9 @@ fn present(
         };
         let image = match taken_as {
             TakenAs::Image => match root.open_file(Path::new(&path)) {
+                Ok(Some((_, metadata))) if metadata.size > MAX_PRESENT_BYTES => {
+                    Image::Other("an image of more than 64 GiB")
+                }
                 Ok(Some((file, _))) => match ddi::describe(file, Path::new(&path), base.arch) {
                     Ok(ddi) => disk(ddi, trusted),
                     Err(error) => Image::Unreadable(error.to_string()),

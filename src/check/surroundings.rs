@@ -1,0 +1,148 @@
+//! What of the base itself gets in the way of extensions, short of stopping the merge.
+
+use std::path::Path;
+
+use crate::base::Base;
+use crate::base::mounts::SelinuxMode;
+use crate::base::root::{EntryKind, RootDir};
+use crate::config::model::OverlayConflict;
+use crate::finding::Finding;
+
+/// A folder of an extension that will be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Path in the config of the extension.
+    pub at: String,
+    /// Absolute path in the extension.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u16,
+}
+
+/// Overlays of the base on `/usr` and `/opt`, and SELinux where systemd does not label its overlay.
+pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if conflict != OverlayConflict::Ignore {
+        for overlay in &base.overlay_mounts {
+            let message = format!(
+                "etc/fstab of the base mounts an overlay on {}",
+                overlay.mount_point
+            );
+            let finding = match conflict {
+                OverlayConflict::Error => Finding::error("overlay-on-hierarchy", message),
+                _ => Finding::warning("overlay-on-hierarchy", message),
+            };
+            findings.push(
+                finding
+                    .because("systemd mounts its own overlay on top, read-only: while extensions are merged, writes no longer reach the one below; the kernel stacks two overlays at most")
+                    .help("leave /usr and /opt to the extensions, or say `overlayConflict: ignore`"),
+            );
+        }
+    }
+    let labels = base
+        .systemd_version()
+        .is_some_and(|version| version.major >= 257);
+    if base.selinux == Some(SelinuxMode::Enforcing) && !labels {
+        findings.push(
+            Finding::warning(
+                "selinux-enforcing",
+                "SELinux is enforcing in the base, and its systemd does not label the merged /usr",
+            )
+            .because("systemd labels the top of the merged hierarchy since 257 (commit bbec1c87d3)")
+            .help("boot with SELinux permissive or off, or use a base with systemd 257"),
+        );
+    }
+    findings
+}
+
+/// Folders of extensions whose mode differs from the base's: the topmost layer's mode is the one
+/// that counts in an overlay (Documentation/filesystems/overlayfs.rst, merged directories).
+pub fn of_folders(root: &RootDir, folders: &[Folder]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for folder in folders {
+        // What can't be looked at has been told when the base was read.
+        let Ok(Some(there)) = root.metadata(Path::new(&folder.path)) else {
+            continue;
+        };
+        if there.kind == EntryKind::Directory && there.mode != u32::from(folder.mode) {
+            findings.push(
+                Finding::warning(
+                    "folder-mode-differs",
+                    format!(
+                        "{} has mode {:04o} in the extension and {:04o} in the base; once merged it has the extension's",
+                        folder.path, folder.mode, there.mode
+                    ),
+                )
+                .at(&folder.at)
+                .help(format!("chmod {:04o} that folder in the tree", there.mode)),
+            );
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn rootfs(files: &[(&str, &str)]) -> (tempfile::TempDir, RootDir) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [("usr/lib/os-release", "ID=x\n")].iter().chain(files) {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let root = RootDir::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn ids(findings: &[Finding]) -> Vec<&'static str> {
+        findings.iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn overlays_and_selinux_are_told() {
+        let fstab = (
+            "etc/fstab",
+            "overlay /usr overlay lowerdir=/usr,upperdir=/a,workdir=/b 0 0\n",
+        );
+        let selinux = ("etc/selinux/config", "SELINUX=enforcing\n");
+        let (_dir, root) = rootfs(&[
+            fstab,
+            selinux,
+            ("usr/lib/systemd/libsystemd-shared-255.so", ""),
+        ]);
+        let base = Base::read(&root).unwrap();
+        let told = of_base(&base, OverlayConflict::Warn);
+        assert_eq!(ids(&told), ["overlay-on-hierarchy", "selinux-enforcing"]);
+        assert_eq!(
+            ids(&of_base(&base, OverlayConflict::Ignore)),
+            ["selinux-enforcing"]
+        );
+        let (_dir, root) = rootfs(&[selinux, ("usr/lib/systemd/libsystemd-shared-257.so", "")]);
+        assert!(of_base(&Base::read(&root).unwrap(), OverlayConflict::Warn).is_empty());
+    }
+
+    #[test]
+    fn only_other_modes_of_folders_are_told() {
+        let (dir, root) = rootfs(&[("usr/local/bin/x", "")]);
+        fs::set_permissions(
+            dir.path().join("usr/local"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        let folder = |path: &str, mode| Folder {
+            at: "e".into(),
+            path: path.into(),
+            mode,
+        };
+        assert!(
+            of_folders(&root, &[folder("/usr/local", 0o755), folder("/opt", 0o700)]).is_empty()
+        );
+        let told = of_folders(&root, &[folder("/usr/local", 0o700)]);
+        assert_eq!(ids(&told), ["folder-mode-differs"]);
+        assert!(told[0].message.contains("0700") && told[0].message.contains("0755"));
+    }
+}
