@@ -3,7 +3,7 @@
 //! The on-disk format is that of the kernel's `fs/erofs/erofs_fs.h` and
 //! `Documentation/filesystems/erofs.rst`. Sizes of all files are known before
 //! the first byte is written, so [`layout`] places everything first and
-//! [`write`] then reads every file once, in order, and writes every block once.
+//! [`mod@write`] then reads every file once, in order, and writes every block once.
 //! Blocks go out as two ascending runs, metadata and data:
 //!
 //! ```text
