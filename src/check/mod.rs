@@ -133,19 +133,49 @@ pub struct Prediction {
     pub stack: Stack,
 }
 
-impl Prediction {
-    /// Whether every listed extension is merged at boot for sure. `allow_unknown` lets pass what
-    /// can't be told, but nothing that is known to fail.
-    pub fn is_good(&self, allow_unknown: bool) -> bool {
-        let fine =
-            |verdict: Verdict| verdict.merges() || (allow_unknown && verdict == Verdict::Unknown);
-        self.extensions
+/// What the caller takes on; nothing else that is known to fail is let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// What can't be told.
+    pub unknown: bool,
+    /// Images whose signature is still to be made.
+    pub unsigned: bool,
+}
+
+impl Judgement {
+    /// Whether all that is wrong is a signature that is still to be made.
+    fn awaits_signature(&self) -> bool {
+        let mut errors = self
+            .reasons
             .iter()
-            .filter(|judgement| judgement.listed)
-            .all(|judgement| fine(judgement.verdict))
+            .filter(|reason| reason.severity == Severity::Error);
+        self.verdict == Verdict::BlocksAll && errors.all(|reason| reason.id == "signature-missing")
+    }
+}
+
+impl Prediction {
+    /// Whether every listed extension is merged at boot for sure, but for what is allowed.
+    pub fn is_good(&self, allowed: Allowed) -> bool {
+        let excused = |judgement: &Judgement| allowed.unsigned && judgement.awaits_signature();
+        let fine = |judgement: &Judgement| {
+            judgement.verdict.merges()
+                || (allowed.unknown && judgement.verdict == Verdict::Unknown)
+                || excused(judgement)
+        };
+        let mut listed = self.extensions.iter().filter(|judgement| judgement.listed);
+        let blocked_only = || {
+            let mut reasons = self.stack.reasons.iter();
+            let mut blocking = self
+                .extensions
+                .iter()
+                .filter(|judgement| judgement.verdict == Verdict::BlocksAll);
+            blocking.all(excused) && reasons.all(|reason| reason.id == "merge-blocked")
+        };
+        listed.all(fine)
             && match self.stack.merged {
-                Some(merged) => merged,
-                None => allow_unknown,
+                Some(true) => true,
+                Some(false) => allowed.unsigned && blocked_only(),
+                None => allowed.unknown,
             }
     }
 }

@@ -13,10 +13,11 @@ use super::show;
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build::{self, Built};
-use crate::check::Prediction;
+use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy};
 use crate::config::source::Source;
 use crate::finding::{Finding, Findings, Severity};
+use crate::image::ddi::SignatureState;
 use crate::image::hex;
 use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
 use crate::plan::{Environment, Plan, Step};
@@ -60,7 +61,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
             screen,
             Some(&session.config.source),
             prediction,
-            args.overrides.allow_unknown,
+            args.overrides.allowed(),
         )?;
         screen.findings(
             Some(&session.config.source),
@@ -76,7 +77,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         .map_err(|findings| session.refuse(findings.0))?;
     screen.findings(Some(&session.config.source), &applied.findings);
     if !args.no_check {
-        check_again(screen, &session, root, args.overrides.allow_unknown)?;
+        check_again(screen, &session, root, args.overrides.allowed())?;
     }
     let manifest = build::write_manifest(&session.plan, &built, &overrides(args))?;
     let changes = Changes::from(&applied);
@@ -170,7 +171,10 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
         .plan
         .extensions
         .iter()
-        .filter(|planned| matches!(&planned.step, Step::Build(step) if step.verity == Verity::Defer))
+        .filter(|planned| match &planned.step {
+            Step::Build(step) => step.verity == Verity::Defer,
+            Step::TakeIn(taken) => taken.ddi.signature == SignatureState::Empty,
+        })
         .map(|planned| {
             Finding::error("unsigned-deferred", format!("{} is not signed yet", render::path(&planned.image)))
                 .at(&planned.at)
@@ -190,14 +194,14 @@ pub(super) fn judge(
     screen: &Screen,
     source: Option<&Source>,
     prediction: &Prediction,
-    allow_unknown: bool,
+    allowed: Allowed,
 ) -> std::result::Result<(), Failure> {
     let reasons = prediction
         .extensions
         .iter()
         .flat_map(|judgement| &judgement.reasons)
         .chain(&prediction.stack.reasons);
-    let good = prediction.is_good(allow_unknown);
+    let good = prediction.is_good(allowed);
     let mut findings: Vec<Finding> = reasons.cloned().collect();
     if good {
         screen.findings(source, &findings);
@@ -314,7 +318,7 @@ fn check_again(
     screen: &Screen,
     session: &Session,
     root: &RootDir,
-    allow_unknown: bool,
+    allowed: Allowed,
 ) -> std::result::Result<(), Failure> {
     let base = Base::read(root)?;
     let listed = |path: &str| {
@@ -331,7 +335,7 @@ fn check_again(
         .iter()
         .filter(|judgement| judgement.listed)
         .count();
-    if found == session.plan.extensions.len() && prediction.is_good(allow_unknown) {
+    if found == session.plan.extensions.len() && prediction.is_good(allowed) {
         return Ok(());
     }
     let source = Some(&session.config.source);
@@ -340,7 +344,7 @@ fn check_again(
         &[Finding::error("check-after-apply", "what lies in the root file system now is not what was predicted")
             .help("something else changed it meanwhile, or a drop-in of the base has the last word; the reasons follow")],
     );
-    judge(screen, source, &prediction, allow_unknown)?;
+    judge(screen, source, &prediction, allowed)?;
     Err(Failure::Said(1))
 }
 

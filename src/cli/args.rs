@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::check::Allowed;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// System extensions for Prism (Azure Linux Image Customizer).
@@ -16,7 +17,7 @@ pub struct Cli {
     /// Form of the result on standard output.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     pub output: Output,
-    /// Say only what is wrong.
+    /// Leave out warnings, notes and progress on standard error.
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// What to do.
@@ -93,6 +94,16 @@ pub struct Overrides {
     /// Go on with a deferred image that is not signed yet.
     #[arg(long)]
     pub allow_unsigned: bool,
+}
+
+impl Overrides {
+    /// As the verdicts see them.
+    pub fn allowed(self) -> Allowed {
+        Allowed {
+            unknown: self.allow_unknown,
+            unsigned: self.allow_unsigned,
+        }
+    }
 }
 
 /// `customize`.

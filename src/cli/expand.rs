@@ -29,7 +29,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
             ..Environment::default()
         };
         let session = Session::open(screen, &args.config, &args.base, environment)?;
-        images_ready(&session)?;
+        session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         expanded_text(&session)?
     };
@@ -107,29 +107,6 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
 }
 
-/// Everything that the expanded config names must be there.
-fn images_ready(session: &Session) -> Result<(), Failure> {
-    let missing: Vec<Finding> = session
-        .plan
-        .extensions
-        .iter()
-        .filter(|planned| !planned.image.is_file())
-        .map(|planned| {
-            Finding::error(
-                "image-missing",
-                format!("{} is not built yet", render::path(&planned.image)),
-            )
-            .at(&planned.at)
-            .help("run `prism-sysext build` first")
-        })
-        .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(session.refuse(missing))
-    }
-}
-
 /// The plain Prism config of a session.
 pub(super) fn expanded_text(session: &Session) -> Result<String, Failure> {
     library::expand(&session.config.source.text, &additions(&session.plan)).map_err(|error| {
@@ -203,7 +180,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
             screen,
             Some(&session.config.source),
             &prediction,
-            args.overrides.allow_unknown,
+            args.overrides.allowed(),
         )?;
         screen.say(show::prediction(&prediction).trim_end());
         build::write_manifest(&session.plan, &built, &overrides(args.overrides))?;

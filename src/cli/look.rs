@@ -12,7 +12,7 @@ use super::session::{Session, disk, find_base, host, predict_present};
 use super::{render, show};
 use crate::base::Base;
 use crate::build;
-use crate::check::{Activation, Candidate, Image, Prediction, predict};
+use crate::check::{Activation, Allowed, Candidate, Image, Prediction, predict};
 use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
@@ -21,7 +21,7 @@ use crate::finding::{Finding, Severity};
 use crate::image::ddi;
 use crate::key;
 use crate::pending::PendingFile;
-use crate::plan::{Environment, Step};
+use crate::plan::Environment;
 use crate::verify::verify_ddi;
 use crate::{content, ingest, trust};
 
@@ -152,29 +152,13 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
         || (args.base.rootfs.is_some() && !args.config.config_file.exists());
     if !no_config {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
-        let missing: Vec<Finding> = session
-            .plan
-            .extensions
-            .iter()
-            .filter(|planned| matches!(planned.step, Step::Build(_)) && !planned.image.is_file())
-            .map(|planned| {
-                Finding::error(
-                    "image-missing",
-                    format!("{} is not built yet", render::path(&planned.image)),
-                )
-                .at(&planned.at)
-                .help("run `prism-sysext build` first")
-            })
-            .collect();
-        if !missing.is_empty() {
-            return Err(session.refuse(missing));
-        }
+        session.images_ready()?;
         let prediction = session.predict()?;
         return verdict(
             screen,
             Some(&session.config.source),
             &prediction,
-            args.allow_unknown,
+            unknown(args.allow_unknown),
         );
     }
     let (base, root) = find_base(None, &args.base)?;
@@ -192,7 +176,7 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     } else {
         named(&args.images, &base)
     };
-    verdict(screen, None, &prediction, args.allow_unknown)
+    verdict(screen, None, &prediction, unknown(args.allow_unknown))
 }
 
 /// Judges images as if each were placed under its own file name.
@@ -226,19 +210,26 @@ fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
     )
 }
 
+fn unknown(unknown: bool) -> Allowed {
+    Allowed {
+        unknown,
+        ..Allowed::default()
+    }
+}
+
 fn verdict(
     screen: &Screen,
     source: Option<&ConfigSource>,
     prediction: &Prediction,
-    allow_unknown: bool,
+    allowed: Allowed,
 ) -> Result<(), Failure> {
     let mut value = serde_json::to_value(prediction).map_err(anyhow::Error::from)?;
     if let Some(map) = value.as_object_mut() {
         map.insert("schemaVersion".to_owned(), 1.into());
-        map.insert("good".to_owned(), prediction.is_good(allow_unknown).into());
+        map.insert("good".to_owned(), prediction.is_good(allowed).into());
     }
     screen.result(&show::prediction(prediction), &value)?;
-    judge(screen, source, prediction, allow_unknown)
+    judge(screen, source, prediction, allowed)
 }
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::{BaseArgs, ConfigFile};
+use super::render;
 use super::screen::{Failure, Screen};
 use crate::arch::Arch;
 use crate::base::Base;
@@ -115,6 +116,25 @@ impl Session {
                 .help("give it with --rootfs DIR, --target PROFILE, or `target: azurelinux-3.0`"),
             ])
         })
+    }
+
+    /// Every image that the plan names must be there.
+    pub(super) fn images_ready(&self) -> Result<(), Failure> {
+        let planned = self.plan.extensions.iter();
+        let missing: Vec<Finding> = planned
+            .filter(|planned| !planned.image.is_file())
+            .map(|planned| {
+                let image = render::path(&planned.image);
+                Finding::error("image-missing", format!("{image} is not built yet"))
+                    .at(&planned.at)
+                    .help("run `prism-sysext build` first")
+            })
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(self.refuse(missing))
+        }
     }
 
     /// What of the built content does not go with the base.
