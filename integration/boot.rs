@@ -16,12 +16,22 @@ use support::signer::Signer;
 use support::trixie::Rootfs;
 use support::{repart, trixie};
 
+/// Merges under systemd's own policy, which admits images without any hash tree as well.
+const BY_HAND: &str = "\
+systemctl stop systemd-sysext.service
+SYSTEMD_VERITY_SHARING=0 systemd-sysext refresh || true";
+
+/// Bytes of the signature partition.
+const SIGNATURE_SIZE: usize = 16 << 10;
+
 /// What is done to the target after the boot; the images lie in `/referee`.
 struct Exchange {
     /// Puts another signer's image in the place of ours.
     foreign: String,
     /// Puts ours back with some bytes of its content changed.
     damaged: String,
+    /// Puts ours back without its signature, as `verity: defer` builds it.
+    unsigned: String,
     /// Puts ours back.
     restored: String,
 }
@@ -36,23 +46,30 @@ impl Exchange {
         rootfs.write("/referee/ours", &ours);
         rootfs.write("/referee/foreign", foreign);
         rootfs.write("/referee/damaged", &damaged);
+        let mut unsigned = ours.clone();
+        let signature = find(&ours, b"{\"rootHash\"");
+        unsigned[signature..][..SIGNATURE_SIZE].fill(0);
+        rootfs.write("/referee/unsigned", &unsigned);
         // A new inode: the old one may still be behind a loop device.
-        let put = |name: &str| {
-            format!("cp /referee/{name} /referee/new && mv /referee/new {image}\n{REMERGE}")
+        let put = |name: &str, merge: &str| {
+            format!("cp /referee/{name} /referee/new && mv /referee/new {image}\n{merge}")
         };
         Self {
-            foreign: put("foreign"),
-            damaged: put("damaged"),
-            restored: put("ours"),
+            foreign: put("foreign", REMERGE),
+            damaged: put("damaged", REMERGE),
+            unsigned: put("unsigned", BY_HAND),
+            // The same way, so that it tells that this way works.
+            restored: put("ours", BY_HAND),
         }
     }
 
-    fn stages(&self) -> [Stage<'_>; 4] {
+    fn stages(&self) -> [Stage<'_>; 5] {
         let stage = |name, before| Stage { name, before };
         [
             BOOTED,
             stage("foreign", &self.foreign),
             stage("damaged", &self.damaged),
+            stage("unsigned", &self.unsigned),
             stage("restored", &self.restored),
         ]
     }
@@ -78,8 +95,8 @@ fn assert_refused(report: &Report, file: &str) {
 }
 
 fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {
-    let [booted, foreign, damaged, restored] = reports else {
-        panic!("four stages, {} reports", reports.len());
+    let [booted, foreign, damaged, unsigned, restored] = reports else {
+        panic!("five stages, {} reports", reports.len());
     };
     assert_merged(booted, NAME, file, text);
     assert_refused(foreign, file);
@@ -90,6 +107,7 @@ fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {
         "{foreign:#?}"
     );
     assert_refused(damaged, file);
+    assert_refused(unsigned, file);
     assert_merged(restored, NAME, file, text);
 }
 
