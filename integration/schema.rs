@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +13,7 @@ use prism_sysext::config::Config;
 use prism_sysext::config::schema;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
+use program::Ground;
 use serde_json::Value;
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -161,5 +164,23 @@ fn the_schema_of_the_block_is_that_of_the_section() {
         if let Some(section) = yaml(text).get("sysext") {
             assert!(block.is_valid(section), "{text}");
         }
+    }
+}
+
+#[test]
+fn a_manifest_keeps_its_schema() {
+    let ground = Ground::new();
+    ground.config(concat!(
+        "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n",
+        "  - {name: a, version: '1', files: ['bin/tool:/usr/bin/a']}\n",
+        "  - {name: b, verity: none, files: ['bin/tool:/usr/bin/b']}\n",
+    ));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let manifest = read(&ground.path("project/.sysext/sysext-manifest.json"));
+    assert_eq!(manifest["extensions"].as_array().unwrap().len(), 2);
+    let schema = read(&folder("schema/sysext-manifest.schema.json"));
+    if let Err(error) = jsonschema::validate(&schema, &manifest) {
+        panic!("{error}");
     }
 }

@@ -1,11 +1,13 @@
 //! Builds, takes in, checks and places systemd system extensions for images
 //! made with Prism (Azure Linux Image Customizer).
 //!
-//! The modules read in the order in which data flows:
-//! [`config`] is what the user wrote, [`base`] what the base OS is, `plan`
-//! joins both into what will be done, [`image`] and [`tree`] are the leaves
-//! that know formats and nothing else, and the result is written by `inject`
-//! into a root file system or by `expand` into a plain Prism config.
+//! The modules read in the order in which data flows: [`config`] is what the
+//! user wrote, [`base`] what the base OS is, [`plan`] joins both into what will
+//! be done; [`build`] makes images out of [`content`], [`ingest`] takes in those
+//! of others; [`verify`] recomputes them, [`check`] predicts what systemd does
+//! with them; [`inject`] places them in a root file system, [`expand`] turns the
+//! config into a plain one and [`customize`] runs Prism on it. [`image`] and
+//! [`tree`] are the leaves that know formats and nothing else.
 //!
 //! Functions return data; only the command line prints.
 

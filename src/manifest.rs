@@ -55,7 +55,7 @@ pub struct Entry {
     /// SHA-256 of the signer's certificate in DER, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_fingerprint: Option<String>,
-    /// The release file, in its order.
+    /// The release file.
     pub release: serde_json::Map<String, serde_json::Value>,
 }
 

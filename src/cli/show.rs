@@ -7,6 +7,7 @@ use crate::base::unit::UNIT;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction};
 use crate::image::ddi::{Ddi, Layout, SignatureState};
+use crate::image::hex;
 use crate::plan::{Plan, Step};
 use crate::verify::{Outcome, Report};
 
@@ -136,6 +137,12 @@ pub(super) fn image(ddi: &Ddi) -> String {
     text.push('\n');
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
+    if let Layout::Gpt(gpt) = &ddi.layout {
+        row("disk id", gpt.disk_guid.to_string());
+        for entry in &gpt.entries {
+            row(&format!("id of {}", entry.number), entry.guid.to_string());
+        }
+    }
     if let Some(kind) = ddi.fs_kind {
         let details = ddi.fs.as_ref();
         let compression = details
@@ -152,7 +159,15 @@ pub(super) fn image(ddi: &Ddi) -> String {
             ),
         );
     }
+    if let Some(uuid) = ddi.fs.as_ref().and_then(|details| details.uuid.as_ref()) {
+        row("file system id", uuid.clone());
+    }
     if let Some(superblock) = &ddi.superblock {
+        row(
+            "verity id",
+            uuid::Uuid::from_bytes(superblock.uuid).to_string(),
+        );
+        row("verity salt", hex::encode(&superblock.salt));
         row(
             "verity",
             format!(

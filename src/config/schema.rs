@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::model::Sysext;
+use crate::manifest::Manifest;
 
 /// Where the schemas say they come from.
 const ID_BASE: &str = "urn:prism-sysext:schema:";
@@ -53,11 +54,26 @@ pub fn whole_file() -> Value {
     })
 }
 
+/// Schema of `sysext-manifest.json`.
+pub fn manifest() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Manifest>().to_value();
+    if let Value::Object(map) = &mut schema {
+        map.insert("$id".into(), json!(format!("{ID_BASE}manifest")));
+        map.insert(
+            "title".into(),
+            json!("sysext-manifest.json of prism-sysext"),
+        );
+    }
+    schema
+}
+
 /// File names and texts of everything below `schema/`.
 pub fn files() -> Vec<(&'static str, String)> {
     [
         ("sysext.schema.json", block()),
         ("prism-sysext.schema.json", whole_file()),
+        ("sysext-manifest.schema.json", manifest()),
     ]
     .into_iter()
     .map(|(name, schema)| (name, format!("{schema:#}\n")))
