@@ -1269,3 +1269,30 @@ fn validate_config_finds_what_build_would_refuse() {
         }
     });
 }
+
+/// What an earlier apply placed and this one takes out again does not count any more: neither its
+/// policy nor its certificates.
+#[test]
+fn the_next_apply_is_judged_without_what_it_takes_out() {
+    let ground = ground();
+    let signed = "verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt, ";
+    ground.config(&format!(
+        "sysext: {{{signed}imagePolicy: signed, extensions: [{{name: a, tree: tree}}]}}\n"
+    ));
+    ground.run(APPLY).succeeded();
+    ground.config("sysext: {extensions: [{name: a, tree: tree, verity: none}]}\n");
+    ground.run(APPLY).succeeded();
+
+    ground.config(&format!(
+        "sysext: {{{signed}extensions: [{{name: a, tree: tree}}]}}\n"
+    ));
+    ground.run(APPLY).succeeded();
+    fs::copy(
+        ground.path("project/.sysext/a.raw"),
+        ground.path("project/b.raw"),
+    )
+    .unwrap();
+    fs::rename(ground.path("project/b.raw"), ground.path("project/a.raw")).unwrap();
+    ground.config("sysext: {extensions: [a.raw]}\n");
+    ground.refused(APPLY, "signer-not-trusted");
+}

@@ -161,19 +161,22 @@ impl Session {
             .iter()
             .map(|trusted| trusted.certificate.clone())
             .collect();
-        trusted.extend(base.trusted());
+        let record = match &self.root {
+            Some(root) => Record::read(root).map_err(|findings| self.refuse(findings.0))?,
+            None => None,
+        };
+        // What an earlier apply placed stays only as far as the plan lists it again.
+        let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
+        let others = base.certificates.iter().filter(|file| !ours(&file.path));
+        trusted.extend(others.map(|file| file.certificate.clone()));
         let mut candidates = match &self.root {
-            Some(root) => {
-                let record = Record::read(root).map_err(|findings| self.refuse(findings.0))?;
-                let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
-                present(
-                    root,
-                    base,
-                    &trusted,
-                    |path| planned.contains(&path) || ours(path),
-                    |_| None,
-                )
-            }
+            Some(root) => present(
+                root,
+                base,
+                &trusted,
+                |path| planned.contains(&path) || ours(path),
+                |_| None,
+            ),
             None => Vec::new(),
         };
         for extension in &self.plan.extensions {
@@ -188,11 +191,12 @@ impl Session {
             });
         }
         in_search_order(&mut candidates);
+        let of_base = base.sysext_unit.image_policy.as_deref();
         let policy = self
             .plan
             .image_policy
             .as_deref()
-            .or(base.sysext_unit.image_policy.as_deref());
+            .or(of_base.filter(|_| !ours(crate::expand::DROP_IN_PATH)));
         // Prism enables what it installs, so a profile's unit counts as there.
         let will_enable = self.plan.enable != Enable::None;
         Ok(predict(
