@@ -5,7 +5,9 @@
 //! signature is checked here; what no version of systemd would take is listed
 //! as a problem. Sidecar files beside the image are not looked at.
 
-use std::ffi::OsStr;
+mod choose;
+mod content;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,31 +17,20 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use serde::{Serialize, Serializer};
 
-use super::filesystem::{Details, FileKind, FileSystem, FsError, FsKind, Window, Xattr};
-use super::gpt::{self, Entry, GptError, Table};
-use super::gpt_types::{Designator, LINUX_GENERIC, PartitionType, Role};
+use super::filesystem::{Details, FileSystem, FsError, FsKind, Window};
+use super::gpt::{self, GptError, Table};
+use super::gpt_types::Designator;
 use super::hex;
 use super::signature::{MAX_PARTITION_SIZE, SignaturePartition, SignerIdentity, signer_identity};
 use super::verity::RootHash;
 use super::verity::superblock::{Algorithm, SUPERBLOCK_SIZE, Superblock};
 use crate::arch::Arch;
 use crate::finding::Finding;
-use crate::release::{ExtensionKind, MAX_SIZE, ReleaseFields};
 
-/// Endings of unit files (systemd `src/basic/unit-def.c`).
-const UNIT_SUFFIXES: &[&str] = &[
-    "service",
-    "socket",
-    "target",
-    "device",
-    "mount",
-    "automount",
-    "swap",
-    "timer",
-    "path",
-    "slice",
-    "scope",
-];
+use choose::{Parts, choose};
+use content::content;
+
+pub use content::{Content, ReleaseFile, Strict};
 
 /// An image, described.
 #[derive(Debug, Serialize)]
@@ -162,57 +153,6 @@ impl Serialize for SignatureState {
         }
         .serialize(serializer)
     }
-}
-
-/// What the file system of an image holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Content {
-    /// All release files, also those that fit no name.
-    pub releases: Vec<ReleaseFile>,
-    /// Whether `usr/lib/os-release` leads to something, which is forbidden in a sysext.
-    pub has_os_release: bool,
-    /// Whether `etc/os-release` leads to something, which makes it look like an OS.
-    pub has_etc_os_release: bool,
-    /// What is at the top.
-    pub top_level: Vec<String>,
-    /// What of that is never merged.
-    pub outside: Vec<String>,
-    /// Unit files in `usr/lib/systemd/system`.
-    pub units: Vec<String>,
-}
-
-/// One `extension-release.SUFFIX`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReleaseFile {
-    /// By the folder it is in.
-    pub kind: ExtensionKind,
-    /// What follows `extension-release.` in its name.
-    pub suffix: String,
-    /// Whether it is a symbolic link; then only its exact name counts.
-    pub is_symlink: bool,
-    /// What it says, unless systemd would reject it as a whole.
-    pub fields: Option<ReleaseFields>,
-    /// Why there are no fields.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-    /// The attribute `user.extension-release.strict`.
-    pub strict: Strict,
-}
-
-/// The attribute that decides whether an image may have another name than its release file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strict {
-    /// Not set, which counts as strict.
-    Unset,
-    /// Set to a true value, or one that is no boolean, which counts as true.
-    Yes,
-    /// Set to a false value: the file counts for any image name.
-    No,
-    /// The reader of this file system knows no attributes.
-    Unknown,
 }
 
 /// Why a file is not an image at all.
@@ -431,288 +371,6 @@ impl Ddi {
     }
 }
 
-struct Parts {
-    designator: Designator,
-    arch: Option<Arch>,
-    data: Option<Part>,
-    hash: Option<Part>,
-    signature: Option<Part>,
-}
-
-/// Chooses the partitions that systemd would use.
-fn choose(table: &Table, native: Option<Arch>, problems: &mut Vec<Finding>) -> Parts {
-    // Label `_empty` since 258; nobody calls a partition in use that.
-    let usable = |entry: &&Entry| entry.attributes & gpt::NO_AUTO == 0 && entry.label != "_empty";
-    let entries: Vec<&Entry> = table.entries.iter().filter(usable).collect();
-    let best = |designator, role| {
-        let candidates = entries.iter().filter_map(|entry| {
-            let kind = entry.partition_type()?;
-            let fits = kind.designator == designator && kind.role == role;
-            fits.then_some((*entry, kind))
-        });
-        candidates.min_by_key(|(entry, kind)| (rank(kind.arch, native), entry.number))
-    };
-    let of = |wanted: PartitionType| {
-        let found = entries
-            .iter()
-            .find(|entry| entry.partition_type() == Some(wanted));
-        found.map(|entry| part(entry))
-    };
-    let mut problem = |id, message: &str| problems.push(Finding::error(id, message));
-
-    let root = best(Designator::Root, Role::Data);
-    let usr = best(Designator::Usr, Role::Data);
-    let Some((entry, kind)) = root.or(usr) else {
-        if [Designator::Root, Designator::Usr]
-            .iter()
-            .any(|it| best(*it, Role::Verity).is_some())
-        {
-            problem(
-                "verity-without-data",
-                "there is a verity partition but no data partition",
-            );
-        }
-        let generic: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.type_guid == LINUX_GENERIC)
-            .collect();
-        match generic.as_slice() {
-            [_] => {}
-            [] => problem(
-                "no-data-partition",
-                "there is no root, usr or generic Linux partition",
-            ),
-            _ => problem(
-                "several-generic-partitions",
-                "there are several generic Linux partitions and no root",
-            ),
-        }
-        let only = generic.first().filter(|_| generic.len() == 1);
-        return Parts {
-            designator: Designator::Root,
-            arch: None,
-            data: only.map(|entry| part(entry)),
-            hash: None,
-            signature: None,
-        };
-    };
-    let same = entries
-        .iter()
-        .filter(|other| other.type_guid == entry.type_guid)
-        .count();
-    if same > 1 {
-        problem(
-            "several-data-partitions",
-            "there are several data partitions of one type; systemd chooses by label, \
-             the description is of the first",
-        );
-    }
-    let hash = of(PartitionType {
-        role: Role::Verity,
-        ..kind
-    });
-    let signature = of(PartitionType {
-        role: Role::Signature,
-        ..kind
-    });
-    if signature.is_some() && hash.is_none() {
-        problem(
-            "signature-without-hash",
-            "there is a signature partition but no verity partition",
-        );
-    }
-    let other_verity = best(Designator::Usr, Role::Verity).is_some();
-    if kind.designator == Designator::Root && hash.is_some() && (usr.is_some() || other_verity) {
-        problem(
-            "root-and-usr-verity",
-            "there is a root verity partition together with usr partitions",
-        );
-    }
-    if kind.designator == Designator::Usr && best(Designator::Root, Role::Verity).is_some() {
-        problem(
-            "verity-without-data",
-            "there is a root verity partition but no root partition",
-        );
-    }
-    if hash.is_none() && best(kind.designator, Role::Verity).is_some() {
-        problem(
-            "verity-without-data",
-            "the verity partition is of another architecture than the data",
-        );
-    }
-    Parts {
-        designator: kind.designator,
-        arch: Some(kind.arch),
-        data: Some(part(entry)),
-        hash,
-        signature,
-    }
-}
-
-/// Native before the 32-bit relative of the native before anything else; without a native
-/// architecture all are alike.
-fn rank(arch: Arch, native: Option<Arch>) -> u8 {
-    const SECONDARY: &[(&str, &str)] = &[
-        ("x86-64", "x86"),
-        ("arm64", "arm"),
-        ("mips64", "mips"),
-        ("mips64-le", "mips-le"),
-        ("ppc64", "ppc"),
-        ("s390x", "s390"),
-    ];
-    match native {
-        Some(native) if native == arch => 0,
-        Some(native) if SECONDARY.contains(&(native.name(), arch.name())) => 1,
-        _ => 2,
-    }
-}
-
-fn part(entry: &Entry) -> Part {
-    Part {
-        number: Some(entry.number),
-        offset: entry.offset,
-        size: entry.size,
-        uuid: Some(*entry.guid.as_bytes()),
-    }
-}
-
-/// Looks at everything in the file system that decides how systemd treats it.
-fn content(fs: &FileSystem, designator: Designator) -> Result<Content, FsError> {
-    // A usr file system is mounted at /usr, so its paths lack that part.
-    let inside = |path: &str| match designator {
-        Designator::Root => Some(PathBuf::from(path)),
-        Designator::Usr => path.strip_prefix("usr/").map(PathBuf::from),
-    };
-    let exists = |path: &str| -> Result<bool, FsError> {
-        Ok(match inside(path) {
-            Some(path) => fs.metadata(path)?.is_some(),
-            None => false,
-        })
-    };
-    let mut releases = Vec::new();
-    for kind in [ExtensionKind::Sysext, ExtensionKind::Confext] {
-        if let Some(dir) = inside(kind.release_dir()) {
-            releases.extend(release_files(fs, kind, &dir)?);
-        }
-    }
-    let top_level = names(fs.list("/")?.iter().map(|(name, _)| name.as_os_str()));
-    let has_confext = releases
-        .iter()
-        .any(|release| release.kind == ExtensionKind::Confext);
-    let merged = |name: &str| match name {
-        "usr" | "opt" => true,
-        "etc" => has_confext,
-        // mkfs.ext4 makes it.
-        "lost+found" => true,
-        _ => false,
-    };
-    let outside = match designator {
-        Designator::Root => top_level
-            .iter()
-            .filter(|name| !merged(name))
-            .cloned()
-            .collect(),
-        Designator::Usr => Vec::new(),
-    };
-    let mut units = Vec::new();
-    if let Some(dir) = inside("usr/lib/systemd/system") {
-        let found = list_if_there(fs, &dir)?;
-        let files = found
-            .iter()
-            .filter(|(_, it)| it.kind != FileKind::Directory);
-        units = names(files.map(|(name, _)| name.as_os_str()));
-        units.retain(|name| {
-            name.rsplit_once('.')
-                .is_some_and(|(_, suffix)| UNIT_SUFFIXES.contains(&suffix))
-        });
-    }
-    Ok(Content {
-        releases,
-        has_os_release: exists("usr/lib/os-release")?,
-        has_etc_os_release: exists("etc/os-release")?,
-        top_level,
-        outside,
-        units,
-    })
-}
-
-fn names<'a>(found: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
-    found
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect()
-}
-
-type Listing = Vec<(std::ffi::OsString, super::filesystem::Metadata)>;
-
-fn list_if_there(fs: &FileSystem, dir: &Path) -> Result<Listing, FsError> {
-    match fs.metadata(dir)? {
-        Some(found) if found.kind == FileKind::Directory => fs.list(dir),
-        _ => Ok(Vec::new()),
-    }
-}
-
-fn release_files(
-    fs: &FileSystem,
-    kind: ExtensionKind,
-    dir: &Path,
-) -> Result<Vec<ReleaseFile>, FsError> {
-    let mut files = Vec::new();
-    for (name, metadata) in list_if_there(fs, dir)? {
-        // A name that is not UTF-8 is no valid image name.
-        let Some(suffix) = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("extension-release."))
-        else {
-            continue;
-        };
-        if !matches!(metadata.kind, FileKind::File | FileKind::Symlink) {
-            continue;
-        }
-        let path = dir.join(&name);
-        let is_symlink = metadata.kind == FileKind::Symlink;
-        let parsed = match fs.read(&path, MAX_SIZE) {
-            Ok(bytes) => ReleaseFields::parse(&bytes).map_err(|error| error.to_string()),
-            // A link may lead nowhere; a damaged file system is another matter.
-            Err(
-                error @ (FsError::NotFound(_)
-                | FsError::WrongKind { .. }
-                | FsError::Loop(_)
-                | FsError::TooBig { .. }),
-            ) => Err(error.to_string()),
-            Err(error) => return Err(error),
-        };
-        let strict = match is_symlink {
-            true => Strict::Unset,
-            false => strict(fs.xattr(&path, "user.extension-release.strict")?),
-        };
-        let problem = parsed.as_ref().err().cloned();
-        files.push(ReleaseFile {
-            kind,
-            suffix: suffix.to_owned(),
-            is_symlink,
-            fields: parsed.ok(),
-            problem,
-            strict,
-        });
-    }
-    Ok(files)
-}
-
-/// systemd `src/basic/parse-util.c`, `parse_boolean`.
-fn strict(value: Xattr) -> Strict {
-    match value {
-        Xattr::Unknown => Strict::Unknown,
-        Xattr::Absent => Strict::Unset,
-        Xattr::Value(bytes) => {
-            let word = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-            match word.as_str() {
-                "0" | "no" | "n" | "false" | "f" | "off" => Strict::No,
-                _ => Strict::Yes,
-            }
-        }
-    }
-}
-
 fn designator_name<S: Serializer>(value: &Designator, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.name())
 }
@@ -755,97 +413,6 @@ fn superblock_fields<S: Serializer>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
-
-    fn entry(number: u32, kind: PartitionType) -> Entry {
-        Entry {
-            number,
-            type_guid: kind.guid().unwrap(),
-            guid: Uuid::from_u128(u128::from(number)),
-            offset: u64::from(number) * 4096,
-            size: 4096,
-            attributes: 0,
-            label: String::new(),
-        }
-    }
-
-    fn chosen(entries: Vec<Entry>, native: Option<Arch>) -> (Parts, Vec<&'static str>) {
-        let table = Table {
-            sector_size: 512,
-            disk_guid: Uuid::nil(),
-            entries,
-            from_backup: false,
-        };
-        let mut problems = Vec::new();
-        let parts = choose(&table, native, &mut problems);
-        (parts, problems.iter().map(|problem| problem.id).collect())
-    }
-
-    fn kind(arch: Arch, designator: Designator, role: Role) -> PartitionType {
-        PartitionType::new(arch, designator, role)
-    }
-
-    #[test]
-    fn root_wins_over_usr_and_native_over_foreign() {
-        use Designator::{Root, Usr};
-        let (parts, problems) = chosen(
-            vec![
-                entry(1, kind(Arch::X86_64, Usr, Role::Data)),
-                entry(2, kind(Arch::ARM64, Root, Role::Data)),
-                entry(3, kind(Arch::X86_64, Root, Role::Data)),
-                entry(4, kind(Arch::ARM64, Root, Role::Verity)),
-            ],
-            Some(Arch::ARM64),
-        );
-        assert_eq!(parts.designator, Root);
-        assert_eq!(parts.data.unwrap().number, Some(2));
-        assert_eq!(parts.hash.unwrap().number, Some(4));
-        assert_eq!(problems, ["root-and-usr-verity"]);
-    }
-
-    #[test]
-    fn the_parts_of_a_usr_image_are_found() {
-        use Designator::Usr;
-        let (parts, problems) = chosen(
-            vec![
-                entry(1, kind(Arch::X86_64, Usr, Role::Data)),
-                entry(2, kind(Arch::X86_64, Usr, Role::Verity)),
-                entry(3, kind(Arch::X86_64, Usr, Role::Signature)),
-            ],
-            None,
-        );
-        assert_eq!(parts.designator, Usr);
-        assert!(parts.hash.is_some() && parts.signature.is_some() && problems.is_empty());
-    }
-
-    #[test]
-    fn partitions_that_do_not_go_together_are_problems() {
-        use Designator::Root;
-        let of = |role| kind(Arch::X86_64, Root, role);
-        assert_eq!(chosen(vec![], None).1, ["no-data-partition"]);
-        let (_, problems) = chosen(vec![entry(1, of(Role::Verity))], None);
-        assert_eq!(problems, ["verity-without-data", "no-data-partition"]);
-        let data = entry(1, of(Role::Data));
-        let (_, problems) = chosen(vec![data.clone(), entry(2, of(Role::Signature))], None);
-        assert_eq!(problems, ["signature-without-hash"]);
-        let (_, problems) = chosen(vec![data.clone(), entry(2, of(Role::Data))], None);
-        assert_eq!(problems, ["several-data-partitions"]);
-        let skipped = Entry {
-            attributes: gpt::NO_AUTO,
-            ..data
-        };
-        assert_eq!(chosen(vec![skipped], None).1, ["no-data-partition"]);
-    }
-
-    #[test]
-    fn the_strict_attribute_is_a_boolean_of_systemd() {
-        let of = |text: &str| strict(Xattr::Value(text.as_bytes().to_vec()));
-        assert_eq!(of("FALSE"), Strict::No);
-        assert_eq!(of("0"), Strict::No);
-        assert_eq!(of("1"), Strict::Yes);
-        assert_eq!(of(""), Strict::Yes);
-        assert_eq!(strict(Xattr::Absent), Strict::Unset);
-    }
 
     #[test]
     fn what_is_no_image_is_said_to_be_none() {
