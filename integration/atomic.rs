@@ -57,6 +57,15 @@ fn a_killed_build_leaves_no_half_of_an_image() {
         let left: Vec<_> = snapshot(&folder).into_keys().collect();
         for path in &left {
             let name = path.to_string_lossy();
+            if name.starts_with(".big.raw.") && name.ends_with(".tmp") {
+                // Killed between the two steps of replacing: a whole image under a hidden name.
+                let said = ground.run(&format!(
+                    "verify .sysext/{name} --certificate ../keys/cert.crt"
+                ));
+                said.succeeded();
+                fs::remove_file(folder.join(path)).unwrap();
+                continue;
+            }
             assert!(
                 ["", "big.raw", "sysext-manifest.json"].contains(&name.as_ref()),
                 "left behind: {left:?}"

@@ -76,19 +76,19 @@ impl PendingFile {
     /// Syncs the bytes and gives the file its final name, replacing what had it.
     pub fn commit(mut self) -> io::Result<()> {
         self.file.sync_all()?;
+        if self.temporary.is_none() && self.link(&self.name)? {
+            rustix::fs::fsync(self.dir.as_fd())?;
+            return Ok(());
+        }
         let temporary = match &self.temporary {
             Some(temporary) => temporary.clone(),
             None => {
                 let temporary = temporary_name(&self.name);
-                // linkat through /proc is the unprivileged way (open(2), O_TMPFILE).
-                let fd = std::os::fd::AsRawFd::as_raw_fd(&self.file);
-                rustix::fs::linkat(
-                    CWD,
-                    format!("/proc/self/fd/{fd}"),
-                    &self.dir,
-                    &temporary,
-                    AtFlags::SYMLINK_FOLLOW,
-                )?;
+                if !self.link(&temporary)? {
+                    // Left by a killed process that had our id; nobody else uses the name.
+                    rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty())?;
+                    self.link(&temporary)?;
+                }
                 self.temporary = Some(temporary.clone());
                 temporary
             }
@@ -97,6 +97,19 @@ impl PendingFile {
         self.temporary = None;
         rustix::fs::fsync(self.dir.as_fd())?;
         Ok(())
+    }
+
+    /// Gives the unnamed file a free name; false if something has it. Only a name that is taken
+    /// needs the detour over a temporary one, since a link never replaces.
+    fn link(&self, name: &OsStr) -> io::Result<bool> {
+        // linkat through /proc is the unprivileged way (open(2), O_TMPFILE).
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.file);
+        let unnamed = format!("/proc/self/fd/{fd}");
+        match rustix::fs::linkat(CWD, unnamed, &self.dir, name, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -139,6 +152,19 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
             0o640
         );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_process_is_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::write(dir.path().join(temporary_name(OsStr::new("x"))), "left").unwrap();
+        let mut pending = PendingFile::create(&path, 0o644).unwrap();
+        pending.file().write_all(b"new").unwrap();
+        pending.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
