@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use super::apply::judge;
 use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, disk, find_base, host, predict_present};
+use super::session::{Session, disk, find_base, predict_on, predict_present};
 use super::{render, show};
 use crate::base::Base;
 use crate::build;
-use crate::check::{Activation, Allowed, Candidate, Image, Prediction, predict};
+use crate::check::{Allowed, Candidate, Image, Prediction};
 use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
@@ -198,16 +198,7 @@ fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
             }
         })
         .collect();
-    let activation = Activation::of(&base.sysext_unit, true);
-    predict(
-        &host(
-            base,
-            &trusted,
-            base.sysext_unit.image_policy.as_deref(),
-            activation,
-        ),
-        &candidates,
-    )
+    predict_on(base, &trusted, &candidates, true)
 }
 
 fn unknown(unknown: bool) -> Allowed {

@@ -219,20 +219,23 @@ pub(super) fn predict_present(
 ) -> Prediction {
     let trusted = base.trusted();
     let candidates = present(root, base, &trusted, |_| false, listed);
-    let activation = Activation::of(&base.sysext_unit, false);
-    predict(
-        &host(
-            base,
-            &trusted,
-            base.sysext_unit.image_policy.as_deref(),
-            activation,
-        ),
-        &candidates,
-    )
+    predict_on(base, &trusted, &candidates, false)
+}
+
+/// What becomes of candidates on a base as it is; `will_enable` tells that the service will run.
+pub(super) fn predict_on(
+    base: &Base,
+    trusted: &[Certificate],
+    candidates: &[Candidate],
+    will_enable: bool,
+) -> Prediction {
+    let policy = base.sysext_unit.image_policy.as_deref();
+    let activation = Activation::of(&base.sysext_unit, will_enable);
+    predict(&host(base, trusted, policy, activation), candidates)
 }
 
 /// The base as the rules see it.
-pub(super) fn host<'a>(
+fn host<'a>(
     base: &'a Base,
     trusted: &'a [Certificate],
     image_policy: Option<&'a str>,
