@@ -18,10 +18,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use sha2::{Digest, Sha256, Sha384};
 use uuid::Uuid;
 
 use crate::arch::Arch;
+use crate::digest::sha256_and_sha384;
 use crate::image::certificate::Certificate;
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::erofs::write as erofs;
@@ -290,34 +290,13 @@ impl erofs::Sink for Root<'_> {
     }
 }
 
-/// SHA-256 and SHA-384 of the first `size` bytes in hex, computed side by side.
+/// SHA-256 and SHA-384 of the image in hex, while the disk is still writing it.
 fn digests(file: &File, size: u64) -> io::Result<(String, String)> {
     thread::scope(|scope| {
-        // The disk works meanwhile; an error shows again when the file is placed.
+        // An error shows again when the file is placed.
         scope.spawn(|| file.sync_all());
-        let short = scope.spawn(|| digest::<Sha256>(file, size));
-        let long = digest::<Sha384>(file, size);
-        let short = match short.join() {
-            Ok(short) => short,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        Ok((short?, long?))
+        sha256_and_sha384(file, size)
     })
-}
-
-fn digest<D: Digest>(file: &File, size: u64) -> io::Result<String> {
-    let mut digest = D::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
-    while offset < size {
-        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
-        let count = left.min(buffer.len());
-        let piece = buffer.get_mut(..count).unwrap_or_default();
-        file.read_exact_at(piece, offset)?;
-        digest.update(&piece);
-        offset += count as u64;
-    }
-    Ok(hex::encode(&digest.finalize()))
 }
 
 #[cfg(test)]
@@ -325,6 +304,7 @@ mod tests {
     use super::*;
     use crate::image::verity::verify::verify;
     use crate::tree::Source;
+    use sha2::{Digest, Sha256};
     use std::fs;
 
     const IDS: Ids = Ids {

@@ -4,20 +4,18 @@
 //! Everything that can be wrong with content and keys is found before the
 //! first image is written.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use sha2::{Digest, Sha256, Sha384};
 
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble};
 use crate::check::surroundings::Folder;
 use crate::config::model::{KeyReference, Kind, Verity};
 use crate::content::{Content, gather};
+use crate::digest::sha256_and_sha384;
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
-use crate::image::hex;
 use crate::image::signature::KeyFile;
 use crate::input;
 use crate::key::{self, KeyText};
@@ -317,23 +315,10 @@ fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value>
         .collect()
 }
 
-/// Size, SHA-256 and SHA-384 of a file, read once.
+/// Size, SHA-256 and SHA-384 of a file.
 fn digests(path: &Path) -> std::io::Result<(u64, String, String)> {
-    let mut file = input::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    let (mut sha256, mut sha384, mut size) = (Sha256::new(), Sha384::new(), 0);
-    loop {
-        let read = file.read(&mut buffer)?;
-        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
-            break;
-        };
-        size += piece.len() as u64;
-        sha256.update(piece);
-        sha384.update(piece);
-    }
-    Ok((
-        size,
-        hex::encode(&sha256.finalize()),
-        hex::encode(&sha384.finalize()),
-    ))
+    let file = input::open(path)?;
+    let size = file.metadata()?.len();
+    let (sha256, sha384) = sha256_and_sha384(&file, size)?;
+    Ok((size, sha256, sha384))
 }

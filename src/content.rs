@@ -411,14 +411,6 @@ fn globs(tree: &Tree, wanted: &Wanted) -> Vec<Finding> {
     findings
 }
 
-/// Whether a path of this machine lies in a folder.
-pub fn is_below(path: &Path, folder: &Path) -> bool {
-    match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(path), Ok(folder)) => path.starts_with(folder),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

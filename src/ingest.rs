@@ -1,14 +1,13 @@
 //! Takes in an image that somebody else made: reads it, finds the name under
 //! which systemd will accept it, changes nothing.
 
-use std::io::Read;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
+use crate::digest::digest;
 use crate::finding::{Finding, Severity};
 use crate::image::ddi::{self, Ddi, ReleaseFile, SignatureState};
-use crate::image::hex;
 use crate::input;
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
@@ -184,19 +183,12 @@ fn release_file<'a>(path: &Path, ddi: &'a Ddi) -> Result<&'a ReleaseFile, Findin
 }
 
 fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {
-    let digest = || -> std::io::Result<String> {
-        let mut file = input::open(path)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let read = file.read(&mut buffer)?;
-            match buffer.get(..read) {
-                Some(piece) if !piece.is_empty() => hash.update(piece),
-                _ => return Ok(hex::encode(&hash.finalize())),
-            }
-        }
+    let digest = || {
+        let file = input::open(path)?;
+        let size = file.metadata()?.len();
+        digest::<Sha256>(&file, size)
     };
-    let found = digest().map_err(|error| {
+    let found = digest().map_err(|error: std::io::Error| {
         Finding::error(
             "image-unreadable",
             format!("reading {}: {error}", path.display()),

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod content;
 pub mod customize;
+pub mod digest;
 pub mod expand;
 pub mod finding;
 pub mod identity;

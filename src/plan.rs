@@ -504,7 +504,7 @@ fn key_places(config: &Config, extensions: &[Planned]) -> Vec<Finding> {
         if let Step::Build(step) = &extension.step
             && let Some((KeyReference::File(path), _)) = &step.signing
             && !seen.contains(&path.as_path())
-            && crate::content::is_below(path, config.source.directory())
+            && is_below(path, config.source.directory())
         {
             seen.push(path);
         }
@@ -517,6 +517,14 @@ fn key_places(config: &Config, extensions: &[Planned]) -> Vec<Finding> {
                 .help("keep it elsewhere, or pass it as `env:NAME`")
         })
         .collect()
+}
+
+/// Whether a path of this machine lies in a folder.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
+    }
 }
 
 /// Base configs are not expanded; one with a block of its own would be refused by Prism.

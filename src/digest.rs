@@ -1,0 +1,63 @@
+//! Digests of whole files, as the manifest, a pin and Trident ask for them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::thread;
+
+use sha2::{Digest, Sha256, Sha384};
+
+use crate::image::hex;
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Digest of the first `size` bytes, lower-case hex; a shorter file is an error.
+pub fn digest<D: Digest>(file: &File, size: u64) -> io::Result<String> {
+    let mut digest = D::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < size {
+        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
+        let count = left.min(buffer.len());
+        let piece = buffer.get_mut(..count).unwrap_or_default();
+        file.read_exact_at(piece, offset)?;
+        digest.update(&piece);
+        offset += count as u64;
+    }
+    Ok(hex::encode(&digest.finalize()))
+}
+
+/// SHA-256 and SHA-384 of the first `size` bytes, computed side by side.
+pub fn sha256_and_sha384(file: &File, size: u64) -> io::Result<(String, String)> {
+    thread::scope(|scope| {
+        let short = scope.spawn(|| digest::<Sha256>(file, size));
+        let long = digest::<Sha384>(file, size);
+        let short = match short.join() {
+            Ok(short) => short,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((short?, long?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn digests_are_those_of_the_whole_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes = vec![7; CHUNK + 3];
+        file.write_all(&bytes).unwrap();
+        let size = bytes.len() as u64;
+        let (short, long) = sha256_and_sha384(&file, size).unwrap();
+        assert_eq!(short, hex::encode(&Sha256::digest(&bytes)));
+        assert_eq!(long, hex::encode(&Sha384::digest(&bytes)));
+        assert!(
+            digest::<Sha256>(&file, size + 1).is_err(),
+            "a file that shrank"
+        );
+    }
+}
