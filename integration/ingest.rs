@@ -504,6 +504,9 @@ fn our_own_images_are_read_like_any_other() {
             verity,
             ids,
             epoch_seconds: 0,
+            compression: None,
+            share_compressed: false,
+            threads: prism_sysext::assemble::threads(),
         };
         let made = assemble(&recipe, &image).unwrap();
         let ddi = ddi::open(&image).unwrap();

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Ids, Recipe, Verity, assemble};
+use prism_sysext::assemble::{Ids, Recipe, Verity, assemble, threads};
 use prism_sysext::image::erofs::write::{Params, Sink, write};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use serde_json::Value;
@@ -218,14 +218,17 @@ fn file<'a>(tree: &'a mut Tree, path: &str, text: &str) -> &'a mut Inode {
 fn naked(path: &Path, tree: &Tree) {
     struct Blocks(File);
     impl Sink for Blocks {
-        fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()> {
-            self.0.write_all_at(blocks, first * 4096)
+        fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
+            self.0.write_all_at(&blocks, first * 4096)
         }
     }
     let params = Params {
         uuid: [1; 16],
         epoch_seconds: 0,
         volume_name: [0; 16],
+        compression: None,
+        share_compressed: false,
+        threads: threads(),
     };
     write(tree, &params, &mut Blocks(File::create(path).unwrap())).unwrap();
 }
@@ -245,6 +248,9 @@ fn partitioned(path: &Path, tree: &Tree, verity: Verity<'_>) {
         verity,
         ids,
         epoch_seconds: 0,
+        compression: None,
+        share_compressed: false,
+        threads: threads(),
     };
     assemble(&recipe, path).unwrap();
 }

@@ -6,15 +6,18 @@
 //! are always those of a root: usr-type partitions are mounted unverified
 //! before systemd 258.
 //!
-//! Every file is read once and goes straight to its place in the image, while
-//! a second thread hashes the same blocks. The image appears complete or not
-//! at all, and the same recipe gives the same bytes.
+//! Every file is read once and goes straight to its place in the image; the
+//! threads that write the blocks hash them on the way. The image appears
+//! complete or not at all, and the same recipe gives the same bytes, however
+//! many threads there are.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,6 +26,7 @@ use uuid::Uuid;
 use crate::arch::Arch;
 use crate::digest::sha256_and_sha384;
 use crate::image::certificate::Certificate;
+use crate::image::erofs::compress::Compression;
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::erofs::write as erofs;
 use crate::image::gpt::{self, Partition, SECTOR};
@@ -38,8 +42,10 @@ use crate::tree::Tree;
 const FIRST_OFFSET: u64 = 1 << 20;
 /// Sectors of the backup table at the end: 128 entries of 128 bytes and the header.
 const BACKUP_SECTORS: u64 = 33;
-/// Pieces on their way from the writer to the hasher; each has at most 1 MiB.
+/// Pieces on their way to the threads that hash and write them; each has at most 1 MiB.
 const PIECES: usize = 4;
+/// More threads than this would need more memory than we promise.
+const MOST_THREADS: usize = 8;
 
 /// Looks for a signature that was made earlier for a root hash.
 pub type StoredSignature<'a> = dyn Fn(&RootHash) -> Result<Option<SignaturePartition>> + 'a;
@@ -85,6 +91,18 @@ pub struct Recipe<'a> {
     pub ids: Ids,
     /// The modification time of everything, in seconds since 1970.
     pub epoch_seconds: u64,
+    /// How the content is compressed.
+    pub compression: Option<Compression>,
+    /// Whether equal compressed files share their data, see [`erofs::Params`].
+    pub share_compressed: bool,
+    /// How many threads read and compress, and how many hash and write.
+    pub threads: NonZero<usize>,
+}
+
+/// As many threads as there are processors, within what our memory allows.
+pub fn threads() -> NonZero<usize> {
+    let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    NonZero::new(processors.get().min(MOST_THREADS)).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// What was made.
@@ -112,7 +130,8 @@ pub fn assemble(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
 fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
     let file = pending.file();
-    let (blocks, leaves) = write_root(recipe, file)?;
+    let scratch = out.parent().unwrap_or(Path::new(""));
+    let (blocks, leaves) = write_root(recipe, file, scratch)?;
     let mut table = Table::new(recipe.arch);
     let root_size = blocks * BLOCK_SIZE as u64;
     let mut root_hash = None;
@@ -218,74 +237,112 @@ impl Table {
 }
 
 /// Writes the file system to its place; returns its size in blocks and, unless there is to be
-/// no hash tree, the digests of all blocks.
-fn write_root(recipe: &Recipe<'_>, file: &File) -> Result<(u64, Option<LeafHashes>)> {
+/// no hash tree, the digests of all blocks, which wait in an unnamed file in `scratch`.
+fn write_root(
+    recipe: &Recipe<'_>,
+    file: &File,
+    scratch: &Path,
+) -> Result<(u64, Option<LeafHashes>)> {
     let params = erofs::Params {
         uuid: recipe.ids.file_system,
         epoch_seconds: recipe.epoch_seconds,
         volume_name: [0; 16],
+        compression: recipe.compression,
+        share_compressed: recipe.share_compressed,
+        threads: recipe.threads,
     };
-    if matches!(recipe.verity, Verity::None) {
-        let mut sink = Root { file, hasher: None };
-        return Ok((erofs::write(recipe.tree, &params, &mut sink)?, None));
-    }
-    let leaves = LeafHashes::new(recipe.ids.salt);
-    thread::scope(|scope| {
-        let (pieces, work) = sync_channel(PIECES);
-        let (done, empty) = channel();
-        for _ in 0..PIECES {
-            // The receiver is right here.
-            let _ = done.send(Vec::new());
+    let leaves = match recipe.verity {
+        Verity::None => None,
+        _ => {
+            let digests = tempfile_in(scratch).context("creating a temporary file")?;
+            Some(LeafHashes::new(recipe.ids.salt, digests))
         }
-        let worker = scope.spawn(move || hash(leaves, &work, &done));
-        let hasher = Some(Hasher { pieces, empty });
-        let mut sink = Root { file, hasher };
-        let written = erofs::write(recipe.tree, &params, &mut sink);
-        // The worker ends when nobody can send any more.
-        drop(sink);
-        let leaves = match worker.join() {
-            Ok(leaves) => leaves,
-            Err(panic) => std::panic::resume_unwind(panic),
+    };
+    let failure = OnceLock::new();
+    let (pieces, waiting) = sync_channel(PIECES);
+    let waiting = &Mutex::new(waiting);
+    let written = thread::scope(|scope| {
+        let root = Root {
+            file,
+            leaves: leaves.as_ref(),
+            failure: &failure,
         };
-        Ok((written?, Some(leaves)))
-    })
+        let threads: Vec<_> = (0..recipe.threads.get())
+            .map(|_| scope.spawn(move || root.write_all(waiting)))
+            .collect();
+        let mut sink = Pieces { pieces };
+        let written = erofs::write(recipe.tree, &params, &mut sink);
+        // The threads end when nobody can send any more.
+        drop(sink);
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        written
+    });
+    match failure.into_inner() {
+        Some(error) => Err(erofs::WriteError::Write(error).into()),
+        None => Ok((written?, leaves)),
+    }
+}
+
+/// An unnamed file; the empty path is the current directory.
+fn tempfile_in(dir: &Path) -> io::Result<File> {
+    match dir.as_os_str().is_empty() {
+        true => tempfile::tempfile_in("."),
+        false => tempfile::tempfile_in(dir),
+    }
 }
 
 /// A piece of the file system: its first block and its bytes.
-type Piece = (usize, Vec<u8>);
+type Piece = (u64, Vec<u8>);
 
-fn hash(mut leaves: LeafHashes, work: &Receiver<Piece>, done: &Sender<Vec<u8>>) -> LeafHashes {
-    for (first, blocks) in work {
-        leaves.feed(first, &blocks);
-        // Nobody waits for buffers any more after an error; that is reported elsewhere.
-        let _ = done.send(blocks);
-    }
-    leaves
+/// The way to the threads that hash and write.
+struct Pieces {
+    pieces: SyncSender<Piece>,
 }
 
-/// The way to the hashing thread, with a fixed number of buffers going round.
-struct Hasher {
-    pieces: SyncSender<Piece>,
-    empty: Receiver<Vec<u8>>,
+impl erofs::Sink for Pieces {
+    fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
+        let gone = |_| io::Error::other("the threads that write are gone");
+        self.pieces.send((first, blocks)).map_err(gone)
+    }
 }
 
 /// The root partition as a place for blocks.
+#[derive(Clone, Copy)]
 struct Root<'a> {
     file: &'a File,
-    hasher: Option<Hasher>,
+    leaves: Option<&'a LeafHashes>,
+    /// The first error of any thread.
+    failure: &'a OnceLock<io::Error>,
 }
 
-impl erofs::Sink for Root<'_> {
-    fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()> {
-        let offset = first * BLOCK_SIZE as u64;
-        if let Some(hasher) = &self.hasher {
-            let gone = || io::Error::other("the hashing thread is gone");
-            let first = usize::try_from(first).map_err(io::Error::other)?;
-            let mut piece = hasher.empty.recv().map_err(|_| gone())?;
-            piece.clear();
-            piece.extend_from_slice(blocks);
-            hasher.pieces.send((first, piece)).map_err(|_| gone())?;
+impl Root<'_> {
+    /// Writes whatever comes, until nothing more can come. After an error pieces are only taken,
+    /// so that nobody waits for room.
+    fn write_all(self, waiting: &Mutex<Receiver<Piece>>) {
+        loop {
+            let piece = waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok((first, blocks)) = piece else { return };
+            if self.failure.get().is_none()
+                && let Err(error) = self.write(first, &blocks)
+            {
+                // Another thread may have been first.
+                let _ = self.failure.set(error);
+            }
         }
+    }
+
+    fn write(self, first: u64, blocks: &[u8]) -> io::Result<()> {
+        if let Some(leaves) = self.leaves {
+            leaves.feed(first, blocks)?;
+        }
+        let offset = first * BLOCK_SIZE as u64;
         self.file.write_all_at(blocks, FIRST_OFFSET + offset)
     }
 }
@@ -337,6 +394,9 @@ mod tests {
             verity,
             ids: IDS,
             epoch_seconds: 0,
+            compression: None,
+            share_compressed: false,
+            threads: threads(),
         };
         let assembled = assemble(&recipe, &out).unwrap();
         (assembled, fs::read(&out).unwrap())
@@ -396,7 +456,7 @@ mod tests {
         // Whoever changes these bytes changes the root hash of every image that is rebuilt.
         assert_eq!(
             hash.sha256,
-            "759635f0508fae361008b8926541d34d908ff603d8de40ccd71c70dbb609105c"
+            "6428d49f7c421b182f1401dec6f124dd1ebb825144f25f64ea1c12b094226fca"
         );
     }
 
@@ -413,6 +473,9 @@ mod tests {
                 verity,
                 ids: IDS,
                 epoch_seconds: 0,
+                compression: None,
+                share_compressed: false,
+                threads: threads(),
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();
             assert!(format!("{error:#}").contains("gone"), "{error:#}");

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::assemble::{Ids, Recipe, Verity as Protection, assemble};
+use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
+use crate::compression;
 use crate::config::model::{KeyReference, Kind, Verity};
 use crate::content::{Content, gather};
 use crate::digest::sha256_and_sha384;
@@ -214,6 +215,9 @@ fn build_one(
         verity,
         ids,
         epoch_seconds: plan.epoch,
+        compression: step.compression,
+        share_compressed: step.share_compressed,
+        threads: threads(),
     };
     let assembled = assemble(&recipe, &extension.image)?;
     let fingerprint = step
@@ -251,7 +255,7 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
             arch: step.arch.map_or("any", |arch| arch.name()),
             release: &pairs,
             format: step.format,
-            compression: "none",
+            compression: &compression::name(step.compression),
         })?,
     };
     let type_guid = |role| {

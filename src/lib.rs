@@ -17,6 +17,7 @@ pub mod base;
 pub mod build;
 pub mod check;
 pub mod cli;
+pub mod compression;
 pub mod config;
 pub mod content;
 pub mod customize;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::arch::Arch;
+use crate::base::kernel::KernelFeatures;
+use crate::compression::Setting;
 use crate::config::model::{
     Enable, Extension, Format, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
 };
@@ -17,6 +19,7 @@ use crate::config::{Config, nearest};
 use crate::content::{Wanted, WantedFile};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
+use crate::image::erofs::compress::Compression;
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::ReleaseFields;
@@ -30,6 +33,10 @@ pub struct BaseIdentity<'a> {
     pub os_release: &'a ReleaseFields,
     /// Its architecture, if it can be told.
     pub arch: Option<Arch>,
+    /// What all its kernels can do.
+    pub kernel: KernelFeatures,
+    /// Whether all its kernels mount images in which compressed files share data (Linux 6.1).
+    pub shares_compressed: bool,
 }
 
 /// What a run brings along besides its files.
@@ -111,6 +118,10 @@ pub struct BuildStep {
     pub key_at: String,
     /// File system.
     pub format: Format,
+    /// Its compression.
+    pub compression: Option<Compression>,
+    /// Whether equal compressed files share their data.
+    pub share_compressed: bool,
     /// Seed written by the user.
     pub seed: Option<String>,
     /// The content.
@@ -267,6 +278,11 @@ fn build(
             permissions: file.permissions,
         })
         .collect();
+    // validate() has refused what is no setting.
+    let setting: Setting = match &extension.compression {
+        Some(text) => text.parse().unwrap_or_default(),
+        None => Setting::Auto,
+    };
     let file_name = format!("{name}.raw");
     let planned = Planned {
         image: output_directory.join(&file_name),
@@ -285,6 +301,8 @@ fn build(
                 None => "sysext.verityKey".to_owned(),
             },
             format: extension.format,
+            compression: setting.in_erofs(base.map(|base| base.kernel)),
+            share_compressed: base.is_some_and(|base| base.shares_compressed),
             seed: extension.seed.clone(),
             content: Wanted {
                 at: at.clone(),

@@ -187,6 +187,14 @@ pub struct Kernel {
     pub features: KernelFeatures,
 }
 
+impl Kernel {
+    /// Major and minor version, if the release begins with them.
+    pub fn version(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
 /// The kernels of a base: those with modules and those with a configuration in `/boot`.
 pub(super) fn read_kernels(facts: &mut Facts<'_>) -> Vec<Kernel> {
     let mut releases = BTreeSet::new();
@@ -228,6 +236,21 @@ fn read_kernel(facts: &mut Facts<'_>, release: String) -> Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_begin_a_release() {
+        let version = |release: &str| {
+            Kernel {
+                release: release.to_owned(),
+                config: None,
+                features: KernelFeatures::UNKNOWN,
+            }
+            .version()
+        };
+        assert_eq!(version("6.6.96.2-2.azl3"), Some((6, 6)));
+        assert_eq!(version("6.12+deb13-amd64"), Some((6, 12)));
+        assert_eq!(version("target"), None);
+    }
 
     #[test]
     fn a_config_tells_yes_module_and_no() {

@@ -127,6 +127,12 @@ impl Base {
         all
     }
 
+    /// Whether all installed kernels are known and of at least this version.
+    pub fn kernels_since(&self, major: u32, minor: u32) -> bool {
+        let since = |kernel: &Kernel| kernel.version().is_some_and(|v| v >= (major, minor));
+        !self.kernels.is_empty() && self.kernels.iter().all(since)
+    }
+
     /// Certificates that systemd trusts.
     pub fn trusted(&self) -> Vec<Certificate> {
         let files = self.certificates.iter();

@@ -59,6 +59,9 @@ impl Session {
         let identity = base.as_ref().map(|base| BaseIdentity {
             os_release: &base.release,
             arch: base.arch,
+            kernel: base.kernel_features(),
+            // EROFS_FEATURE_INCOMPAT_DEDUPE came with Linux 6.1.
+            shares_compressed: base.kernels_since(6, 1),
         });
         let environment = Environment {
             epoch: epoch()?,

@@ -1,18 +1,28 @@
-//! Writing EROFS, the read-only file system of the kernel, without compression.
+//! Writing EROFS, the read-only file system of the kernel.
 //!
 //! The on-disk format is that of the kernel's `fs/erofs/erofs_fs.h` and
-//! `Documentation/filesystems/erofs.rst`. Sizes of all files are known before
-//! the first byte is written, so [`layout`] places everything first and
-//! [`mod@write`] then reads every file once, in order, and writes every block once.
-//! Blocks go out as two ascending runs, metadata and data:
+//! `Documentation/filesystems/erofs.rst`. The metadata comes first on disk and
+//! its length follows from names and lengths alone, so [`layout`] places all
+//! inodes before the first file is read. Then [`mod@write`] hands pieces of
+//! files to threads ([`pool`]), which read and compress them ([`encode`]), and
+//! [`record`] gives the results their blocks in the order of the paths. Every
+//! file is read once and every block is written once, as two ascending runs:
 //!
 //! ```text
-//! block 0      1 …                            data_start …
-//! superblock | inodes, attributes, file tails | whole data blocks, directory blocks
+//! block 0      1 …                                     data_start …
+//! superblock | inodes, attributes, file tails, indices | data, directory blocks
 //! ```
 //!
-//! The same tree and parameters give the same bytes.
+//! The same tree and parameters give the same bytes, however many threads
+//! there are. Files of equal content share their data; zeros have none.
 
+pub mod compress;
+pub mod encode;
 pub mod format;
 pub mod layout;
+pub mod pool;
+pub mod record;
+pub mod share;
+pub mod source;
+pub mod stream;
 pub mod write;

@@ -13,6 +13,7 @@ const BLOCK_BITS: u8 = 12;
 pub const SLOT_SIZE: usize = 32;
 
 const SUPERBLOCK_OFFSET: usize = 1024;
+const SUPERBLOCK_SIZE: usize = 128;
 const MAGIC: u32 = 0xe0f5_e1e2;
 /// The checksum field is filled.
 const COMPAT_CHECKSUM: u32 = 1;
@@ -20,8 +21,65 @@ const COMPAT_CHECKSUM: u32 = 1;
 const COMPAT_MTIME: u32 = 2;
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// Address of data that is not there, as mkfs.erofs writes it.
+/// Address of data that is not there: of an inode without blocks, and of a chunk that is a hole
+/// (`EROFS_NULL_ADDR`).
 pub const NO_ADDRESS: u32 = u32::MAX;
+
+/// What a kernel must know to read the image (`EROFS_FEATURE_INCOMPAT_*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// What compressed files are compressed with, and the blocks of the longest cluster. Linux
+    /// 5.13 for LZ4 in clusters of more than one block, 6.10 for Zstandard.
+    pub compressed: Option<(Algorithm, u16)>,
+    /// Files with holes are there (Linux 5.15).
+    pub chunks: bool,
+    /// Several files or places share compressed clusters (Linux 6.1).
+    pub shared_clusters: bool,
+}
+
+/// Compressed data ends where its blocks end (`LZ4_0PADDING`).
+const INCOMPAT_ZERO_PADDING: u32 = 0x1;
+/// The superblock is followed by a record for each algorithm, and clusters may have more than one
+/// block (`COMPR_CFGS`, `BIG_PCLUSTER`).
+const INCOMPAT_CONFIGURED: u32 = 0x2;
+const INCOMPAT_CHUNKED_FILE: u32 = 0x4;
+const INCOMPAT_DEDUPE: u32 = 0x20;
+
+/// A compression algorithm, by its number on disk (`Z_EROFS_COMPRESSION_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// LZ4 blocks.
+    Lz4,
+    /// Zstandard frames.
+    Zstd {
+        /// log2 of the window in bytes; the kernel allows 10 to 20 (`fs/erofs/decompressor_zstd.c`).
+        window_log: u8,
+    },
+}
+
+impl Algorithm {
+    fn number(self) -> u8 {
+        match self {
+            Algorithm::Lz4 => 0,
+            Algorithm::Zstd { .. } => 3,
+        }
+    }
+
+    /// The record behind the superblock, after its length
+    /// (`struct z_erofs_lz4_cfgs`, `struct z_erofs_zstd_cfgs`).
+    fn configuration(self, longest_cluster: u16) -> Vec<u8> {
+        match self {
+            Algorithm::Lz4 => {
+                // The longest distance that LZ4 can express.
+                let mut bytes = u16::MAX.to_le_bytes().to_vec();
+                bytes.extend(longest_cluster.to_le_bytes());
+                bytes.resize(14, 0);
+                bytes
+            }
+            Algorithm::Zstd { window_log } => vec![0, window_log.saturating_sub(10), 0, 0, 0, 0],
+        }
+    }
+}
 
 /// What the superblock says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +96,8 @@ pub struct Superblock {
     pub uuid: [u8; 16],
     /// Label, NUL padded.
     pub volume_name: [u8; 16],
+    /// What the files need.
+    pub features: Features,
 }
 
 impl Superblock {
@@ -57,7 +117,36 @@ impl Superblock {
         block.extend([0; 4]); // xattr_blkaddr: no shared attributes
         block.extend(self.uuid);
         block.extend(self.volume_name);
-        // No incompatible feature, no compression, no further device.
+        let Features {
+            compressed,
+            chunks,
+            shared_clusters,
+        } = self.features;
+        let mut incompatible = 0;
+        let mut algorithms: u16 = 0;
+        if let Some((algorithm, _)) = compressed {
+            incompatible |= INCOMPAT_ZERO_PADDING | INCOMPAT_CONFIGURED;
+            algorithms = 1 << algorithm.number();
+        }
+        if chunks {
+            incompatible |= INCOMPAT_CHUNKED_FILE;
+        }
+        if shared_clusters {
+            incompatible |= INCOMPAT_DEDUPE;
+        }
+        block.extend(incompatible.to_le_bytes());
+        block.extend(algorithms.to_le_bytes());
+        // No further device, no shared name prefix, no packed inode.
+        block.resize(SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE, 0);
+        if let Some((algorithm, longest)) = compressed {
+            let record = algorithm.configuration(longest);
+            block.extend(
+                u16::try_from(record.len())
+                    .unwrap_or_default()
+                    .to_le_bytes(),
+            );
+            block.extend(record);
+        }
         block.resize(BLOCK_SIZE, 0);
         // The kernel's crc32c() neither inverts its result nor covers the boot area
         // (fs/erofs/super.c, erofs_superblock_csum_verify).
@@ -78,6 +167,12 @@ pub enum DataLayout {
     Plain,
     /// Whole blocks, and the rest right after the inode (`EROFS_INODE_FLAT_INLINE`).
     Inline,
+    /// Chunks with an address each, or a hole; the addresses follow the inode
+    /// (`EROFS_INODE_CHUNK_BASED`).
+    Chunks,
+    /// Compressed clusters, and an index of them after the inode
+    /// (`EROFS_INODE_COMPRESSED_FULL`).
+    Compressed,
 }
 
 /// An inode without the attributes and the tail that follow it.
@@ -95,7 +190,8 @@ pub struct InodeRecord {
     pub links: u32,
     /// Bytes of the file, directory or link target.
     pub size: u64,
-    /// First data block, or the device number of a device node.
+    /// First data block, the device number of a device node, [`chunk_format`] of a file in chunks,
+    /// or the number of blocks of a compressed file.
     pub address: u32,
     /// Number for 32-bit stat.
     pub number: u32,
@@ -122,7 +218,9 @@ impl InodeRecord {
     pub fn to_bytes(&self) -> Vec<u8> {
         let layout: u16 = match self.layout {
             DataLayout::Plain => 0,
+            DataLayout::Compressed => 1,
             DataLayout::Inline => 2,
+            DataLayout::Chunks => 4,
         };
         let format = layout << 1 | u16::from(self.extended);
         // A header of 12 bytes counts as one, then every four bytes (erofs_xattr_ibody_size).
@@ -172,6 +270,78 @@ pub fn type_codes(kind: &Kind) -> (u16, u8) {
         Kind::Socket => (0o140_000, 6),
         Kind::Symlink(_) => (0o120_000, 7),
     }
+}
+
+/// `i_u` of a file in chunks of `chunk_size` bytes, a power of two and at least a block, whose
+/// addresses have four bytes each (`struct erofs_inode_chunk_info`).
+pub fn chunk_format(chunk_size: u64) -> u32 {
+    chunk_size
+        .trailing_zeros()
+        .saturating_sub(BLOCK_BITS.into())
+}
+
+/// Bytes before the first entry of an index: the header and as many unused ones
+/// (`Z_EROFS_FULL_INDEX_ALIGN`).
+pub const INDEX_HEADER_SIZE: usize = 16;
+/// Bytes of an entry of the index; one for each 4096 bytes of the file.
+pub const INDEX_ENTRY_SIZE: usize = 8;
+/// Where an index may begin after inode and attributes.
+pub const INDEX_ALIGN: usize = 8;
+
+/// Some blocks of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cluster {
+    /// First block of its data.
+    pub address: u32,
+    /// Blocks of the file that it holds.
+    pub blocks: u16,
+    /// Blocks of its data when they are compressed; `None`: as they are.
+    pub compressed: Option<u16>,
+}
+
+/// The header of an index (`struct z_erofs_map_header`).
+pub fn index_header(algorithm: Algorithm) -> [u8; INDEX_HEADER_SIZE] {
+    /// Clusters may have more than one block.
+    const ADVISE_BIG_CLUSTERS: u16 = 2;
+    let mut bytes = [0; INDEX_HEADER_SIZE];
+    let [low, high] = ADVISE_BIG_CLUSTERS.to_le_bytes();
+    (bytes[4], bytes[5], bytes[6]) = (low, high, algorithm.number());
+    bytes
+}
+
+impl Cluster {
+    /// The entries of its blocks (`struct z_erofs_lcluster_index`, read in `fs/erofs/zmap.c`).
+    pub fn index_entries(&self) -> impl Iterator<Item = [u8; INDEX_ENTRY_SIZE]> {
+        /// In the first entry after the head, in place of the distance to it: the blocks.
+        const BLOCK_COUNT: u16 = 1 << 11;
+        const PLAIN: u16 = 0;
+        const HEAD: u16 = 1;
+        const FOLLOWING: u16 = 2;
+        let Cluster {
+            address,
+            blocks,
+            compressed,
+        } = *self;
+        (0..blocks).map(move |at| {
+            let (kind, [low, high]) = match (compressed, at) {
+                (None, _) => (PLAIN, halves(address + u32::from(at))),
+                (Some(_), 0) => (HEAD, halves(address)),
+                (Some(count), 1) => (FOLLOWING, [BLOCK_COUNT | count, blocks - at]),
+                (Some(_), _) => (FOLLOWING, [at, blocks - at]),
+            };
+            let mut bytes = [0; INDEX_ENTRY_SIZE];
+            // Every cluster begins with a block of the file: the offset within it is 0.
+            for (two, value) in bytes.chunks_exact_mut(2).zip([kind, 0, low, high]) {
+                two.copy_from_slice(&value.to_le_bytes());
+            }
+            bytes
+        })
+    }
+}
+
+fn halves(address: u32) -> [u16; 2] {
+    let [a, b, c, d] = address.to_le_bytes();
+    [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]
 }
 
 /// A device number in the kernel's 32-bit form (`new_encode_dev`): 12 bits major, 20 bits minor.
@@ -273,6 +443,7 @@ mod tests {
             blocks: 2,
             uuid: [0x11; 16],
             volume_name: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+            features: Features::default(),
         };
         let block = superblock.to_block();
         assert_eq!(block.len(), BLOCK_SIZE);

@@ -1,10 +1,14 @@
-//! Deciding where everything goes before a byte is written.
+//! Deciding where inodes go before a byte is written.
+//!
+//! What follows an inode depends on its content: a tail, the addresses of its chunks, or an index
+//! of compressed clusters. Room is kept for the longest of what it may turn out to be, which costs
+//! a file in chunks 4 bytes in 64 KiB.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::format::{
-    BLOCK_SIZE, DIRENT_SIZE, DataLayout, SLOT_SIZE, device_number, fits_compact, inode_size,
-    xattr_bytes,
+    BLOCK_SIZE, DIRENT_SIZE, DataLayout, INDEX_ALIGN, INDEX_ENTRY_SIZE, INDEX_HEADER_SIZE,
+    SLOT_SIZE, device_number, fits_compact, inode_size, xattr_bytes,
 };
 use crate::tree::{Inode, InodeId, Kind, Tree};
 
@@ -36,16 +40,28 @@ pub struct Place {
     pub parent: InodeId,
     /// Byte offset of the inode in the image, a multiple of [`SLOT_SIZE`].
     pub offset: u64,
-    /// First data block; meaningless without data blocks.
-    pub data_block: u32,
     /// Number of names; of a directory, two and its subdirectories.
     pub links: u32,
     /// Bytes of content: of the file, the packed directory or the link target.
     pub size: u64,
     /// Whether the inode has 64 bytes.
     pub extended: bool,
-    /// Whether the rest of the content follows the inode.
+    /// Whether the rest of the content follows the inode, has a block of its own, or there is
+    /// room for an index because the content may be worth compressing.
     pub layout: DataLayout,
+}
+
+/// Shorter files are not searched for holes, in bytes.
+const SMALLEST_CHUNK: u64 = 64 << 10;
+/// Chunks are never longer, in bytes.
+pub const LARGEST_CHUNK: u64 = 1 << 20;
+
+/// Bytes of a hole and of what is between holes in a file of `size` bytes that is not compressed;
+/// `None` when it is too short to be searched for them.
+pub fn chunk_size(size: u64) -> Option<u64> {
+    // No more than some 65536 addresses, as long as the chunks can grow.
+    let chunk = (size >> 16).next_power_of_two();
+    (size >= SMALLEST_CHUNK).then(|| chunk.clamp(SMALLEST_CHUNK, LARGEST_CHUNK))
 }
 
 impl Place {
@@ -62,24 +78,20 @@ pub struct Layout {
     pub places: Vec<Place>,
     /// First block after the metadata.
     pub data_start: u32,
-    /// Number of blocks of the whole file system.
-    pub blocks: u32,
     index: HashMap<InodeId, usize>,
 }
 
 impl Layout {
     /// Places a tree; the order is that of [`Tree::walk`], whatever the ids are.
-    pub fn new(tree: &Tree) -> Result<Layout, LayoutError> {
+    pub fn new(tree: &Tree, compressing: bool) -> Result<Layout, LayoutError> {
         let mut layout = Layout {
             places: Vec::new(),
             data_start: 0,
-            blocks: 0,
             index: HashMap::new(),
         };
         layout.count_links(tree);
         // The superblock has block 0 for itself; so the root has nid 128, which fits its 16 bits.
         let mut cursor = BLOCK_SIZE as u64;
-        let mut whole_blocks: u64 = 0;
         for (place, path) in layout.places.iter_mut().zip(FirstPaths::new(tree)) {
             let inode = tree.get(place.id);
             let problem = |reason: String| LayoutError::Inode {
@@ -91,25 +103,29 @@ impl Layout {
             let xattrs = xattr_bytes(inode.xattrs.iter()).map_err(problem)?;
             place.extended = !fits_compact(place.size, place.links, inode.uid, inode.gid);
             let head = inode_size(place.extended) + xattrs.len();
-            let tail = (place.size % BLOCK_SIZE as u64) as usize;
-            (place.offset, place.layout) = put(cursor, place.extended, head, tail);
-            let (inline, plain) = match place.layout {
-                DataLayout::Inline => (tail, 0),
-                DataLayout::Plain => (0, u64::from(tail > 0)),
+            let file = matches!(inode.kind, Kind::File { .. });
+            let after = if compressing && file && place.size > BLOCK_SIZE as u64 {
+                (place.offset, _) = put(cursor, place.extended, head, 0);
+                place.layout = DataLayout::Compressed;
+                (head.next_multiple_of(INDEX_ALIGN) + INDEX_HEADER_SIZE) as u64
+                    + place.size.div_ceil(BLOCK_SIZE as u64) * INDEX_ENTRY_SIZE as u64
+            } else {
+                let tail = (place.size % BLOCK_SIZE as u64) as usize;
+                (place.offset, place.layout) = put(cursor, place.extended, head, tail);
+                let inline = match place.layout {
+                    DataLayout::Inline => tail as u64,
+                    _ => 0,
+                };
+                let chunk = chunk_size(place.size).filter(|_| file);
+                let addresses = chunk.map_or(0, |chunk| 4 * place.size.div_ceil(chunk));
+                head as u64 + inline.max(addresses)
             };
-            cursor = place.offset + (head + inline).next_multiple_of(SLOT_SIZE) as u64;
-            place.data_block = u32::try_from(whole_blocks).map_err(|_| LayoutError::TooLarge)?;
-            let blocks = place.size / BLOCK_SIZE as u64 + plain;
-            whole_blocks = whole_blocks.saturating_add(blocks);
+            cursor = place
+                .offset
+                .saturating_add(after.next_multiple_of(SLOT_SIZE as u64));
         }
         let data_start = cursor.div_ceil(BLOCK_SIZE as u64);
-        let blocks = u32::try_from(data_start.saturating_add(whole_blocks));
-        layout.blocks = blocks.map_err(|_| LayoutError::TooLarge)?;
         layout.data_start = u32::try_from(data_start).map_err(|_| LayoutError::TooLarge)?;
-        for place in &mut layout.places {
-            // Below `blocks`, which fits.
-            place.data_block = place.data_block.saturating_add(layout.data_start);
-        }
         Ok(layout)
     }
 
@@ -144,7 +160,6 @@ impl Layout {
             id,
             parent,
             offset: 0,
-            data_block: 0,
             links,
             size: 0,
             extended: false,
@@ -308,7 +323,7 @@ mod tests {
         let id = tree.insert_file(b"a/x", source, 0, 0o644).unwrap();
         tree.insert_link(b"b/c/x", id).unwrap();
         tree.make_dirs(b"b/d").unwrap();
-        let layout = Layout::new(&tree).unwrap();
+        let layout = Layout::new(&tree, false).unwrap();
         let links = |path: &[u8]| layout.place(tree.lookup(path).unwrap()).unwrap().links;
         assert_eq!(links(b""), 4);
         assert_eq!(links(b"b"), 4);
@@ -324,7 +339,7 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let mut tree = Tree::new();
         tree.insert_symlink(b"usr/link", &[b'x'; 4096]).unwrap();
-        let error = Layout::new(&tree).unwrap_err().to_string();
+        let error = Layout::new(&tree, false).unwrap_err().to_string();
         assert!(
             error.contains("/usr/link") && error.contains("4095"),
             "{error}"

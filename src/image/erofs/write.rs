@@ -1,21 +1,24 @@
 //! Writing what [`Layout`] placed.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::io;
+use std::num::NonZero;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::thread;
 
-use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
 
-use super::format::{
-    BLOCK_SIZE, DIRENT_SIZE, DataLayout, Dirent, InodeRecord, NO_ADDRESS, Superblock,
-    device_number, directory_block, type_codes, xattr_bytes,
-};
-use super::layout::{Layout, LayoutError, Place, has_room, names_in_order};
-use crate::tree::{Inode, Kind, Source, Tree};
-
-/// Bytes that are gathered before they are handed on, per run.
-const BUFFER_SIZE: usize = 1 << 20;
+use super::compress::Compression;
+use super::encode::{Encoded, Encoder, Form, PIECE_SIZE, Piece};
+use super::format::{BLOCK_SIZE, DataLayout};
+use super::layout::{Layout, LayoutError, Place, chunk_size};
+use super::pool::Pool;
+use super::record::{Incoming, Recorder};
+use super::share::Sum;
+use super::source::Reader;
+pub use super::stream::Sink;
+use crate::tree::{Kind, Source, Tree};
 
 /// What the file system is besides its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +29,14 @@ pub struct Params {
     pub epoch_seconds: u64,
     /// Label, NUL padded; zeros for none.
     pub volume_name: [u8; 16],
-}
-
-/// Takes the blocks of the file system.
-pub trait Sink {
-    /// Takes a whole number of 4096-byte blocks that belong at block `first` and after.
-    /// Every block comes exactly once; they do not come in order.
-    fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()>;
+    /// How files of more than a block are compressed.
+    pub compression: Option<Compression>,
+    /// Whether equal compressed files share their data, which takes Linux 6.1 to mount. Files
+    /// that are not compressed always do.
+    pub share_compressed: bool,
+    /// How many threads read and compress; the image does not depend on it. Each takes some
+    /// 5 MiB, more with high levels of Zstandard.
+    pub threads: NonZero<usize>,
 }
 
 /// Why a file system was not finished.
@@ -61,345 +65,304 @@ pub enum WriteError {
         /// What is there now.
         found: String,
     },
+    /// The compressor did not do its work.
+    #[error("compressing the content: {0}")]
+    Compress(#[source] io::Error),
     /// The blocks could not be written.
     #[error("writing the file system: {0}")]
     Write(#[source] io::Error),
 }
 
+/// Files up to this many in one job, however short they are.
+const FILES_PER_JOB: usize = 512;
+
 /// Writes a tree and returns the number of 4096-byte blocks.
 ///
-/// Files are read once, in the order of their paths. An error leaves the sink half written.
+/// Files are read in the order of their paths, once; those of more than [`PIECE_SIZE`] that begin
+/// like an earlier one of the same length twice, unless they are equal. An error leaves the sink
+/// half written.
 pub fn write(tree: &Tree, params: &Params, out: &mut impl Sink) -> Result<u64, WriteError> {
-    let layout = Layout::new(tree)?;
-    let mut writer = Writer {
-        tree,
-        layout: &layout,
-        params,
-        metadata: Run::starting_at(1),
-        data: Run::starting_at(layout.data_start.into()),
-        out,
-    };
-    for (number, place) in (1..).zip(&layout.places) {
-        if let Some(inode) = tree.get(place.id) {
-            writer.inode(number, place, inode)?;
-        }
-    }
-    let Writer {
-        mut metadata,
-        mut data,
-        out,
-        ..
-    } = writer;
-    metadata.finish(out).map_err(WriteError::Write)?;
-    data.finish(out).map_err(WriteError::Write)?;
-    let root_nid = layout.places.first().map_or(0, Place::nid);
-    let superblock = Superblock {
-        root_nid: u16::try_from(root_nid).unwrap_or_default(),
-        inodes: layout.places.len() as u64,
-        epoch_seconds: params.epoch_seconds,
-        blocks: layout.blocks,
-        uuid: params.uuid,
-        volume_name: params.volume_name,
-    };
-    out.write_blocks(0, &superblock.to_block())
-        .map_err(WriteError::Write)?;
-    Ok(layout.blocks.into())
-}
-
-struct Writer<'a, S> {
-    tree: &'a Tree,
-    layout: &'a Layout,
-    params: &'a Params,
-    metadata: Run,
-    data: Run,
-    out: &'a mut S,
-}
-
-impl<S: Sink> Writer<'_, S> {
-    fn inode(&mut self, number: u32, place: &Place, inode: &Inode) -> Result<(), WriteError> {
-        let xattrs = xattr_bytes(inode.xattrs.iter()).unwrap_or_default();
-        let tail = match &inode.kind {
-            Kind::File { size, source } => self.file(*size, source)?,
-            Kind::Directory(_) => self.directory(place, inode)?,
-            Kind::Symlink(target) => target.clone(),
-            _ => Vec::new(),
+    let layout = Layout::new(tree, params.compression.is_some())?;
+    let workers = (0..params.threads.get())
+        .map(|_| Encoder::new(params.compression, params.share_compressed))
+        .map(|encoder| encoder.map(|mut encoder| move |job: Job<'_>| job.run(&mut encoder)))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(WriteError::Compress)?;
+    thread::scope(|scope| {
+        let feeder = Feeder {
+            tree,
+            layout: &layout,
+            pool: Pool::start(scope, workers),
+            // Enough that no thread waits for the one whose turn it is.
+            window: params.threads.get() as u64 + 4,
+            expected: VecDeque::new(),
+            short: Vec::new(),
+            short_bytes: 0,
+            first_short: 0,
+            long: Incoming::default(),
+            recorder: Recorder::new(tree, &layout, params, out),
         };
-        let address = match &inode.kind {
-            Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => {
-                device_number(*major, *minor).unwrap_or_default()
-            }
-            _ if place.size >= BLOCK_SIZE as u64 => place.data_block,
-            _ if place.layout == DataLayout::Plain && !tail.is_empty() => place.data_block,
-            _ => NO_ADDRESS,
-        };
-        let (type_bits, _) = type_codes(&inode.kind);
-        let record = InodeRecord {
-            extended: place.extended,
-            layout: place.layout,
-            xattr_size: xattrs.len(),
-            mode: type_bits | inode.mode & 0o7777,
-            links: place.links,
-            size: place.size,
-            address,
-            number,
-            uid: inode.uid,
-            gid: inode.gid,
-            epoch_seconds: self.params.epoch_seconds,
-        };
-        self.metadata(|run, out| {
-            run.pad_to(place.offset, out)?;
-            run.push(&record.to_bytes(), out)?;
-            run.push(&xattrs, out)
-        })?;
-        match place.layout {
-            DataLayout::Inline => self.metadata(|run, out| run.push(&tail, out)),
-            DataLayout::Plain => self.data(|run, out| {
-                run.push(&tail, out)?;
-                run.pad_block(out)
-            }),
-        }
-    }
-
-    /// Sends the whole blocks of a file on and returns the rest.
-    fn file(&mut self, size: u64, source: &Source) -> Result<Vec<u8>, WriteError> {
-        match source {
-            Source::Bytes(bytes) => {
-                if bytes.len() as u64 != size {
-                    return Err(WriteError::Changed {
-                        path: PathBuf::from("(generated content)"),
-                        expected: format!("{size} bytes"),
-                        found: format!("{} bytes", bytes.len()),
-                    });
-                }
-                let whole = bytes.len() - bytes.len() % BLOCK_SIZE;
-                let (blocks, rest) = bytes.split_at_checked(whole).unwrap_or_default();
-                self.data(|run, out| run.push(blocks, out))?;
-                Ok(rest.to_vec())
-            }
-            Source::Path(path) => {
-                let mut file = open_regular(path, size)?;
-                let mut whole = size - size % BLOCK_SIZE as u64;
-                while whole > 0 {
-                    let room = self.data.room();
-                    let wanted = usize::try_from(whole).unwrap_or(usize::MAX).min(room.len());
-                    let room = room.get_mut(..wanted).unwrap_or_default();
-                    read_exactly(&mut file, room, path, size)?;
-                    self.data(|run, out| run.filled(wanted, out))?;
-                    whole -= wanted as u64;
-                }
-                let mut rest = vec![0; (size % BLOCK_SIZE as u64) as usize];
-                read_exactly(&mut file, &mut rest, path, size)?;
-                // It may have grown since it was opened.
-                let more = file.read(&mut [0]).map_err(|source| WriteError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                match more {
-                    0 => Ok(rest),
-                    _ => Err(changed(path, size, "more".to_owned())),
-                }
-            }
-        }
-    }
-
-    /// Sends all blocks of a directory but the last one on and returns that.
-    fn directory(&mut self, place: &Place, inode: &Inode) -> Result<Vec<u8>, WriteError> {
-        let Some(entries) = inode.entries() else {
-            return Ok(Vec::new());
-        };
-        let layout = self.layout;
-        let tree = self.tree;
-        let mut block: Vec<Dirent<'_>> = Vec::new();
-        let mut used = 0;
-        for name in names_in_order(entries) {
-            let target = match name {
-                b"." => Some(&place.id),
-                b".." => Some(&place.parent),
-                name => entries.get(name),
-            };
-            let found = target.and_then(|id| Some((layout.place(*id)?, tree.get(*id)?)));
-            let Some((target, inode)) = found else {
-                continue;
-            };
-            if !has_room(used, name) {
-                let bytes = directory_block(&block);
-                self.data(|run, out| {
-                    run.push(&bytes, out)?;
-                    run.pad_block(out)
-                })?;
-                block.clear();
-                used = 0;
-            }
-            used += DIRENT_SIZE + name.len();
-            block.push(Dirent {
-                name,
-                nid: target.nid(),
-                file_type: type_codes(&inode.kind).1,
-            });
-        }
-        let bytes = directory_block(&block);
-        if bytes.len() < BLOCK_SIZE {
-            return Ok(bytes);
-        }
-        self.data(|run, out| run.push(&bytes, out))?;
-        Ok(Vec::new())
-    }
-
-    fn metadata(
-        &mut self,
-        act: impl FnOnce(&mut Run, &mut S) -> io::Result<()>,
-    ) -> Result<(), WriteError> {
-        act(&mut self.metadata, self.out).map_err(WriteError::Write)
-    }
-
-    fn data(
-        &mut self,
-        act: impl FnOnce(&mut Run, &mut S) -> io::Result<()>,
-    ) -> Result<(), WriteError> {
-        act(&mut self.data, self.out).map_err(WriteError::Write)
-    }
-}
-
-/// Opens a file that must still be a regular one of `size` bytes.
-fn open_regular(path: &Path, size: u64) -> Result<File, WriteError> {
-    let read = |source| WriteError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // Neither follow a link that took the file's place nor wait for the writer of a pipe.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(read)?;
-    let metadata = file.metadata().map_err(read)?;
-    if !metadata.is_file() {
-        return Err(changed(path, size, "no regular file".to_owned()));
-    }
-    if metadata.len() != size {
-        return Err(changed(path, size, format!("{} bytes", metadata.len())));
-    }
-    Ok(file)
-}
-
-fn read_exactly(
-    file: &mut File,
-    into: &mut [u8],
-    path: &Path,
-    size: u64,
-) -> Result<(), WriteError> {
-    file.read_exact(into).map_err(|source| match source.kind() {
-        io::ErrorKind::UnexpectedEof => changed(path, size, "less".to_owned()),
-        _ => WriteError::Read {
-            path: path.to_owned(),
-            source,
-        },
+        feeder.run()
     })
 }
 
-fn changed(path: &Path, size: u64, found: String) -> WriteError {
-    WriteError::Changed {
-        path: path.to_owned(),
-        expected: format!("{size} bytes"),
-        found,
-    }
+/// What one thread does at a time.
+enum Job<'a> {
+    /// Short files, read as a whole.
+    Short(Vec<Short<'a>>),
+    /// A piece of a long one.
+    Piece(Piece<'a>),
+    /// A whole piece of zeros that nobody has to read.
+    Zeros(Form),
 }
 
-/// Ascending blocks, gathered so that the sink gets large pieces.
-struct Run {
-    /// Block at which `buffer` begins.
-    first: u64,
-    buffer: Vec<u8>,
-    used: usize,
+/// A file of at most [`PIECE_SIZE`] bytes.
+struct Short<'a> {
+    source: &'a Source,
+    size: u64,
+    form: Form,
+    digest: bool,
 }
 
-impl Run {
-    fn starting_at(first: u64) -> Run {
-        Run {
-            first,
-            buffer: vec![0; BUFFER_SIZE],
-            used: 0,
+impl Job<'_> {
+    fn run(self, encoder: &mut Encoder) -> Result<Vec<Encoded>, WriteError> {
+        match self {
+            Job::Piece(piece) => Ok(vec![encoder.encode(&piece)?]),
+            Job::Zeros(form) => Ok(vec![Encoded::zeros(form)]),
+            Job::Short(files) => files
+                .into_iter()
+                .map(|file| {
+                    encoder.encode(&Piece {
+                        reader: open(file.source, file.size)?,
+                        form: file.form,
+                        offset: 0,
+                        // At most PIECE_SIZE.
+                        count: usize::try_from(file.size).unwrap_or(usize::MAX),
+                        last: true,
+                        digest: file.digest,
+                    })
+                })
+                .collect(),
         }
     }
+}
 
-    /// The free part of the buffer, never empty.
-    fn room(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.used..).unwrap_or_default()
+fn open(source: &Source, size: u64) -> Result<Reader<'_>, WriteError> {
+    match source {
+        Source::Bytes(bytes) => Reader::bytes(bytes, size),
+        Source::Path(path) => Reader::open(path, size),
+    }
+}
+
+/// What the next result is for.
+enum Expected {
+    /// These places, by their numbers; those that are files with content have a result each.
+    Places(Range<usize>),
+    /// A piece of the file of a place.
+    Piece { place: usize, last: bool },
+}
+
+/// Hands files to the threads and what becomes of them, in order, to the recorder.
+struct Feeder<'a, S> {
+    tree: &'a Tree,
+    layout: &'a Layout,
+    pool: Pool<Job<'a>, Result<Vec<Encoded>, WriteError>>,
+    window: u64,
+    expected: VecDeque<Expected>,
+    short: Vec<Short<'a>>,
+    short_bytes: u64,
+    /// The first place that no job covers yet.
+    first_short: usize,
+    /// What has come of a long file.
+    long: Incoming,
+    recorder: Recorder<'a, S>,
+}
+
+impl<'a, S: Sink> Feeder<'a, S> {
+    fn run(mut self) -> Result<u64, WriteError> {
+        let (tree, layout) = (self.tree, self.layout);
+        for (number, place) in layout.places.iter().enumerate() {
+            let Some((size, source)) = content(tree, place) else {
+                continue;
+            };
+            let form = form(place);
+            let digest = self.recorder.shares().wants(size);
+            if size > PIECE_SIZE {
+                self.submit_short(number)?;
+                self.long_file(number, source, size, form, digest)?;
+                self.first_short = number + 1;
+                continue;
+            }
+            let file = Short {
+                source,
+                size,
+                form,
+                digest,
+            };
+            self.short.push(file);
+            self.short_bytes += size;
+            if self.short_bytes >= PIECE_SIZE || self.short.len() >= FILES_PER_JOB {
+                self.submit_short(number + 1)?;
+            }
+        }
+        self.submit_short(layout.places.len())?;
+        self.drain(0)?;
+        self.recorder.finish()
     }
 
-    /// Takes the first `count` bytes of [`room`](Self::room) as written.
-    fn filled(&mut self, count: usize, out: &mut impl Sink) -> io::Result<()> {
-        self.used += count;
-        if self.used < self.buffer.len() {
+    /// Hands out the short files of all places before `end`.
+    fn submit_short(&mut self, end: usize) -> Result<(), WriteError> {
+        let places = std::mem::replace(&mut self.first_short, end)..end;
+        if places.is_empty() {
             return Ok(());
         }
-        out.write_blocks(self.first, &self.buffer)?;
-        self.first += (self.buffer.len() / BLOCK_SIZE) as u64;
-        self.used = 0;
-        Ok(())
+        self.short_bytes = 0;
+        let files = std::mem::take(&mut self.short);
+        self.submit(Job::Short(files), Expected::Places(places))
     }
 
-    fn push(&mut self, mut bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let count = room.len().min(bytes.len());
-            let (now, later) = bytes.split_at_checked(count).unwrap_or((bytes, b""));
-            if let Some(room) = room.get_mut(..now.len()) {
-                room.copy_from_slice(now);
+    fn submit(&mut self, job: Job<'a>, expected: Expected) -> Result<(), WriteError> {
+        self.pool.submit(job);
+        self.expected.push_back(expected);
+        self.drain(self.window)
+    }
+
+    /// Takes results until at most `left` are outstanding.
+    fn drain(&mut self, left: u64) -> Result<(), WriteError> {
+        while self.pool.outstanding() > left {
+            let (Some(expected), Some(encoded)) = (self.expected.pop_front(), self.pool.take())
+            else {
+                return Err(WriteError::Write(io::Error::other("a thread is gone")));
+            };
+            let encoded = encoded?;
+            match expected {
+                Expected::Places(places) => self.recorder.places(places, encoded)?,
+                Expected::Piece { place, last } => {
+                    for encoded in encoded {
+                        self.recorder.add(&mut self.long, encoded)?;
+                    }
+                    if last {
+                        let incoming = std::mem::take(&mut self.long);
+                        self.recorder.file(place, incoming)?;
+                    }
+                }
             }
-            bytes = later;
-            self.filled(count, out)?;
         }
         Ok(())
     }
 
-    fn pad(&mut self, mut count: usize, out: &mut impl Sink) -> io::Result<()> {
-        while count > 0 {
-            let room = self.room();
-            let now = room.len().min(count);
-            room.get_mut(..now).unwrap_or_default().fill(0);
-            count -= now;
-            self.filled(now, out)?;
+    fn long_file(
+        &mut self,
+        number: usize,
+        source: &'a Source,
+        size: u64,
+        form: Form,
+        digest: bool,
+    ) -> Result<(), WriteError> {
+        let reader = open(source, size)?;
+        if digest {
+            // All that came before must be known, however many threads there are.
+            self.drain(0)?;
+            if self.recorder.shares().knows_length(size)
+                && let Some(known) = self.digests(&reader, size)?
+                && self
+                    .recorder
+                    .again(number, size, &known.pieces, &known.rest)?
+            {
+                return reader.finish();
+            }
+        }
+        let mut offset = 0;
+        while offset < size {
+            let count = PIECE_SIZE.min(size - offset);
+            let last = offset + count == size;
+            // The last piece may be short, and a digest is one of bytes.
+            let may_skip = !last && !digest && self.recorder.leaves_out_zeros(form);
+            let job = match may_skip && reader.is_hole(offset, count) {
+                true => Job::Zeros(form),
+                false => Job::Piece(Piece {
+                    reader: reader.clone(),
+                    form,
+                    offset,
+                    // At most PIECE_SIZE.
+                    count: usize::try_from(count).unwrap_or(usize::MAX),
+                    last,
+                    digest,
+                }),
+            };
+            self.submit(
+                job,
+                Expected::Piece {
+                    place: number,
+                    last,
+                },
+            )?;
+            offset += count;
         }
         Ok(())
     }
 
-    /// Zeros up to the byte `offset` of the image, which is less than a block away.
-    fn pad_to(&mut self, offset: u64, out: &mut impl Sink) -> io::Result<()> {
-        let here = self.first * BLOCK_SIZE as u64 + self.used as u64;
-        let count = offset
-            .checked_sub(here)
-            .and_then(|n| usize::try_from(n).ok());
-        let count = count.ok_or_else(|| io::Error::other("the layout goes backwards"))?;
-        self.pad(count, out)
-    }
-
-    fn pad_block(&mut self, out: &mut impl Sink) -> io::Result<()> {
-        self.pad(self.used.next_multiple_of(BLOCK_SIZE) - self.used, out)
-    }
-
-    fn finish(&mut self, out: &mut impl Sink) -> io::Result<()> {
-        self.pad_block(out)?;
-        match self.buffer.get(..self.used) {
-            Some(blocks) if !blocks.is_empty() => out.write_blocks(self.first, blocks),
-            _ => Ok(()),
+    /// The digests of all pieces of a long file and what is no whole block of it, unless it
+    /// begins like no file that was stored.
+    fn digests(&self, reader: &Reader<'_>, size: u64) -> Result<Option<Known>, WriteError> {
+        let mut known = Known::default();
+        let mut bytes = Vec::new();
+        let mut offset = 0;
+        while offset < size {
+            let count = PIECE_SIZE.min(size - offset);
+            bytes.clear();
+            // At most PIECE_SIZE.
+            let length = usize::try_from(count).unwrap_or(usize::MAX);
+            reader.append(offset, length, &mut bytes)?;
+            let sum = Sha256::digest(&bytes).into();
+            if offset == 0 && !self.recorder.shares().knows_head(size, &sum) {
+                return Ok(None);
+            }
+            known.pieces.push(sum);
+            offset += count;
         }
+        known.rest = bytes.split_off(bytes.len() - bytes.len() % BLOCK_SIZE);
+        Ok(Some(known))
+    }
+}
+
+/// Digests of the pieces of a long file, and what is no whole block of it.
+#[derive(Default)]
+struct Known {
+    pieces: Vec<Sum>,
+    rest: Vec<u8>,
+}
+
+/// Length and source of a file that is not empty.
+pub(super) fn content<'a>(tree: &'a Tree, place: &Place) -> Option<(u64, &'a Source)> {
+    match &tree.get(place.id)?.kind {
+        Kind::File { size, source } if *size > 0 => Some((*size, source)),
+        _ => None,
+    }
+}
+
+/// What becomes of a file, as its place says.
+fn form(place: &Place) -> Form {
+    match (place.layout, chunk_size(place.size)) {
+        (DataLayout::Compressed, _) => Form::Compressed,
+        (_, Some(chunk)) => Form::Chunks(chunk),
+        (_, None) => Form::Flat,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Inode;
     use proptest::prelude::*;
 
     impl Sink for Vec<u8> {
-        fn write_blocks(&mut self, first: u64, blocks: &[u8]) -> io::Result<()> {
+        fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
             let start = usize::try_from(first).unwrap() * BLOCK_SIZE;
             if self.len() < start + blocks.len() {
                 self.resize(start + blocks.len(), 0xee);
             }
-            self[start..start + blocks.len()].copy_from_slice(blocks);
+            self[start..start + blocks.len()].copy_from_slice(&blocks);
             Ok(())
         }
     }
@@ -408,23 +371,83 @@ mod tests {
         uuid: [9; 16],
         epoch_seconds: 1_700_000_000,
         volume_name: [0; 16],
+        compression: None,
+        share_compressed: true,
+        threads: NonZero::new(2).unwrap(),
     };
 
-    fn image(tree: &Tree) -> Vec<u8> {
-        let mut out = Vec::new();
-        let blocks = write(tree, &PARAMS, &mut out).unwrap();
-        assert_eq!(out.len() as u64, blocks * BLOCK_SIZE as u64);
-        out
+    /// All the ways to write.
+    const FORMS: [Option<Compression>; 3] = [
+        None,
+        Some(Compression::Lz4),
+        Some(Compression::Zstd { level: 3 }),
+    ];
+
+    /// One thread, three threads, and an image that does not tell.
+    fn image(tree: &Tree, compression: Option<Compression>) -> Vec<u8> {
+        let [one, three] = [1, 3].map(|threads| {
+            let params = Params {
+                compression,
+                threads: NonZero::new(threads).unwrap(),
+                ..PARAMS
+            };
+            let mut out = Vec::new();
+            let blocks = write(tree, &params, &mut out).unwrap();
+            assert_eq!(out.len() as u64, blocks * BLOCK_SIZE as u64);
+            out
+        });
+        assert!(one == three);
+        one
+    }
+
+    /// Bytes that compress well, not at all, are zeros, or some of each.
+    fn bytes(kind: usize, size: usize) -> Vec<u8> {
+        let mut state = size as u32;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..size)
+            .map(|at| match (kind % 4, at >> 18 & 1) {
+                (0, _) => (at / 50 % 256) as u8,
+                (1, _) | (3, 1) => noise(),
+                _ => 0,
+            })
+            .collect()
+    }
+
+    fn insert(tree: &mut Tree, path: &str, bytes: Vec<u8>) {
+        let size = bytes.len() as u64;
+        tree.insert_file(path.as_bytes(), Source::Bytes(bytes), size, 0o644)
+            .unwrap();
     }
 
     fn sample() -> Tree {
         let mut tree = Tree::new();
-        for size in [0, 1, 4095, 4096, 4097, 1 << 20, (1 << 20) + 1, 3_000_000] {
-            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            let path = format!("usr/files/{size}");
-            tree.insert_file(path.as_bytes(), Source::Bytes(bytes), size, 0o644)
-                .unwrap();
+        let mib = 1 << 20;
+        for size in [
+            0,
+            1,
+            4095,
+            4096,
+            4097,
+            65536,
+            70000,
+            mib,
+            mib + 1,
+            3_000_000,
+        ] {
+            for kind in 0..4 {
+                for copy in ["a", "b"] {
+                    let path = format!("usr/files/{copy}/{size}-{kind}");
+                    insert(&mut tree, &path, bytes(kind, size));
+                }
+            }
         }
+        // Begins like another one and differs at the end.
+        let mut other = bytes(1, 3_000_000);
+        other[2_999_999] ^= 1;
+        insert(&mut tree, "usr/files/other", other);
         for i in 0..3000 {
             let path = format!("usr/many/{i}-{}", "n".repeat(i % 200));
             tree.insert_symlink(path.as_bytes(), b"../x").unwrap();
@@ -433,10 +456,33 @@ mod tests {
     }
 
     #[test]
+    fn equal_content_and_zeros_are_there_once() {
+        let blocks = |tree: &Tree, compression| image(tree, compression).len() / BLOCK_SIZE;
+        for (compression, kind) in FORMS.into_iter().zip([1, 0, 1]) {
+            let mut tree = Tree::new();
+            insert(&mut tree, "a", bytes(kind, 5_000_000));
+            let one = blocks(&tree, compression);
+            insert(&mut tree, "b", bytes(kind, 5_000_000));
+            insert(&mut tree, "c", bytes(kind, 5_000_000));
+            let metadata = 2 * 5_000_000 / 4096 * 8 / 4096 + 2;
+            assert!(blocks(&tree, compression) <= one + metadata);
+        }
+        let mut tree = Tree::new();
+        insert(&mut tree, "zeros", vec![0; 20 << 20]);
+        assert_eq!(blocks(&tree, None), 2);
+        assert!(blocks(&tree, Some(Compression::Lz4)) <= 2 + 10 + 1);
+    }
+
+    #[test]
     fn an_independent_reader_finds_every_byte() {
         let tree = sample();
-        let image = image(&tree);
-        let fs = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(&image)).unwrap();
+        for compression in FORMS {
+            reads_back(&tree, &image(&tree, compression));
+        }
+    }
+
+    fn reads_back(tree: &Tree, image: &[u8]) {
+        let fs = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(image)).unwrap();
         for (path, _, inode) in tree.walk() {
             let path = format!("/{}", String::from_utf8(path).unwrap());
             match &inode.kind {
@@ -474,7 +520,9 @@ mod tests {
         for (path, _, inode) in all {
             again.insert(&path, inode.clone()).unwrap();
         }
-        assert!(image(&tree) == image(&again));
+        for compression in FORMS {
+            assert!(image(&tree, compression) == image(&again, compression));
+        }
     }
 
     #[test]
@@ -507,7 +555,8 @@ mod tests {
             0..200_usize,
             1900..2200_usize,
             3900..4300_usize,
-            8100..13000_usize
+            8100..13000_usize,
+            250_000..600_000_usize
         ];
         let path = (folders, name).prop_map(|(mut path, name)| {
             path.push(name);
@@ -524,10 +573,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_tree_reads_back(files in prop::collection::vec(any_file(), 0..60)) {
+        fn any_tree_reads_back(files in prop::collection::vec(any_file(), 0..60), form in 0..3_usize) {
             let mut tree = Tree::new();
             for (number, (path, size, xattr)) in files.into_iter().enumerate() {
-                let bytes = vec![number as u8; size];
+                let bytes = bytes(number, size);
                 let inode = Inode {
                     xattrs: match xattr {
                         0 => Default::default(),
@@ -538,9 +587,10 @@ mod tests {
                 // A name that is taken already is no content.
                 let _ = tree.insert(&path.join(&b'/'), inode);
             }
-            let image = image(&tree);
+            let compression = FORMS[form];
+            let image = image(&tree, compression);
             let fs = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(&image)).unwrap();
-            let layout = Layout::new(&tree).unwrap();
+            let layout = Layout::new(&tree, compression.is_some()).unwrap();
             for (path, id, inode) in tree.walk() {
                 let nid = layout.place(id).unwrap().nid();
                 let path = [b"/", path.as_slice()].concat();

@@ -1,9 +1,14 @@
 //! Making a hash tree while the data goes by.
 //!
-//! [`LeafHashes`] takes 4096-byte blocks in any order, so that the writer need
-//! not read anything twice; [`LeafHashes::hash_area`] adds the upper levels.
+//! [`LeafHashes`] takes 4096-byte blocks in any order and on any thread, so
+//! that the writer need not read anything twice; [`LeafHashes::hash_area`]
+//! adds the upper levels. The digests of the blocks, 32 bytes for 4096, wait in
+//! a file; the upper levels take a 128th of that in memory.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -13,9 +18,11 @@ use super::superblock::Superblock;
 /// Bytes of a data block and of a hash block.
 pub const BLOCK_SIZE: usize = 4096;
 const DIGEST_SIZE: usize = 32;
+/// Bytes of digests that are read back at a time, whole hash blocks.
+const CHUNK: usize = 64 * BLOCK_SIZE;
 
 /// Why there is no tree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// There was no data.
     #[error("a hash tree needs at least one data block")]
@@ -28,6 +35,9 @@ pub enum TreeError {
         /// How many there are.
         blocks: u64,
     },
+    /// The digests that wait in a file could not be read.
+    #[error("reading back the digests of the data blocks: {0}")]
+    Read(#[from] io::Error),
 }
 
 /// The digests of all data blocks, filled in any order.
@@ -35,66 +45,122 @@ pub enum TreeError {
 pub struct LeafHashes {
     salted: Sha256,
     salt: [u8; 32],
-    digests: Vec<u8>,
-    fed: u64,
+    digests: File,
+    fed: AtomicU64,
+    blocks: AtomicU64,
 }
 
 impl LeafHashes {
-    /// No block yet.
-    pub fn new(salt: [u8; 32]) -> LeafHashes {
+    /// No block yet; the digests wait in `digests`, an empty file that nobody else writes.
+    pub fn new(salt: [u8; 32], digests: File) -> LeafHashes {
         LeafHashes {
             salted: Sha256::new_with_prefix(salt),
             salt,
-            digests: Vec::new(),
-            fed: 0,
+            digests,
+            fed: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
         }
     }
 
     /// Hashes whole blocks that stand at block `first` and after; every block is fed once.
-    pub fn feed(&mut self, first: usize, blocks: &[u8]) {
+    pub fn feed(&self, first: u64, blocks: &[u8]) -> io::Result<()> {
         let (blocks, _) = blocks.as_chunks::<BLOCK_SIZE>();
-        let start = first * DIGEST_SIZE;
-        let end = start + blocks.len() * DIGEST_SIZE;
-        if self.digests.len() < end {
-            self.digests.resize(end, 0);
+        let mut digests = Vec::with_capacity(blocks.len() * DIGEST_SIZE);
+        for block in blocks {
+            digests.extend(self.salted.clone().chain_update(block).finalize());
         }
-        let room = self.digests.get_mut(start..end).unwrap_or_default();
-        for (slot, block) in room.chunks_exact_mut(DIGEST_SIZE).zip(blocks) {
-            slot.copy_from_slice(&self.salted.clone().chain_update(block).finalize());
-            self.fed += 1;
-        }
+        self.digests
+            .write_all_at(&digests, first * DIGEST_SIZE as u64)?;
+        let count = blocks.len() as u64;
+        self.fed.fetch_add(count, Ordering::Relaxed);
+        self.blocks.fetch_max(first + count, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// The finished tree over all blocks that were fed; the memory of the leaves is reused.
+    /// The finished tree over all blocks that were fed.
     pub fn hash_area(self, uuid: [u8; 16]) -> Result<HashArea, TreeError> {
-        let blocks = (self.digests.len() / DIGEST_SIZE) as u64;
+        let blocks = self.blocks.into_inner();
+        let fed = self.fed.into_inner();
         if blocks == 0 {
             return Err(TreeError::NoData);
         }
-        if self.fed != blocks {
-            let fed = self.fed;
+        if fed != blocks {
             return Err(TreeError::Incomplete { fed, blocks });
         }
         let mut superblock = Superblock::new(uuid, self.salt, blocks).to_bytes();
         superblock.resize(BLOCK_SIZE, 0);
-        let mut levels = Vec::new();
-        let mut digests = self.digests;
-        while digests.len() > DIGEST_SIZE {
-            digests.resize(digests.len().next_multiple_of(BLOCK_SIZE), 0);
-            let (nodes, _) = digests.as_chunks::<BLOCK_SIZE>();
-            let above = nodes
-                .iter()
-                .flat_map(|node| self.salted.clone().chain_update(node).finalize())
-                .collect();
-            levels.push(std::mem::replace(&mut digests, above));
+        let leaves = Leaves {
+            file: self.digests,
+            size: blocks * DIGEST_SIZE as u64,
+        };
+        let mut above = Vec::new();
+        if blocks > 1 {
+            leaves.each_chunk(|chunk| {
+                above.extend(digests(&self.salted, chunk));
+                Ok(())
+            })?;
+        } else {
+            above.resize(DIGEST_SIZE, 0);
+            leaves.file.read_exact_at(&mut above, 0)?;
+        }
+        let mut upper = Vec::new();
+        while above.len() > DIGEST_SIZE {
+            above.resize(above.len().next_multiple_of(BLOCK_SIZE), 0);
+            let next = digests(&self.salted, &above).collect();
+            upper.push(std::mem::replace(&mut above, next));
         }
         let mut root = [0; DIGEST_SIZE];
-        root.copy_from_slice(digests.get(..DIGEST_SIZE).unwrap_or(&[0; DIGEST_SIZE]));
+        root.copy_from_slice(above.get(..DIGEST_SIZE).unwrap_or(&[0; DIGEST_SIZE]));
         Ok(HashArea {
             superblock,
-            levels,
+            upper,
+            leaves,
             root: RootHash::from(root),
         })
+    }
+}
+
+/// The digests of whole blocks, one after another.
+fn digests(salted: &Sha256, blocks: &[u8]) -> impl Iterator<Item = u8> {
+    let (blocks, _) = blocks.as_chunks::<BLOCK_SIZE>();
+    blocks
+        .iter()
+        .flat_map(|block| salted.clone().chain_update(block).finalize())
+}
+
+/// The digests of the data blocks.
+#[derive(Debug)]
+struct Leaves {
+    file: File,
+    /// In bytes.
+    size: u64,
+}
+
+impl Leaves {
+    /// Bytes of their level of the tree; a single block has none, its digest is the root.
+    fn level_size(&self) -> u64 {
+        match self.size > DIGEST_SIZE as u64 {
+            true => self.size.next_multiple_of(BLOCK_SIZE as u64),
+            false => 0,
+        }
+    }
+
+    /// Shows the level in pieces of whole blocks, the last one filled with zeros.
+    fn each_chunk(&self, mut act: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut offset = 0;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        while offset < self.level_size() {
+            // At most CHUNK.
+            let count = usize::try_from(self.size - offset)
+                .unwrap_or(CHUNK)
+                .min(CHUNK);
+            chunk.resize(count, 0);
+            self.file.read_exact_at(&mut chunk, offset)?;
+            chunk.resize(count.next_multiple_of(BLOCK_SIZE), 0);
+            act(&chunk)?;
+            offset += chunk.len() as u64;
+        }
+        Ok(())
     }
 }
 
@@ -102,8 +168,9 @@ impl LeafHashes {
 #[derive(Debug)]
 pub struct HashArea {
     superblock: Vec<u8>,
-    /// Whole blocks, the level next to the data first.
-    levels: Vec<Vec<u8>>,
+    /// The levels above that of the data blocks, in whole blocks, the lowest first.
+    upper: Vec<Vec<u8>>,
+    leaves: Leaves,
     root: RootHash,
 }
 
@@ -115,15 +182,17 @@ impl HashArea {
 
     /// Bytes of the whole area, a multiple of 4096.
     pub fn size(&self) -> u64 {
-        let tree: usize = self.levels.iter().map(Vec::len).sum();
-        (self.superblock.len() + tree) as u64
+        let upper: usize = self.upper.iter().map(Vec::len).sum();
+        (self.superblock.len() + upper) as u64 + self.leaves.level_size()
     }
 
     /// Writes superblock and tree in their on-disk order: the topmost level first.
     pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         out.write_all(&self.superblock)?;
-        let mut levels = self.levels.iter().rev();
-        levels.try_for_each(|level| out.write_all(level))
+        for level in self.upper.iter().rev() {
+            out.write_all(level)?;
+        }
+        self.leaves.each_chunk(|chunk| out.write_all(chunk))
     }
 }
 
@@ -144,10 +213,13 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn area(data: &[u8]) -> HashArea {
-        let mut leaves = LeafHashes::new(std::array::from_fn(|i| i as u8));
+        let salt = std::array::from_fn(|i| i as u8);
+        let leaves = LeafHashes::new(salt, tempfile::tempfile().unwrap());
         // The first block last, as an image writer does it.
-        leaves.feed(1, data.get(BLOCK_SIZE..).unwrap_or_default());
-        leaves.feed(0, &data[..BLOCK_SIZE]);
+        leaves
+            .feed(1, data.get(BLOCK_SIZE..).unwrap_or_default())
+            .unwrap();
+        leaves.feed(0, &data[..BLOCK_SIZE]).unwrap();
         leaves.hash_area(UUID).unwrap()
     }
 
@@ -196,16 +268,16 @@ pub(super) mod tests {
 
     #[test]
     fn a_missing_block_is_noticed() {
-        let mut leaves = LeafHashes::new([0; 32]);
-        leaves.feed(1, &[0; BLOCK_SIZE]);
-        let (fed, blocks) = (1, 2);
-        assert_eq!(
-            leaves.hash_area(UUID).unwrap_err(),
-            TreeError::Incomplete { fed, blocks }
-        );
-        assert_eq!(
-            LeafHashes::new([0; 32]).hash_area(UUID).unwrap_err(),
+        let leaves = || LeafHashes::new([0; 32], tempfile::tempfile().unwrap());
+        let one = leaves();
+        one.feed(1, &[0; BLOCK_SIZE]).unwrap();
+        assert!(matches!(
+            one.hash_area(UUID).unwrap_err(),
+            TreeError::Incomplete { fed: 1, blocks: 2 }
+        ));
+        assert!(matches!(
+            leaves().hash_area(UUID).unwrap_err(),
             TreeError::NoData
-        );
+        ));
     }
 }
