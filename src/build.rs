@@ -4,16 +4,18 @@
 //! Everything that can be wrong with content and keys is found before the
 //! first image is written.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use sha2::Sha256;
 
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
 use crate::config::model::{KeyReference, Kind, Verity};
 use crate::content::{Content, gather};
-use crate::digest::sha256_and_sha384;
+use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
@@ -88,7 +90,7 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
                 make_folder(&plan.output_directory)?;
                 build_one(plan, extension, step, &content, signer.as_ref())?
             }
-            _ => take_in_one(extension)?,
+            _ => take_in_one(plan, extension)?,
         };
         images.push(BuiltImage {
             path: extension.image.clone(),
@@ -220,6 +222,12 @@ fn build_one(
         threads: threads(),
     };
     let assembled = assemble(&recipe, &extension.image)?;
+    let (sha256, sha384) = match plan.digests {
+        true => input::open(&extension.image)
+            .and_then(|file| wanted(&file, assembled.size))
+            .context("reading the image back")?,
+        false => (None, None),
+    };
     let fingerprint = step
         .signing
         .as_ref()
@@ -230,8 +238,8 @@ fn build_one(
         destination: extension.destination.clone(),
         origin: Origin::Built,
         size: assembled.size,
-        sha256: assembled.sha256,
-        sha384: assembled.sha384,
+        sha256,
+        sha384,
         format: Some(step.format),
         verity: Some(step.verity),
         root_hash: assembled.root_hash.map(|hash| hash.to_string()),
@@ -281,20 +289,29 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
     })
 }
 
-fn take_in_one(extension: &Planned) -> anyhow::Result<Entry> {
+fn take_in_one(plan: &Plan, extension: &Planned) -> anyhow::Result<Entry> {
     let Step::TakeIn(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
     };
-    let (size, sha256, sha384) = digests(&extension.image)
-        .with_context(|| format!("reading {}", extension.image.display()))?;
+    let reading = || format!("reading {}", extension.image.display());
+    let file = input::open(&extension.image).with_context(reading)?;
+    let size = file.metadata().with_context(reading)?.len();
+    let (sha256, sha384) = match plan.digests {
+        true => wanted(&file, size).with_context(reading)?,
+        false => (None, None),
+    };
     // The image was described from what was read then; it must still be the same.
-    if let Some(expected) = &taken.sha256
-        && !expected.eq_ignore_ascii_case(&sha256)
-    {
-        anyhow::bail!(
-            "{} changed while it was read; run the command again",
-            extension.image.display()
-        );
+    if let Some(expected) = &taken.sha256 {
+        let found = match &sha256 {
+            Some(found) => found.clone(),
+            None => digest::<Sha256>(&file, size).with_context(reading)?,
+        };
+        if !expected.eq_ignore_ascii_case(&found) {
+            anyhow::bail!(
+                "{} changed while it was read; run the command again",
+                extension.image.display()
+            );
+        }
     }
     Ok(Entry {
         name: extension.name.clone(),
@@ -319,10 +336,8 @@ fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value>
         .collect()
 }
 
-/// Size, SHA-256 and SHA-384 of a file.
-fn digests(path: &Path) -> std::io::Result<(u64, String, String)> {
-    let file = input::open(path)?;
-    let size = file.metadata()?.len();
-    let (sha256, sha384) = sha256_and_sha384(&file, size)?;
-    Ok((size, sha256, sha384))
+/// SHA-256 and SHA-384 of a file for the manifest.
+fn wanted(file: &File, size: u64) -> std::io::Result<(Option<String>, Option<String>)> {
+    let (sha256, sha384) = sha256_and_sha384(file, size)?;
+    Ok((Some(sha256), Some(sha384)))
 }

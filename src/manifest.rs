@@ -39,10 +39,12 @@ pub struct Entry {
     pub origin: Origin,
     /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of the image, hex.
-    pub sha256: String,
-    /// SHA-384 of the image, hex (what Trident asks for).
-    pub sha384: String,
+    /// SHA-256 of the image, hex; where digests were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// SHA-384 of the image, hex (what Trident asks for); where digests were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha384: Option<String>,
     /// File system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,

@@ -50,6 +50,9 @@ pub struct Environment {
     pub only: Vec<String>,
     /// Only names and places are asked for, so an unknown base leaves gaps instead of errors.
     pub names_only: bool,
+    /// Digests of whole images are wanted in the manifest. Computing them takes longer than all
+    /// the rest, and a root hash tells images apart as well.
+    pub digests: bool,
 }
 
 /// Everything that will be done.
@@ -71,6 +74,8 @@ pub struct Plan {
     pub output_directory: PathBuf,
     /// Time stamp of everything that is built, in Unix seconds.
     pub epoch: u64,
+    /// Whether the manifest gets digests of whole images.
+    pub digests: bool,
     /// What was noticed on the way; no errors.
     pub findings: Vec<Finding>,
 }
@@ -209,6 +214,7 @@ pub fn plan(
         start: sysext.start,
         output_directory,
         epoch: environment.epoch,
+        digests: environment.digests,
         findings,
     })
 }

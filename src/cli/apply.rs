@@ -1,5 +1,7 @@
 //! `apply`, `remove` and `list`: a root file system, without Prism.
 
+use std::path::Path;
+
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
@@ -16,10 +18,12 @@ use crate::build::{self, Built};
 use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy};
 use crate::config::source::Source;
+use crate::digest::digest;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::ddi::SignatureState;
 use crate::image::hex;
 use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
+use crate::input;
 use crate::plan::{Environment, Plan, Step};
 use crate::release::ExtensionKind;
 
@@ -293,7 +297,11 @@ fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
             destination: planned.destination.clone(),
             source: FileSource::Path(image.path.clone()),
             mode: MODE,
-            sha256: digest(&image.entry.sha256)?,
+            sha256: match &image.entry.sha256 {
+                Some(text) => from_hex(text)?,
+                None => digest_of(&image.path)
+                    .with_context(|| format!("reading {}", image.path.display()))?,
+            },
         });
     }
     Ok(Placements {
@@ -306,8 +314,14 @@ fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
     })
 }
 
-/// A SHA-256 of the manifest as bytes.
-fn digest(text: &str) -> anyhow::Result<[u8; 32]> {
+fn digest_of(path: &Path) -> anyhow::Result<[u8; 32]> {
+    let file = input::open(path)?;
+    let size = file.metadata()?.len();
+    from_hex(&digest::<Sha256>(&file, size)?)
+}
+
+/// A SHA-256 in hex as bytes.
+fn from_hex(text: &str) -> anyhow::Result<[u8; 32]> {
     hex::decode(text)
         .and_then(|bytes| bytes.try_into().ok())
         .with_context(|| format!("expected 64 hex digits as SHA-256, found `{text}`"))

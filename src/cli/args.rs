@@ -173,6 +173,9 @@ pub struct Build {
     /// Folder for the images instead of the config's `outputDirectory`.
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    /// Write SHA-256 and SHA-384 of the images into the manifest; takes as long as building them.
+    #[arg(long)]
+    pub digests: bool,
     /// The base.
     #[command(flatten)]
     pub base: BaseArgs,

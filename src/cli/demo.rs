@@ -251,6 +251,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
             },
             only: Vec::new(),
             output_dir: Some(output.clone()),
+            digests: false,
             base: BaseArgs {
                 rootfs: Some(dir.join("rootfs")),
                 target: None,

@@ -29,6 +29,7 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     let environment = Environment {
         output_directory: args.output_dir.clone(),
         only: args.only.clone(),
+        digests: args.digests,
         ..Environment::default()
     };
     let session = Session::open(screen, &args.config, &args.base, environment)?;

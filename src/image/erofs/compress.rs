@@ -64,8 +64,8 @@ impl Codec {
             Compression::Zstd { level } => {
                 let mut compressor = zstd::bulk::Compressor::new(level)?;
                 compressor.window_log(SEGMENT_LOG.into())?;
-                // The block that says it costs less elsewhere: EROFS knows the length.
-                compressor.include_contentsize(false)?;
+                // Without the length of the content erofs-utils refuses a frame (lib/decompress.c);
+                // it is there by default.
                 (
                     Kind::Zstd(compressor),
                     zstd::zstd_safe::compress_bound(SEGMENT_SIZE),
