@@ -186,9 +186,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["erofs"],
     ),
     (
-        "sysext: {extensions: [{name: a, tree: tree, verity: none, compression: zstd}]}\n",
-        "not-covered",
-        &["compression"],
+        "sysext: {extensions: [{name: a, tree: tree, verity: none, compression: zstd:40}]}\n",
+        "unknown-value",
+        &["compression", "1 to 22"],
     ),
     (
         "sysext: {extensions: [{image: a.raw, repair: auto}]}\n",

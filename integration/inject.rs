@@ -531,8 +531,18 @@ fn copying(child: &mut std::process::Child) -> bool {
 #[test]
 fn a_killed_apply_leaves_no_half_written_file() {
     let fixture = Fixture::new();
-    let large = fs::File::create(fixture.work().join("bin/a")).unwrap();
-    large.set_len(64 << 20).unwrap();
+    // Nothing that the image would have less of than the file.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()
+    })
+    .take(8 << 20)
+    .flatten()
+    .collect();
+    fs::write(fixture.work().join("bin/a"), noise).unwrap();
     let before = fixture.snapshot();
     fixture.apply(&[]).good();
     let complete = fixture.snapshot();

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::hex;
 
+pub mod blocks;
 pub mod leaves;
 pub mod superblock;
 pub mod verify;

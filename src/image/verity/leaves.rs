@@ -10,14 +10,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
-
 use super::RootHash;
+use super::blocks::{BlockHasher, DIGEST_SIZE};
 use super::superblock::Superblock;
 
 /// Bytes of a data block and of a hash block.
 pub const BLOCK_SIZE: usize = 4096;
-const DIGEST_SIZE: usize = 32;
 /// Bytes of digests that are read back at a time, whole hash blocks.
 const CHUNK: usize = 64 * BLOCK_SIZE;
 
@@ -43,8 +41,7 @@ pub enum TreeError {
 /// The digests of all data blocks, filled in any order.
 #[derive(Debug)]
 pub struct LeafHashes {
-    salted: Sha256,
-    salt: [u8; 32],
+    hasher: BlockHasher,
     digests: File,
     fed: AtomicU64,
     blocks: AtomicU64,
@@ -54,8 +51,7 @@ impl LeafHashes {
     /// No block yet; the digests wait in `digests`, an empty file that nobody else writes.
     pub fn new(salt: [u8; 32], digests: File) -> LeafHashes {
         LeafHashes {
-            salted: Sha256::new_with_prefix(salt),
-            salt,
+            hasher: BlockHasher::new(salt),
             digests,
             fed: AtomicU64::new(0),
             blocks: AtomicU64::new(0),
@@ -64,14 +60,12 @@ impl LeafHashes {
 
     /// Hashes whole blocks that stand at block `first` and after; every block is fed once.
     pub fn feed(&self, first: u64, blocks: &[u8]) -> io::Result<()> {
-        let (blocks, _) = blocks.as_chunks::<BLOCK_SIZE>();
-        let mut digests = Vec::with_capacity(blocks.len() * DIGEST_SIZE);
-        for block in blocks {
-            digests.extend(self.salted.clone().chain_update(block).finalize());
-        }
+        let count = blocks.len() / BLOCK_SIZE;
+        let mut digests = Vec::with_capacity(count * DIGEST_SIZE);
+        self.hasher.append(blocks, &mut digests);
         self.digests
             .write_all_at(&digests, first * DIGEST_SIZE as u64)?;
-        let count = blocks.len() as u64;
+        let count = count as u64;
         self.fed.fetch_add(count, Ordering::Relaxed);
         self.blocks.fetch_max(first + count, Ordering::Relaxed);
         Ok(())
@@ -87,7 +81,7 @@ impl LeafHashes {
         if fed != blocks {
             return Err(TreeError::Incomplete { fed, blocks });
         }
-        let mut superblock = Superblock::new(uuid, self.salt, blocks).to_bytes();
+        let mut superblock = Superblock::new(uuid, self.hasher.salt(), blocks).to_bytes();
         superblock.resize(BLOCK_SIZE, 0);
         let leaves = Leaves {
             file: self.digests,
@@ -96,7 +90,7 @@ impl LeafHashes {
         let mut above = Vec::new();
         if blocks > 1 {
             leaves.each_chunk(|chunk| {
-                above.extend(digests(&self.salted, chunk));
+                self.hasher.append(chunk, &mut above);
                 Ok(())
             })?;
         } else {
@@ -106,7 +100,8 @@ impl LeafHashes {
         let mut upper = Vec::new();
         while above.len() > DIGEST_SIZE {
             above.resize(above.len().next_multiple_of(BLOCK_SIZE), 0);
-            let next = digests(&self.salted, &above).collect();
+            let mut next = Vec::new();
+            self.hasher.append(&above, &mut next);
             upper.push(std::mem::replace(&mut above, next));
         }
         let mut root = [0; DIGEST_SIZE];
@@ -118,14 +113,6 @@ impl LeafHashes {
             root: RootHash::from(root),
         })
     }
-}
-
-/// The digests of whole blocks, one after another.
-fn digests(salted: &Sha256, blocks: &[u8]) -> impl Iterator<Item = u8> {
-    let (blocks, _) = blocks.as_chunks::<BLOCK_SIZE>();
-    blocks
-        .iter()
-        .flat_map(|block| salted.clone().chain_update(block).finalize())
 }
 
 /// The digests of the data blocks.
@@ -199,6 +186,7 @@ impl HashArea {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
 
     pub(in super::super) const UUID: [u8; 16] = [
         0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde,
