@@ -17,7 +17,7 @@ use std::process::Command;
 
 use prism_sysext::arch::Arch;
 use prism_sysext::assemble::{Ids, Recipe, Verity, assemble, threads};
-use prism_sysext::image::erofs::write::{Params, Sink, write};
+use prism_sysext::image::erofs::write::{Params, Sink, Spare, write};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use serde_json::Value;
 
@@ -230,7 +230,13 @@ fn naked(path: &Path, tree: &Tree) {
         share_compressed: false,
         threads: threads(),
     };
-    write(tree, &params, &mut Blocks(File::create(path).unwrap())).unwrap();
+    write(
+        tree,
+        &params,
+        &Spare::default(),
+        &mut Blocks(File::create(path).unwrap()),
+    )
+    .unwrap();
 }
 
 fn partitioned(path: &Path, tree: &Tree, verity: Verity<'_>) {

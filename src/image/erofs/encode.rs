@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::compress::{Codec, Compression, SEGMENT_BLOCKS, SEGMENT_SIZE};
 use super::format::BLOCK_SIZE;
 use super::source::Reader;
+use super::stream::{LARGE, Spare};
 use super::write::WriteError;
 
 /// Bytes that one thread works on at a time: the longest piece of a file, and about what short
@@ -85,16 +86,22 @@ impl Encoded {
 }
 
 /// One thread's compressor and memory.
-pub struct Encoder {
+pub struct Encoder<'a> {
+    spare: &'a Spare,
     codec: Option<Codec>,
     leave_out_zeros: bool,
     segment: Vec<u8>,
 }
 
-impl Encoder {
+impl<'a> Encoder<'a> {
     /// An encoder that may leave out segments of zeros.
-    pub fn new(compression: Option<Compression>, leave_out_zeros: bool) -> io::Result<Encoder> {
+    pub fn new(
+        compression: Option<Compression>,
+        leave_out_zeros: bool,
+        spare: &'a Spare,
+    ) -> io::Result<Encoder<'a>> {
         Ok(Encoder {
+            spare,
             codec: compression.map(Codec::new).transpose()?,
             leave_out_zeros,
             segment: Vec::new(),
@@ -104,6 +111,9 @@ impl Encoder {
     /// Reads a piece and turns it into blocks.
     pub fn encode(&mut self, piece: &Piece<'_>) -> Result<Encoded, WriteError> {
         let mut encoded = Encoded::default();
+        if piece.count >= LARGE {
+            encoded.data = self.spare.take();
+        }
         let mut digest = piece.digest.then(Sha256::new);
         match piece.form {
             Form::Flat => chunks(piece, PIECE_SIZE, &mut encoded, &mut digest)?,
@@ -167,7 +177,7 @@ fn chunks(
     digest: &mut Option<Sha256>,
 ) -> Result<(), WriteError> {
     let chunk = usize::try_from(chunk).unwrap_or(usize::MAX);
-    encoded.data.reserve_exact(piece.count);
+    encoded.data.reserve(piece.count);
     let mut done = 0;
     while done < piece.count {
         let count = chunk.min(piece.count - done);
@@ -202,7 +212,8 @@ mod tests {
     use super::*;
 
     fn encode(bytes: &[u8], form: Form) -> Encoded {
-        let mut encoder = Encoder::new(Some(Compression::Lz4), true).unwrap();
+        let spare = Spare::default();
+        let mut encoder = Encoder::new(Some(Compression::Lz4), true, &spare).unwrap();
         let reader = Reader::bytes(bytes, bytes.len() as u64).unwrap();
         let piece = Piece {
             reader,

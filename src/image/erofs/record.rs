@@ -12,7 +12,7 @@ use super::format::{
 };
 use super::layout::{Layout, LayoutError, Place, chunk_size, has_room, names_in_order};
 use super::share::{Shares, Stored, Sum};
-use super::stream::{Sink, Stream};
+use super::stream::{Sink, Spare, Stream};
 use super::write::{Params, WriteError, content};
 use crate::tree::{Inode, Kind, Tree};
 
@@ -31,8 +31,8 @@ pub struct Recorder<'a, S> {
     tree: &'a Tree,
     layout: &'a Layout,
     params: &'a Params,
-    metadata: Stream,
-    data: Stream,
+    metadata: Stream<'a>,
+    data: Stream<'a>,
     shares: Shares,
     /// A compressed segment of zeros for all that have one.
     zeros: Option<Cluster>,
@@ -51,6 +51,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
         tree: &'a Tree,
         layout: &'a Layout,
         params: &'a Params,
+        spare: &'a Spare,
         out: &'a mut S,
     ) -> Recorder<'a, S> {
         let shortest_shared = match (params.compression, params.share_compressed) {
@@ -61,8 +62,8 @@ impl<'a, S: Sink> Recorder<'a, S> {
             tree,
             layout,
             params,
-            metadata: Stream::starting_at(1),
-            data: Stream::starting_at(layout.data_start.into()),
+            metadata: Stream::starting_at(1, spare),
+            data: Stream::starting_at(layout.data_start.into(), spare),
             shares: Shares::new(tree, shortest_shared),
             zeros: None,
             chunks: false,

@@ -1,34 +1,66 @@
 //! Ascending blocks on their way to the image.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use super::format::BLOCK_SIZE;
 
 /// Bytes that are gathered before they are handed on.
 const BUFFER_SIZE: usize = 1 << 20;
 /// Blocks of this many bytes go on as they are; gathering them would only copy them.
-const LARGE: usize = 128 << 10;
+pub const LARGE: usize = 128 << 10;
+
+/// Memory that goes round between those who fill blocks and those who write them: fresh memory
+/// costs as much as copying into it.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// More than are ever on their way.
+    const MOST: usize = 32;
+
+    /// An empty vector with room for a buffer.
+    pub fn take(&self) -> Vec<u8> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_SIZE))
+    }
+
+    /// Gives back what was taken; other vectors just go.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.capacity() == BUFFER_SIZE && spare.len() < Spare::MOST {
+            spare.push(buffer);
+        }
+    }
+}
 
 /// Takes the blocks of the file system.
 pub trait Sink {
     /// Takes a whole number of 4096-byte blocks that belong at block `first` and after.
-    /// Every block comes exactly once; they do not come in order.
+    /// Every block comes exactly once; they do not come in order. The vector may go to
+    /// [`Spare::give`] when it has been written.
     fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()>;
 }
 
 /// Ascending blocks, gathered so that the sink gets large pieces.
 #[derive(Debug)]
-pub struct Stream {
+pub struct Stream<'a> {
+    spare: &'a Spare,
     /// Block at which `buffer` begins.
     first: u64,
     buffer: Vec<u8>,
 }
 
-impl Stream {
+impl<'a> Stream<'a> {
     /// Begins at a block.
-    pub fn starting_at(first: u64) -> Stream {
+    pub fn starting_at(first: u64, spare: &'a Spare) -> Stream<'a> {
         let buffer = Vec::new();
-        Stream { first, buffer }
+        Stream {
+            spare,
+            first,
+            buffer,
+        }
     }
 
     /// The byte of the image that comes next.
@@ -40,7 +72,7 @@ impl Stream {
     pub fn push(&mut self, mut bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.buffer.capacity() == 0 {
-                self.buffer.reserve_exact(BUFFER_SIZE);
+                self.buffer = self.spare.take();
             }
             let room = BUFFER_SIZE - self.buffer.len();
             let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, b""));

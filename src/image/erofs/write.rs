@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::record::{Incoming, Recorder};
 use super::share::Sum;
 use super::source::Reader;
-pub use super::stream::Sink;
+pub use super::stream::{Sink, Spare};
 use crate::tree::{Kind, Source, Tree};
 
 /// What the file system is besides its content.
@@ -81,10 +81,15 @@ const FILES_PER_JOB: usize = 512;
 /// Files are read in the order of their paths, once; those of more than [`PIECE_SIZE`] that begin
 /// like an earlier one of the same length twice, unless they are equal. An error leaves the sink
 /// half written.
-pub fn write(tree: &Tree, params: &Params, out: &mut impl Sink) -> Result<u64, WriteError> {
+pub fn write(
+    tree: &Tree,
+    params: &Params,
+    spare: &Spare,
+    out: &mut impl Sink,
+) -> Result<u64, WriteError> {
     let layout = Layout::new(tree, params.compression.is_some())?;
     let workers = (0..params.threads.get())
-        .map(|_| Encoder::new(params.compression, params.share_compressed))
+        .map(|_| Encoder::new(params.compression, params.share_compressed, spare))
         .map(|encoder| encoder.map(|mut encoder| move |job: Job<'_>| job.run(&mut encoder)))
         .collect::<io::Result<Vec<_>>>()
         .map_err(WriteError::Compress)?;
@@ -100,7 +105,7 @@ pub fn write(tree: &Tree, params: &Params, out: &mut impl Sink) -> Result<u64, W
             short_bytes: 0,
             first_short: 0,
             long: Incoming::default(),
-            recorder: Recorder::new(tree, &layout, params, out),
+            recorder: Recorder::new(tree, &layout, params, spare, out),
         };
         feeder.run()
     })
@@ -125,7 +130,7 @@ struct Short<'a> {
 }
 
 impl Job<'_> {
-    fn run(self, encoder: &mut Encoder) -> Result<Vec<Encoded>, WriteError> {
+    fn run(self, encoder: &mut Encoder<'_>) -> Result<Vec<Encoded>, WriteError> {
         match self {
             Job::Piece(piece) => Ok(vec![encoder.encode(&piece)?]),
             Job::Zeros(form) => Ok(vec![Encoded::zeros(form)]),
@@ -392,7 +397,7 @@ mod tests {
                 ..PARAMS
             };
             let mut out = Vec::new();
-            let blocks = write(tree, &params, &mut out).unwrap();
+            let blocks = write(tree, &params, &Spare::default(), &mut out).unwrap();
             assert_eq!(out.len() as u64, blocks * BLOCK_SIZE as u64);
             out
         });
@@ -534,7 +539,7 @@ mod tests {
             let mut tree = Tree::new();
             tree.insert_file(b"x", Source::Path(path.clone()), size, 0o644)
                 .unwrap();
-            write(&tree, &PARAMS, &mut Vec::new())
+            write(&tree, &PARAMS, &Spare::default(), &mut Vec::new())
         };
         assert!(build(5).is_ok());
         let error = build(4).unwrap_err().to_string();
