@@ -68,7 +68,7 @@ pub fn rootfs() -> Option<Rootfs> {
     if !(possible && root() && have(&["debootstrap", "cp"])) {
         return None;
     }
-    let original = cached()?;
+    let original = with_packages(PACKAGES)?;
     let dir = TempDir::new().unwrap();
     run(command("cp")
         .args(["-a", "--reflink=auto"])
@@ -94,9 +94,10 @@ pub fn lock(name: &str) -> File {
     file
 }
 
-/// The root in the cache, made now if need be while other tests wait.
-fn cached() -> Option<PathBuf> {
-    let stamp = Sha256::digest(format!("{SUITE} {PACKAGES} {BALLAST:?} {VERSION}"));
+/// A root in the cache that has these packages, made now if need be while others wait. It is not
+/// to be changed.
+pub fn with_packages(packages: &str) -> Option<PathBuf> {
+    let stamp = Sha256::digest(format!("{SUITE} {packages} {BALLAST:?} {VERSION}"));
     let stamp: String = stamp
         .iter()
         .take(6)
@@ -115,7 +116,7 @@ fn cached() -> Option<PathBuf> {
     }
     let mut debootstrap = command("debootstrap");
     debootstrap
-        .args(["--variant=minbase", "--include", PACKAGES, SUITE])
+        .args(["--variant=minbase", "--include", packages, SUITE])
         .arg(&partial)
         .args(mirror())
         // The kernel's package makes no initrd then.
