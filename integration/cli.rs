@@ -181,9 +181,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["confext"],
     ),
     (
-        "sysext: {extensions: [{name: a, tree: tree, verity: none, format: squashfs}]}\n",
-        "not-covered",
-        &["erofs"],
+        "sysext: {extensions: [{name: a, tree: tree, verity: none, format: ext4, compression: lz4}]}\n",
+        "no-compression",
+        &["ext4", "compression", "format: erofs"],
     ),
     (
         "sysext: {extensions: [{name: a, tree: tree, verity: none, compression: zstd:40}]}\n",

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble, threads};
 use prism_sysext::image::certificate;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
 use prism_sysext::image::signature::{KeyFile, SignaturePartition};
+use prism_sysext::image::squashfs;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use rustix::fs::XattrFlags;
@@ -294,25 +295,32 @@ fn look(root: &Path) -> BTreeMap<OsString, Seen> {
     seen
 }
 
-/// All the ways to write the file system.
-const FORMS: [Option<Compression>; 3] = [
-    None,
-    Some(Compression::Lz4),
-    Some(Compression::Zstd { level: 3 }),
+/// All the ways to write EROFS.
+const EROFS: [FileSystem; 3] = [
+    erofs(None),
+    erofs(Some(Compression::Lz4)),
+    erofs(Some(Compression::Zstd { level: 3 })),
 ];
+
+const fn erofs(compression: Option<Compression>) -> FileSystem {
+    FileSystem::Erofs {
+        compression,
+        share_compressed: true,
+    }
+}
 
 /// A source tree and where images of it go.
 struct Bench {
     dir: TempDir,
-    compression: Option<Compression>,
+    file_system: FileSystem,
 }
 
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         every_kind(&dir.path().join("source"));
-        let compression = None;
-        Bench { dir, compression }
+        let file_system = erofs(None);
+        Bench { dir, file_system }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -320,6 +328,10 @@ impl Bench {
     }
 
     fn build(&self, verity: Verity<'_>) -> Assembled {
+        self.try_build(verity).unwrap()
+    }
+
+    fn try_build(&self, verity: Verity<'_>) -> anyhow::Result<Assembled> {
         let collected = collect(&self.path("source"), &Options::default()).unwrap();
         let recipe = Recipe {
             tree: &collected.tree,
@@ -327,11 +339,10 @@ impl Bench {
             verity,
             ids: IDS,
             epoch_seconds: EPOCH,
-            compression: self.compression,
-            share_compressed: true,
+            file_system: self.file_system,
             threads: threads(),
         };
-        assemble(&recipe, &self.path("x.raw")).unwrap()
+        assemble(&recipe, &self.path("x.raw"))
     }
 
     /// Copies a partition into a file of its own.
@@ -367,7 +378,12 @@ impl Bench {
         fs::create_dir_all(&target).unwrap();
         let options = format!("loop,ro,offset={offset}");
         let image = self.path("x.raw");
-        let mut all = args(&["-t", "erofs", "-o", &options]);
+        let kind = match self.file_system {
+            FileSystem::Erofs { .. } => "erofs",
+            FileSystem::Squashfs(_) => "squashfs",
+            FileSystem::Ext4 => "ext4",
+        };
+        let mut all = args(&["-t", kind, "-o", &options]);
         all.extend([image.as_os_str(), target.as_os_str()]);
         run("mount", &all);
         Mounted(target)
@@ -429,10 +445,76 @@ fn the_kernel_shows_the_source_tree() {
         return;
     }
     let mut bench = Bench::new();
-    for compression in FORMS {
-        bench.compression = compression;
+    for file_system in EROFS {
+        bench.file_system = file_system;
         shows_the_source_tree(&bench);
     }
+}
+
+#[test]
+fn the_kernel_shows_the_source_tree_in_squashfs() {
+    if !root() || !have("mount") || !have("mksquashfs") {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.file_system = FileSystem::Squashfs(squashfs::Compression::Gzip);
+    let error = bench.try_build(Verity::None).unwrap_err();
+    let error = format!("{error:#}");
+    for expected in ["squashfs", "system.posix_acl_", "/usr/", "format: erofs"] {
+        assert!(error.contains(expected), "{error}");
+    }
+    let usr = bench.path("source/usr");
+    for (name, attribute) in [("size-2047", "access"), ("many", "default")] {
+        let attribute = format!("system.posix_acl_{attribute}");
+        rustix::fs::lremovexattr(usr.join(name), attribute).unwrap();
+    }
+    for compression in [
+        squashfs::Compression::None,
+        squashfs::Compression::Gzip,
+        squashfs::Compression::Lz4,
+        squashfs::Compression::Zstd { level: 3 },
+    ] {
+        bench.file_system = FileSystem::Squashfs(compression);
+        shows_the_source_tree(&bench);
+        let first = fs::read(bench.path("x.raw")).unwrap();
+        bench.build(Verity::None);
+        assert!(
+            first == fs::read(bench.path("x.raw")).unwrap(),
+            "{compression:?}"
+        );
+    }
+    let made = bench.build(Verity::Hash);
+    bench.check_table();
+    bench.check_hash_tree(&made);
+}
+
+#[test]
+fn the_kernel_shows_the_source_tree_in_ext4() {
+    if !root() || !have("mount") || !have("mkfs.ext4") || !have("debugfs") {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.file_system = FileSystem::Ext4;
+    let error = bench.try_build(Verity::None).unwrap_err();
+    let error = format!("{error:#}");
+    for expected in ["line break", "new\\nline", "format: erofs"] {
+        assert!(error.contains(expected), "{error}");
+    }
+    let usr = bench.path("source/usr");
+    fs::remove_file(usr.join("new\nline")).unwrap();
+    for name in ["<12>", "a \"quoted\" name", "-f", "#comment", "tab\there"] {
+        fs::write(usr.join(name), name).unwrap();
+        fs::set_permissions(usr.join(name), PermissionsExt::from_mode(0o640)).unwrap();
+    }
+    shows_the_source_tree(&bench);
+    let first = fs::read(bench.path("x.raw")).unwrap();
+    let made = bench.build(Verity::Hash);
+    let data = bench.cut(&made, 0);
+    let second = fs::read(&data).unwrap();
+    assert!(first[1 << 20..].starts_with(&second));
+    run("e2fsck", &[OsStr::new("-fn"), data.as_os_str()]);
+    bench.check_table();
+    bench.check_hash_tree(&made);
 }
 
 fn shows_the_source_tree(bench: &Bench) {
@@ -446,7 +528,9 @@ fn shows_the_source_tree(bench: &Bench) {
         seen.owner = (0, 0);
         seen.xattrs.remove("trusted.gone");
     }
-    let found = look(target);
+    let mut found = look(target);
+    // Part of every ext4.
+    found.remove(OsStr::new("lost+found"));
     assert_eq!(
         expected.keys().collect::<Vec<_>>(),
         found.keys().collect::<Vec<_>>()
@@ -490,11 +574,11 @@ fn fsck_accepts_and_extracts_everything() {
     let Some(system) = trixie::rootfs() else {
         return;
     };
-    for compression in FORMS {
-        bench.compression = compression;
+    for file_system in EROFS {
+        bench.file_system = file_system;
         let made = bench.build(Verity::None);
         system.write("/referee/file", fs::read(bench.cut(&made, 0)).unwrap());
-        let out = format!("/referee/{compression:?}");
+        let out = format!("/referee/{file_system:?}").replace(' ', "");
         let root = system.path();
         let extract = format!("--extract={out}");
         let mut all = vec![root.as_os_str()];
@@ -552,8 +636,7 @@ fn the_kernel_reads_what_archives_bring() {
         verity: Verity::None,
         ids: IDS,
         epoch_seconds: EPOCH,
-        compression: Some(Compression::Lz4),
-        share_compressed: true,
+        file_system: erofs(Some(Compression::Lz4)),
         threads: threads(),
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();

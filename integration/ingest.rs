@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Ids, Recipe, Verity, assemble};
+use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::certificate::{self, Certificate};
 use prism_sysext::image::ddi::{self, Ddi, DdiError, Layout, SignatureState, Strict};
 use prism_sysext::image::filesystem::{FileKind, FsKind, Xattr};
@@ -504,8 +504,10 @@ fn our_own_images_are_read_like_any_other() {
             verity,
             ids,
             epoch_seconds: 0,
-            compression: None,
-            share_compressed: false,
+            file_system: FileSystem::Erofs {
+                compression: None,
+                share_compressed: false,
+            },
             threads: prism_sysext::assemble::threads(),
         };
         let made = assemble(&recipe, &image).unwrap();

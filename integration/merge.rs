@@ -52,9 +52,14 @@ fn an_applied_extension_is_merged() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    Project::unprotected().apply(&rootfs.path());
-    let report = merge(&rootfs.path(), &[FILE, "/usr/lib/os-release"]);
-    assert_eq!(report.merged("/usr"), [NAME], "{report:?}");
-    assert_eq!(report.file(FILE), Some(TEXT), "{report:?}");
-    assert!(report.file("/usr/lib/os-release").is_some());
+    for format in ["erofs", "squashfs", "ext4"] {
+        if !tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"]) {
+            return;
+        }
+        Project::in_format(format).apply(&rootfs.path());
+        let report = merge(&rootfs.path(), &[FILE, "/usr/lib/os-release"]);
+        assert_eq!(report.merged("/usr"), [NAME], "{format}: {report:?}");
+        assert_eq!(report.file(FILE), Some(TEXT), "{format}: {report:?}");
+        assert!(report.file("/usr/lib/os-release").is_some());
+    }
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble, threads};
 use prism_sysext::image::erofs::write::{Params, Sink, Spare, write};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use serde_json::Value;
@@ -254,8 +254,10 @@ fn partitioned(path: &Path, tree: &Tree, verity: Verity<'_>) {
         verity,
         ids,
         epoch_seconds: 0,
-        compression: None,
-        share_compressed: false,
+        file_system: FileSystem::Erofs {
+            compression: None,
+            share_compressed: false,
+        },
         threads: threads(),
     };
     assemble(&recipe, path).unwrap();

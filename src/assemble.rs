@@ -6,35 +6,34 @@
 //! are always those of a root: usr-type partitions are mounted unverified
 //! before systemd 258.
 //!
-//! Every file is read once and goes straight to its place in the image; the
-//! threads that write the blocks hash them on the way. The image appears
+//! For EROFS every file is read once and goes straight to its place in the image;
+//! the threads that write the blocks hash them on the way. Other file systems are
+//! written to the same place by programs of others, and read back for the hash
+//! tree. The image appears
 //! complete or not at all, and the same recipe gives the same bytes, however
 //! many threads there are.
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{Advice, fadvise};
 use uuid::Uuid;
+
+mod root;
 
 use crate::arch::Arch;
 use crate::image::certificate::Certificate;
 use crate::image::erofs::compress::Compression;
 use crate::image::erofs::format::BLOCK_SIZE;
-use crate::image::erofs::write as erofs;
 use crate::image::gpt::{self, Partition, SECTOR};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::hex;
 use crate::image::signature::{self, SignaturePartition, Signer};
+use crate::image::squashfs;
 use crate::image::verity::RootHash;
-use crate::image::verity::leaves::LeafHashes;
 use crate::pending::PendingFile;
 use crate::tree::Tree;
 
@@ -42,8 +41,6 @@ use crate::tree::Tree;
 const FIRST_OFFSET: u64 = 1 << 20;
 /// Sectors of the backup table at the end: 128 entries of 128 bytes and the header.
 const BACKUP_SECTORS: u64 = 33;
-/// Pieces on their way to the threads that hash and write them; each has at most 1 MiB.
-const PIECES: usize = 4;
 /// More threads than this would need more memory than we promise.
 const MOST_THREADS: usize = 8;
 
@@ -79,6 +76,22 @@ pub struct Ids {
     pub salt: [u8; 32],
 }
 
+/// A file system and how it compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// EROFS, written here.
+    Erofs {
+        /// How files are compressed.
+        compression: Option<Compression>,
+        /// Whether equal compressed files share their data, see [`erofs::write::Params`].
+        share_compressed: bool,
+    },
+    /// squashfs, by `mksquashfs`.
+    Squashfs(squashfs::Compression),
+    /// ext4, by `mkfs.ext4` and `debugfs`.
+    Ext4,
+}
+
 /// All that decides the bytes of an image.
 pub struct Recipe<'a> {
     /// The content, release file included.
@@ -91,10 +104,8 @@ pub struct Recipe<'a> {
     pub ids: Ids,
     /// The modification time of everything, in seconds since 1970.
     pub epoch_seconds: u64,
-    /// How the content is compressed.
-    pub compression: Option<Compression>,
-    /// Whether equal compressed files share their data, see [`erofs::Params`].
-    pub share_compressed: bool,
+    /// The file system that holds the content.
+    pub file_system: FileSystem,
     /// How many threads read and compress, and how many hash and write.
     pub threads: NonZero<usize>,
 }
@@ -127,7 +138,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
     let file = pending.file();
     let scratch = out.parent().unwrap_or(Path::new(""));
-    let (blocks, leaves) = write_root(recipe, file, scratch)?;
+    let (blocks, leaves) = root::write(recipe, file, scratch)?;
     let mut table = Table::new(recipe.arch);
     let root_size = blocks * BLOCK_SIZE as u64;
     let mut root_hash = None;
@@ -229,130 +240,6 @@ impl Table {
     }
 }
 
-/// Writes the file system to its place; returns its size in blocks and, unless there is to be
-/// no hash tree, the digests of all blocks, which wait in an unnamed file in `scratch`.
-fn write_root(
-    recipe: &Recipe<'_>,
-    file: &File,
-    scratch: &Path,
-) -> Result<(u64, Option<LeafHashes>)> {
-    let params = erofs::Params {
-        uuid: recipe.ids.file_system,
-        epoch_seconds: recipe.epoch_seconds,
-        volume_name: [0; 16],
-        compression: recipe.compression,
-        share_compressed: recipe.share_compressed,
-        threads: recipe.threads,
-    };
-    let leaves = match recipe.verity {
-        Verity::None => None,
-        _ => {
-            let digests = tempfile_in(scratch).context("creating a temporary file")?;
-            Some(LeafHashes::new(recipe.ids.salt, digests))
-        }
-    };
-    let failure = OnceLock::new();
-    let spare = erofs::Spare::default();
-    let (pieces, waiting) = sync_channel(PIECES);
-    let waiting = &Mutex::new(waiting);
-    let written = thread::scope(|scope| {
-        let root = Root {
-            spare: &spare,
-            file,
-            leaves: leaves.as_ref(),
-            failure: &failure,
-        };
-        let threads: Vec<_> = (0..recipe.threads.get())
-            .map(|_| scope.spawn(move || root.write_all(waiting)))
-            .collect();
-        let mut sink = Pieces { pieces };
-        let written = erofs::write(recipe.tree, &params, &spare, &mut sink);
-        // The threads end when nobody can send any more.
-        drop(sink);
-        for thread in threads {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-        written
-    });
-    match failure.into_inner() {
-        Some(error) => Err(erofs::WriteError::Write(error).into()),
-        None => Ok((written?, leaves)),
-    }
-}
-
-/// An unnamed file; the empty path is the current directory.
-fn tempfile_in(dir: &Path) -> io::Result<File> {
-    match dir.as_os_str().is_empty() {
-        true => tempfile::tempfile_in("."),
-        false => tempfile::tempfile_in(dir),
-    }
-}
-
-/// A piece of the file system: its first block and its bytes.
-type Piece = (u64, Vec<u8>);
-
-/// The way to the threads that hash and write.
-struct Pieces {
-    pieces: SyncSender<Piece>,
-}
-
-impl erofs::Sink for Pieces {
-    fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
-        let gone = |_| io::Error::other("the threads that write are gone");
-        self.pieces.send((first, blocks)).map_err(gone)
-    }
-}
-
-/// The root partition as a place for blocks.
-#[derive(Clone, Copy)]
-struct Root<'a> {
-    spare: &'a erofs::Spare,
-    file: &'a File,
-    leaves: Option<&'a LeafHashes>,
-    /// The first error of any thread.
-    failure: &'a OnceLock<io::Error>,
-}
-
-impl Root<'_> {
-    /// Writes whatever comes, until nothing more can come. After an error pieces are only taken,
-    /// so that nobody waits for room.
-    fn write_all(self, waiting: &Mutex<Receiver<Piece>>) {
-        loop {
-            let piece = waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv();
-            let Ok((first, blocks)) = piece else { return };
-            if self.failure.get().is_none()
-                && let Err(error) = self.write(first, &blocks)
-            {
-                // Another thread may have been first.
-                let _ = self.failure.set(error);
-            }
-            self.spare.give(blocks);
-        }
-    }
-
-    fn write(self, first: u64, blocks: &[u8]) -> io::Result<()> {
-        if let Some(leaves) = self.leaves {
-            leaves.feed(first, blocks)?;
-        }
-        let offset = FIRST_OFFSET + first * BLOCK_SIZE as u64;
-        self.file.write_all_at(blocks, offset)?;
-        // The disk begins now instead of waiting for the final sync: Linux starts to write what is
-        // dirty and keeps it cached until then (mm/fadvise.c). Only advice, so it can't fail.
-        let _ = fadvise(
-            self.file,
-            offset,
-            NonZero::new(blocks.len() as u64),
-            Advice::DontNeed,
-        );
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,6 +247,7 @@ mod tests {
     use crate::tree::Source;
     use sha2::{Digest, Sha256};
     use std::fs;
+    use std::io;
 
     const IDS: Ids = Ids {
         disk: [1; 16],
@@ -368,6 +256,11 @@ mod tests {
         file_system: [4; 16],
         verity: [5; 16],
         salt: [6; 32],
+    };
+
+    const PLAIN: FileSystem = FileSystem::Erofs {
+        compression: None,
+        share_compressed: false,
     };
 
     fn tree() -> Tree {
@@ -391,8 +284,7 @@ mod tests {
             verity,
             ids: IDS,
             epoch_seconds: 0,
-            compression: None,
-            share_compressed: false,
+            file_system: PLAIN,
             threads: threads(),
         };
         let assembled = assemble(&recipe, &out).unwrap();
@@ -470,8 +362,7 @@ mod tests {
                 verity,
                 ids: IDS,
                 epoch_seconds: 0,
-                compression: None,
-                share_compressed: false,
+                file_system: PLAIN,
                 threads: threads(),
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();

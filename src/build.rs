@@ -217,8 +217,7 @@ fn build_one(
         verity,
         ids,
         epoch_seconds: plan.epoch,
-        compression: step.compression,
-        share_compressed: step.share_compressed,
+        file_system: step.file_system,
         threads: threads(),
     };
     let assembled = assemble(&recipe, &extension.image)?;
@@ -240,7 +239,7 @@ fn build_one(
         size: assembled.size,
         sha256,
         sha384,
-        format: Some(step.format),
+        format: Some(compression::format(step.file_system)),
         verity: Some(step.verity),
         root_hash: assembled.root_hash.map(|hash| hash.to_string()),
         certificate_fingerprint: fingerprint.filter(|_| assembled.signed),
@@ -262,8 +261,8 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
             kind: Kind::Sysext,
             arch: step.arch.map_or("any", |arch| arch.name()),
             release: &pairs,
-            format: step.format,
-            compression: &compression::name(step.compression),
+            format: compression::format(step.file_system),
+            compression: &compression::name(step.file_system),
         })?,
     };
     let type_guid = |role| {

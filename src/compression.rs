@@ -1,9 +1,13 @@
-//! How a built image is compressed, as the user writes it and as the target allows it.
+//! The file system of a built image and its compression, as the user writes them and as the target
+//! allows them.
 
 use std::str::FromStr;
 
-use crate::base::kernel::KernelFeatures;
+use crate::assemble::FileSystem;
+use crate::base::kernel::{KernelFeatures, Support};
+use crate::config::model::Format;
 use crate::image::erofs::compress::Compression;
+use crate::image::squashfs;
 
 /// The value of `compression`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub enum Setting {
 
 /// The level of Zstandard when none is written: that of the zstd program.
 const ZSTD_LEVEL: i32 = 3;
+/// The level that mksquashfs takes by itself.
+const SQUASHFS_LEVEL: i32 = 15;
 
 impl FromStr for Setting {
     type Err = String;
@@ -45,26 +51,72 @@ impl FromStr for Setting {
 }
 
 impl Setting {
-    /// What is done to an EROFS for a base with these kernels; an unknown base mounts for sure
-    /// only what is not compressed.
-    pub fn in_erofs(self, kernel: Option<KernelFeatures>) -> Option<Compression> {
-        match self {
-            Setting::None => None,
-            Setting::Lz4 => Some(Compression::Lz4),
-            Setting::Zstd(level) => Some(Compression::Zstd { level }),
-            Setting::Auto => kernel
-                .filter(|kernel| kernel.erofs_lz4.is_there())
-                .map(|_| Compression::Lz4),
+    /// What is done for a base with these kernels. An unknown base mounts for sure only EROFS that
+    /// is not compressed, and squashfs with zlib. ext4 is never compressed.
+    pub fn for_target(
+        self,
+        format: Format,
+        kernel: Option<KernelFeatures>,
+        share_compressed: bool,
+    ) -> FileSystem {
+        let surely = |feature: fn(KernelFeatures) -> Support| {
+            kernel.is_some_and(|kernel| feature(kernel).is_there())
+        };
+        match format {
+            Format::Erofs => FileSystem::Erofs {
+                compression: match self {
+                    Setting::None => None,
+                    Setting::Lz4 => Some(Compression::Lz4),
+                    Setting::Zstd(level) => Some(Compression::Zstd { level }),
+                    Setting::Auto => surely(|kernel| kernel.erofs_lz4).then_some(Compression::Lz4),
+                },
+                share_compressed,
+            },
+            Format::Squashfs => FileSystem::Squashfs(match self {
+                Setting::None => squashfs::Compression::None,
+                Setting::Lz4 => squashfs::Compression::Lz4,
+                Setting::Zstd(level) => squashfs::Compression::Zstd { level },
+                Setting::Auto if surely(|kernel| kernel.squashfs_zstd) => {
+                    squashfs::Compression::Zstd {
+                        level: SQUASHFS_LEVEL,
+                    }
+                }
+                Setting::Auto => squashfs::Compression::Gzip,
+            }),
+            Format::Ext4 => FileSystem::Ext4,
         }
     }
 }
 
 /// The name under which compression is part of an image's identity.
-pub fn name(compression: Option<Compression>) -> String {
-    match compression {
-        None => "none".to_owned(),
-        Some(Compression::Lz4) => "lz4".to_owned(),
-        Some(Compression::Zstd { level }) => format!("zstd:{level}"),
+pub fn name(file_system: FileSystem) -> String {
+    let zstd = |level: i32| format!("zstd:{level}");
+    match file_system {
+        FileSystem::Erofs {
+            compression: None, ..
+        }
+        | FileSystem::Squashfs(squashfs::Compression::None)
+        | FileSystem::Ext4 => "none".to_owned(),
+        FileSystem::Erofs {
+            compression: Some(Compression::Lz4),
+            ..
+        }
+        | FileSystem::Squashfs(squashfs::Compression::Lz4) => "lz4".to_owned(),
+        FileSystem::Squashfs(squashfs::Compression::Gzip) => "gzip".to_owned(),
+        FileSystem::Erofs {
+            compression: Some(Compression::Zstd { level }),
+            ..
+        }
+        | FileSystem::Squashfs(squashfs::Compression::Zstd { level }) => zstd(level),
+    }
+}
+
+/// The format's name in the config.
+pub fn format(file_system: FileSystem) -> Format {
+    match file_system {
+        FileSystem::Erofs { .. } => Format::Erofs,
+        FileSystem::Squashfs(_) => Format::Squashfs,
+        FileSystem::Ext4 => Format::Ext4,
     }
 }
 
@@ -84,12 +136,22 @@ mod tests {
 
     #[test]
     fn auto_is_what_the_target_mounts() {
-        let with = KernelFeatures::from_config("CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n");
-        let without = KernelFeatures::from_config("CONFIG_EROFS_FS=m\n");
-        assert_eq!(Setting::Auto.in_erofs(Some(with)), Some(Compression::Lz4));
+        let all = "CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\nCONFIG_SQUASHFS_ZSTD=y\n";
+        let with = KernelFeatures::from_config(all);
+        let without = KernelFeatures::from_config("CONFIG_EROFS_FS=m\nCONFIG_SQUASHFS=m\n");
+        let named =
+            |setting: Setting, format, kernel| name(setting.for_target(format, kernel, false));
+        let auto = |format, kernel| named(Setting::Auto, format, kernel);
+        assert_eq!(auto(Format::Erofs, Some(with)), "lz4");
+        assert_eq!(auto(Format::Squashfs, Some(with)), "zstd:15");
         for kernel in [None, Some(without), Some(KernelFeatures::UNKNOWN)] {
-            assert_eq!(Setting::Auto.in_erofs(kernel), None);
-            assert_eq!(Setting::Lz4.in_erofs(kernel), Some(Compression::Lz4));
+            assert_eq!(auto(Format::Erofs, kernel), "none");
+            assert_eq!(auto(Format::Squashfs, kernel), "gzip");
+            assert_eq!(auto(Format::Ext4, kernel), "none");
+            let lz4 = |format| named(Setting::Lz4, format, kernel);
+            assert_eq!(lz4(Format::Erofs), "lz4");
+            assert_eq!(lz4(Format::Squashfs), "lz4");
+            assert_eq!(lz4(Format::Ext4), "none");
         }
     }
 }

@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use crate::arch::Arch;
+use crate::assemble::FileSystem;
 use crate::base::kernel::KernelFeatures;
 use crate::compression::Setting;
 use crate::config::model::{
-    Enable, Extension, Format, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
+    Enable, Extension, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
 };
 use crate::config::validate::{certificate, effective_verity, key, validate};
 use crate::config::{Config, nearest};
 use crate::content::{Wanted, WantedFile};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
-use crate::image::erofs::compress::Compression;
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::ReleaseFields;
@@ -121,12 +121,8 @@ pub struct BuildStep {
     pub signing: Option<(KeyReference, Certificate)>,
     /// Where the config names the key.
     pub key_at: String,
-    /// File system.
-    pub format: Format,
-    /// Its compression.
-    pub compression: Option<Compression>,
-    /// Whether equal compressed files share their data.
-    pub share_compressed: bool,
+    /// File system and compression.
+    pub file_system: FileSystem,
     /// Seed written by the user.
     pub seed: Option<String>,
     /// The content.
@@ -289,6 +285,11 @@ fn build(
         Some(text) => text.parse().unwrap_or_default(),
         None => Setting::Auto,
     };
+    let file_system = setting.for_target(
+        extension.format,
+        base.map(|base| base.kernel),
+        base.is_some_and(|base| base.shares_compressed),
+    );
     let file_name = format!("{name}.raw");
     let planned = Planned {
         image: output_directory.join(&file_name),
@@ -306,9 +307,7 @@ fn build(
                 Some(_) => format!("{at}.verityKey"),
                 None => "sysext.verityKey".to_owned(),
             },
-            format: extension.format,
-            compression: setting.in_erofs(base.map(|base| base.kernel)),
-            share_compressed: base.is_some_and(|base| base.shares_compressed),
+            file_system,
             seed: extension.seed.clone(),
             content: Wanted {
                 at: at.clone(),

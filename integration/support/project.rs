@@ -21,9 +21,9 @@ pub struct Project {
 }
 
 impl Project {
-    /// An extension without hash or signature.
-    pub fn unprotected() -> Self {
-        Self::new("    verity: none\n", "")
+    /// An extension without hash or signature, in a file system of this format.
+    pub fn in_format(format: &str) -> Self {
+        Self::new(&format!("    verity: none\n    format: {format}\n"), "")
     }
 
     /// An extension signed by this key, on a system that admits only signed ones.

@@ -11,7 +11,7 @@ use super::model::{
     Sysext, Verity,
 };
 use crate::arch::Arch;
-use crate::compression;
+use crate::compression::Setting;
 use crate::finding::Finding;
 use crate::name;
 
@@ -234,13 +234,6 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
             "use a system extension",
         ));
     }
-    if extension.format != Format::Erofs {
-        findings.push(not_covered(
-            "another `format` than erofs",
-            &at_key("format"),
-            "use `format: erofs`",
-        ));
-    }
     if extension.repair != Repair::Never {
         findings.push(not_covered(
             "`repair: auto`",
@@ -248,12 +241,17 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
             "use `repair: never`",
         ));
     }
-    if let Some(Err(message)) = extension
-        .compression
-        .as_deref()
-        .map(str::parse::<compression::Setting>)
-    {
-        findings.push(Finding::error("unknown-value", message).at(at_key("compression")));
+    let written = extension.compression.as_deref().map(str::parse);
+    match written {
+        Some(Err(message)) => {
+            findings.push(Finding::error("unknown-value", message).at(at_key("compression")));
+        }
+        Some(Ok(Setting::Lz4 | Setting::Zstd(_))) if extension.format == Format::Ext4 => {
+            let finding = Finding::error("no-compression", "ext4 has no compression");
+            let finding = finding.at(at_key("compression"));
+            findings.push(finding.help("leave `compression` out, or use `format: erofs`"));
+        }
+        _ => {}
     }
     key_text(
         extension.verity_key.as_ref(),
@@ -616,7 +614,7 @@ mod tests {
                 ("not-covered", format!("sysext.extensions[0].{key}"))
             );
         }
-        for extra in ["kind: confext", "format: squashfs", "repair: auto"] {
+        for extra in ["kind: confext", "repair: auto"] {
             let text =
                 format!("sysext:\n  extensions: [{{name: a, tree: t, verity: none, {extra}}}]\n");
             assert_eq!(one(&text).0, "not-covered", "{extra}");

@@ -23,6 +23,5 @@ pub mod layout;
 pub mod pool;
 pub mod record;
 pub mod share;
-pub mod source;
 pub mod stream;
 pub mod write;

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+pub mod archive;
 pub mod collect;
+pub mod read;
 
 /// Longest name of a directory entry in bytes (NAME_MAX of Linux).
 const LONGEST_NAME: usize = 255;

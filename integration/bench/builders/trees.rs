@@ -30,6 +30,8 @@ pub fn make(place: &Place, size: &str) -> Made {
         files: 0,
         bytes: 0,
     };
+    // Where every builder puts the release file.
+    fs::create_dir_all(made.root.join("usr/lib")).unwrap();
     match size {
         "1m" => programs(&mut made, 1_000_000),
         "100m" => programs(&mut made, 100_000_000),

@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::compress::{Codec, Compression, SEGMENT_BLOCKS, SEGMENT_SIZE};
 use super::format::BLOCK_SIZE;
-use super::source::Reader;
 use super::stream::{LARGE, Spare};
 use super::write::WriteError;
+use crate::tree::read::Reader;
 
 /// Bytes that one thread works on at a time: the longest piece of a file, and about what short
 /// files are gathered to.

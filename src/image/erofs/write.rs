@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::num::NonZero;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -16,8 +15,8 @@ use super::layout::{Layout, LayoutError, Place, chunk_size};
 use super::pool::Pool;
 use super::record::{Incoming, Recorder};
 use super::share::Sum;
-use super::source::Reader;
 pub use super::stream::{Sink, Spare};
+use crate::tree::read::{ReadError, Reader};
 use crate::tree::{Kind, Source, Tree};
 
 /// What the file system is besides its content.
@@ -46,25 +45,8 @@ pub enum WriteError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A file could not be read.
-    #[error("reading {path}: {source}")]
-    Read {
-        /// The file on this machine.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is not what it was when the tree was collected.
-    #[error(
-        "{path} changed while it was read: expected {expected}, found {found}; build again when nothing writes to it"
-    )]
-    Changed {
-        /// The file on this machine.
-        path: PathBuf,
-        /// What was collected.
-        expected: String,
-        /// What is there now.
-        found: String,
-    },
+    #[error(transparent)]
+    Source(#[from] ReadError),
     /// The compressor did not do its work.
     #[error("compressing the content: {0}")]
     Compress(#[source] io::Error),
@@ -138,7 +120,7 @@ impl Job<'_> {
                 .into_iter()
                 .map(|file| {
                     encoder.encode(&Piece {
-                        reader: open(file.source, file.size)?,
+                        reader: Reader::new(file.source, file.size)?,
                         form: file.form,
                         offset: 0,
                         // At most PIECE_SIZE.
@@ -149,13 +131,6 @@ impl Job<'_> {
                 })
                 .collect(),
         }
-    }
-}
-
-fn open(source: &Source, size: u64) -> Result<Reader<'_>, WriteError> {
-    match source {
-        Source::Bytes(bytes) => Reader::bytes(bytes, size),
-        Source::Path(path) => Reader::open(path, size),
     }
 }
 
@@ -264,7 +239,7 @@ impl<'a, S: Sink> Feeder<'a, S> {
         form: Form,
         digest: bool,
     ) -> Result<(), WriteError> {
-        let reader = open(source, size)?;
+        let reader = Reader::new(source, size)?;
         if digest {
             // All that came before must be known, however many threads there are.
             self.drain(0)?;
@@ -274,7 +249,7 @@ impl<'a, S: Sink> Feeder<'a, S> {
                     .recorder
                     .again(number, size, &known.pieces, &known.rest)?
             {
-                return reader.finish();
+                return Ok(reader.finish()?);
             }
         }
         let mut offset = 0;
@@ -546,7 +521,10 @@ mod tests {
         assert!(error.contains(path.to_str().unwrap()), "{error}");
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(build(5).unwrap_err(), WriteError::Read { .. }));
+        assert!(matches!(
+            build(5).unwrap_err(),
+            WriteError::Source(ReadError::Read { .. })
+        ));
     }
 
     /// A path, how many bytes it holds, and the size of one extended attribute.

@@ -1,4 +1,4 @@
-//! The bytes of regular files while an image is written.
+//! The bytes of regular files, read while an image is written.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,7 +8,32 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, SeekFrom};
 
-use super::write::WriteError;
+use super::Source;
+
+/// Why the bytes of a file cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system refused.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The file on this machine.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what it was when the tree was collected.
+    #[error(
+        "{path} changed while it was read: expected {expected}, found {found}; build again when nothing writes to it"
+    )]
+    Changed {
+        /// The file on this machine.
+        path: PathBuf,
+        /// What was collected.
+        expected: String,
+        /// What is there now.
+        found: String,
+    },
+}
 
 /// Where bytes come from.
 #[derive(Debug, Clone)]
@@ -27,8 +52,16 @@ pub enum Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Opens what a file of `size` bytes consists of.
+    pub fn new(source: &'a Source, size: u64) -> Result<Reader<'a>, ReadError> {
+        match source {
+            Source::Path(path) => Reader::open(path, size),
+            Source::Bytes(bytes) => Reader::bytes(bytes, size),
+        }
+    }
+
     /// Opens a file that must still be a regular one of `size` bytes.
-    pub fn open(path: &'a Path, size: u64) -> Result<Reader<'a>, WriteError> {
+    fn open(path: &'a Path, size: u64) -> Result<Reader<'a>, ReadError> {
         let read = |source| unreadable(path, source);
         // Neither follow a link that took the file's place nor wait for the writer of a pipe.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -50,7 +83,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes bytes made by us, of which `size` were announced.
-    pub fn bytes(bytes: &'a [u8], size: u64) -> Result<Reader<'a>, WriteError> {
+    pub(crate) fn bytes(bytes: &'a [u8], size: u64) -> Result<Reader<'a>, ReadError> {
         match bytes.len() as u64 == size {
             true => Ok(Reader::Bytes(bytes)),
             false => {
@@ -61,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends the `count` bytes at `offset`.
-    pub fn append(&self, offset: u64, count: usize, to: &mut Vec<u8>) -> Result<(), WriteError> {
+    pub fn append(&self, offset: u64, count: usize, to: &mut Vec<u8>) -> Result<(), ReadError> {
         match self {
             Reader::Bytes(bytes) => {
                 // Inside: the announced length was compared.
@@ -84,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// After the last byte: the file must not have grown since it was opened.
-    pub fn finish(&self) -> Result<(), WriteError> {
+    pub fn finish(&self) -> Result<(), ReadError> {
         let Reader::File { file, path, size } = self else {
             return Ok(());
         };
@@ -108,15 +141,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn unreadable(path: &Path, source: io::Error) -> WriteError {
-    WriteError::Read {
+fn unreadable(path: &Path, source: io::Error) -> ReadError {
+    ReadError::Read {
         path: path.to_owned(),
         source,
     }
 }
 
-fn changed(path: &Path, size: u64, found: &str) -> WriteError {
-    WriteError::Changed {
+fn changed(path: &Path, size: u64, found: &str) -> ReadError {
+    ReadError::Changed {
         path: PathBuf::from(path),
         expected: format!("{size} bytes"),
         found: found.to_owned(),
