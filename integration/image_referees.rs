@@ -23,6 +23,7 @@ use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
 use prism_sysext::image::signature::{KeyFile, SignaturePartition};
 use prism_sysext::image::squashfs;
+use prism_sysext::progress::Progress;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use rustix::fs::XattrFlags;
@@ -341,6 +342,7 @@ impl Bench {
             epoch_seconds: EPOCH,
             file_system: self.file_system,
             threads: threads(),
+            progress: &Progress::new(),
         };
         assemble(&recipe, &self.path("x.raw"))
     }
@@ -638,6 +640,7 @@ fn the_kernel_reads_what_archives_bring() {
         epoch_seconds: EPOCH,
         file_system: erofs(Some(Compression::Lz4)),
         threads: threads(),
+        progress: &Progress::new(),
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();
     if have("fsck.erofs") {

@@ -21,6 +21,7 @@ use prism_sysext::image::gpt::{self, Partition};
 use prism_sysext::image::gpt_types::Designator;
 use prism_sysext::image::signature::{KeyFile, SignaturePartition};
 use prism_sysext::image::verity::RootHash;
+use prism_sysext::progress::Progress;
 use prism_sysext::release::ExtensionKind;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::verify::{Outcome, Report, verify};
@@ -509,6 +510,7 @@ fn our_own_images_are_read_like_any_other() {
                 share_compressed: false,
             },
             threads: prism_sysext::assemble::threads(),
+            progress: &Progress::new(),
         };
         let made = assemble(&recipe, &image).unwrap();
         let ddi = ddi::open(&image).unwrap();

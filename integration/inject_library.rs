@@ -80,7 +80,7 @@ fn run(root: &Path, placements: &Placements) -> Result<Applied, Findings> {
     )
 }
 
-fn forced() -> Options {
+fn forced() -> Options<'static> {
     Options {
         force: true,
         ..Options::default()

@@ -18,6 +18,7 @@ use std::process::Command;
 use prism_sysext::arch::Arch;
 use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble, threads};
 use prism_sysext::image::erofs::write::{Params, Sink, Spare, write};
+use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use serde_json::Value;
 
@@ -234,6 +235,7 @@ fn naked(path: &Path, tree: &Tree) {
         tree,
         &params,
         &Spare::default(),
+        &Progress::new(),
         &mut Blocks(File::create(path).unwrap()),
     )
     .unwrap();
@@ -259,6 +261,7 @@ fn partitioned(path: &Path, tree: &Tree, verity: Verity<'_>) {
             share_compressed: false,
         },
         threads: threads(),
+        progress: &Progress::new(),
     };
     assemble(&recipe, path).unwrap();
 }

@@ -35,6 +35,7 @@ use crate::image::signature::{self, SignaturePartition, Signer};
 use crate::image::squashfs;
 use crate::image::verity::RootHash;
 use crate::pending::PendingFile;
+use crate::progress::Progress;
 use crate::tree::Tree;
 
 /// Where the first partition begins, in bytes.
@@ -108,6 +109,8 @@ pub struct Recipe<'a> {
     pub file_system: FileSystem,
     /// How many threads read and compress, and how many hash and write.
     pub threads: NonZero<usize>,
+    /// Counts the bytes of files that have been read.
+    pub progress: &'a Progress,
 }
 
 /// As many threads as there are processors, within what our memory allows.
@@ -286,6 +289,7 @@ mod tests {
             epoch_seconds: 0,
             file_system: PLAIN,
             threads: threads(),
+            progress: &Progress::new(),
         };
         let assembled = assemble(&recipe, &out).unwrap();
         (assembled, fs::read(&out).unwrap())
@@ -318,7 +322,15 @@ mod tests {
         assert!(bytes[start..start + 16384].iter().all(|byte| *byte == 0));
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&bytes, 0).unwrap();
-        let found = verify(&file, data.offset, data.size, hash.offset, hash.size).unwrap();
+        let found = verify(
+            &file,
+            data.offset,
+            data.size,
+            hash.offset,
+            hash.size,
+            &Progress::new(),
+        )
+        .unwrap();
         assert_eq!(found, root);
     }
 
@@ -364,6 +376,7 @@ mod tests {
                 epoch_seconds: 0,
                 file_system: PLAIN,
                 threads: threads(),
+                progress: &Progress::new(),
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();
             assert!(format!("{error:#}").contains("gone"), "{error:#}");

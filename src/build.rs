@@ -25,6 +25,7 @@ use crate::key::{self, KeyText};
 use crate::manifest::{Entry, Manifest, Origin};
 use crate::pending::PendingFile;
 use crate::plan::{BuildStep, Plan, Planned, Step};
+use crate::progress::Progress;
 use crate::release::ReleaseFields;
 
 /// The value of an environment variable, handed in so that the library never looks itself.
@@ -51,7 +52,9 @@ pub struct BuiltImage {
 }
 
 /// Builds all images of the plan. An image appears complete or not at all.
-pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
+///
+/// `progress` has a stage for each image that is built or digested.
+pub fn build(plan: &Plan, variable: &Variable<'_>, progress: &Progress) -> anyhow::Result<Built> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut folders = Vec::new();
@@ -88,9 +91,9 @@ pub fn build(plan: &Plan, variable: &Variable<'_>) -> anyhow::Result<Built> {
         let entry = match (&extension.step, ready) {
             (Step::Build(step), Some((content, signer))) => {
                 make_folder(&plan.output_directory)?;
-                build_one(plan, extension, step, &content, signer.as_ref())?
+                build_one(plan, extension, step, &content, signer.as_ref(), progress)?
             }
-            _ => take_in_one(plan, extension)?,
+            _ => take_in_one(plan, extension, progress)?,
         };
         images.push(BuiltImage {
             path: extension.image.clone(),
@@ -201,7 +204,10 @@ fn build_one(
     step: &BuildStep,
     content: &Content,
     signer: Option<&KeyFile>,
+    progress: &Progress,
 ) -> anyhow::Result<Entry> {
+    let what = format!("building {}", extension.name);
+    progress.begin(what, content.tree.content_size());
     let ids = ids(extension, step, &content.release)?;
     let no_signature_yet = |_: &_| Ok(None);
     let verity = match (step.verity, signer) {
@@ -219,11 +225,12 @@ fn build_one(
         epoch_seconds: plan.epoch,
         file_system: step.file_system,
         threads: threads(),
+        progress,
     };
     let assembled = assemble(&recipe, &extension.image)?;
     let (sha256, sha384) = match plan.digests {
         true => input::open(&extension.image)
-            .and_then(|file| wanted(&file, assembled.size))
+            .and_then(|file| wanted(&file, assembled.size, &extension.name, progress))
             .context("reading the image back")?,
         false => (None, None),
     };
@@ -288,7 +295,7 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
     })
 }
 
-fn take_in_one(plan: &Plan, extension: &Planned) -> anyhow::Result<Entry> {
+fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow::Result<Entry> {
     let Step::TakeIn(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
     };
@@ -296,14 +303,17 @@ fn take_in_one(plan: &Plan, extension: &Planned) -> anyhow::Result<Entry> {
     let file = input::open(&extension.image).with_context(reading)?;
     let size = file.metadata().with_context(reading)?.len();
     let (sha256, sha384) = match plan.digests {
-        true => wanted(&file, size).with_context(reading)?,
+        true => wanted(&file, size, &extension.name, progress).with_context(reading)?,
         false => (None, None),
     };
     // The image was described from what was read then; it must still be the same.
     if let Some(expected) = &taken.sha256 {
         let found = match &sha256 {
             Some(found) => found.clone(),
-            None => digest::<Sha256>(&file, size).with_context(reading)?,
+            None => {
+                progress.begin(format!("digesting {}", extension.name), size);
+                digest::<Sha256>(&file, size, progress).with_context(reading)?
+            }
         };
         if !expected.eq_ignore_ascii_case(&found) {
             anyhow::bail!(
@@ -336,7 +346,13 @@ fn fields(release: &ReleaseFields) -> serde_json::Map<String, serde_json::Value>
 }
 
 /// SHA-256 and SHA-384 of a file for the manifest.
-fn wanted(file: &File, size: u64) -> std::io::Result<(Option<String>, Option<String>)> {
-    let (sha256, sha384) = sha256_and_sha384(file, size)?;
+fn wanted(
+    file: &File,
+    size: u64,
+    name: &str,
+    progress: &Progress,
+) -> std::io::Result<(Option<String>, Option<String>)> {
+    progress.begin(format!("digesting {name}"), size);
+    let (sha256, sha384) = sha256_and_sha384(file, size, progress)?;
     Ok((Some(sha256), Some(sha384)))
 }

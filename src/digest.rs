@@ -8,12 +8,14 @@ use std::thread;
 use sha2::{Digest, Sha256, Sha384};
 
 use crate::image::hex;
+use crate::progress::Progress;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Digest of the first `size` bytes, lower-case hex; a shorter file is an error.
-pub fn digest<D: Digest>(file: &File, size: u64) -> io::Result<String> {
+/// Digest of the first `size` bytes, lower-case hex; a shorter file is an error. What
+/// is read is counted in `progress`.
+pub fn digest<D: Digest>(file: &File, size: u64, progress: &Progress) -> io::Result<String> {
     let mut digest = D::new();
     let mut buffer = vec![0; CHUNK];
     let mut offset = 0;
@@ -23,16 +25,21 @@ pub fn digest<D: Digest>(file: &File, size: u64) -> io::Result<String> {
         let piece = buffer.get_mut(..count).unwrap_or_default();
         file.read_exact_at(piece, offset)?;
         digest.update(&piece);
+        progress.add(count as u64);
         offset += count as u64;
     }
     Ok(hex::encode(&digest.finalize()))
 }
 
 /// SHA-256 and SHA-384 of the first `size` bytes, computed side by side.
-pub fn sha256_and_sha384(file: &File, size: u64) -> io::Result<(String, String)> {
+pub fn sha256_and_sha384(
+    file: &File,
+    size: u64,
+    progress: &Progress,
+) -> io::Result<(String, String)> {
     thread::scope(|scope| {
-        let short = scope.spawn(|| digest::<Sha256>(file, size));
-        let long = digest::<Sha384>(file, size);
+        let short = scope.spawn(|| digest::<Sha256>(file, size, &Progress::new()));
+        let long = digest::<Sha384>(file, size, progress);
         let short = match short.join() {
             Ok(short) => short,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -52,11 +59,13 @@ mod tests {
         let bytes = vec![7; CHUNK + 3];
         file.write_all(&bytes).unwrap();
         let size = bytes.len() as u64;
-        let (short, long) = sha256_and_sha384(&file, size).unwrap();
+        let progress = Progress::new();
+        let (short, long) = sha256_and_sha384(&file, size, &progress).unwrap();
+        assert_eq!(progress.now().1, size);
         assert_eq!(short, hex::encode(&Sha256::digest(&bytes)));
         assert_eq!(long, hex::encode(&Sha384::digest(&bytes)));
         assert!(
-            digest::<Sha256>(&file, size + 1).is_err(),
+            digest::<Sha256>(&file, size + 1, &progress).is_err(),
             "a file that shrank"
         );
     }

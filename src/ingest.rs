@@ -10,6 +10,7 @@ use crate::finding::{Finding, Severity};
 use crate::image::ddi::{self, Ddi, ReleaseFile, SignatureState};
 use crate::input;
 use crate::name;
+use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
 
 /// A prebuilt image, read.
@@ -186,7 +187,7 @@ fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {
     let digest = || {
         let file = input::open(path)?;
         let size = file.metadata()?.len();
-        digest::<Sha256>(&file, size)
+        digest::<Sha256>(&file, size, &Progress::new())
     };
     let found = digest().map_err(|error: std::io::Error| {
         Finding::error(

@@ -34,6 +34,7 @@ pub mod manifest;
 pub mod name;
 pub mod pending;
 pub mod plan;
+pub mod progress;
 pub mod release;
 pub mod tree;
 pub mod trust;

@@ -13,6 +13,7 @@ use crate::image::ddi::{self, Ddi, DdiError, Layout, SignatureState};
 use crate::image::hex;
 use crate::image::signature::{self, SignaturePartition, SignerIdentity, SignerVerdict};
 use crate::image::verity::{self, RootHash};
+use crate::progress::Progress;
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -110,11 +111,11 @@ impl Verdict {
 /// The signer must be among `trusted`, as for systemd's userspace check. Reads
 /// the whole image once; memory stays small.
 pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> {
-    Ok(verify_ddi(&ddi::open(path)?, trusted))
+    Ok(verify_ddi(&ddi::open(path)?, trusted, &Progress::new()))
 }
 
-/// Checks an image that is already open.
-pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate]) -> Report {
+/// Checks an image that is already open; recomputing the hash tree is a stage of `progress`.
+pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate], progress: &Progress) -> Report {
     let mut report = Report {
         checks: Vec::new(),
         root_hash: None,
@@ -122,7 +123,7 @@ pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate]) -> Report {
     };
     report.push("partition-table", partition_table(ddi));
     report.push("file-system", file_system(ddi));
-    let root = hash_tree(ddi, &mut report);
+    let root = hash_tree(ddi, &mut report, progress);
     let (first, last) = match &root {
         Some(root) => {
             let (first, last) = root.uuid_halves();
@@ -177,13 +178,21 @@ fn file_system(ddi: &Ddi) -> Verdict {
     }
 }
 
-fn hash_tree(ddi: &Ddi, report: &mut Report) -> Option<RootHash> {
+fn hash_tree(ddi: &Ddi, report: &mut Report, progress: &Progress) -> Option<RootHash> {
     let (Some(data), Some(hash)) = (ddi.data, ddi.hash) else {
         report.push("hash-tree", Verdict::Absent("no verity partition"));
         return None;
     };
-    let computed =
-        verity::verify::verify(ddi.file(), data.offset, data.size, hash.offset, hash.size);
+    let name = ddi.path.file_name().unwrap_or_default();
+    progress.begin(format!("verifying {}", name.display()), data.size);
+    let computed = verity::verify::verify(
+        ddi.file(),
+        data.offset,
+        data.size,
+        hash.offset,
+        hash.size,
+        progress,
+    );
     match computed {
         Ok(root) => {
             report.root_hash = Some(root.to_string());

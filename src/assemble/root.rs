@@ -58,6 +58,7 @@ pub(super) fn write(
             recipe.tree,
             compression,
             recipe.epoch_seconds,
+            recipe.progress,
             file,
             FIRST_OFFSET,
         )?,
@@ -126,7 +127,7 @@ fn write_erofs(
             .map(|_| scope.spawn(move || root.write_all(waiting)))
             .collect();
         let mut sink = Pieces { pieces };
-        let written = erofs::write(recipe.tree, params, &spare, &mut sink);
+        let written = erofs::write(recipe.tree, params, &spare, recipe.progress, &mut sink);
         // The threads end when nobody can send any more.
         drop(sink);
         for thread in threads {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::args::{Apply, BaseArgs, List, Remove};
 use super::changes::Changes;
 use super::expand::{self, expanded_text};
+use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
 use super::session::{Session, open_root, predict_present};
@@ -25,6 +26,7 @@ use crate::image::hex;
 use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
 use crate::input;
 use crate::plan::{Environment, Plan, Step};
+use crate::progress::Progress;
 use crate::release::ExtensionKind;
 
 /// Mode of everything that is placed: Prism's for these files, whatever the umask.
@@ -51,14 +53,13 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     let Some(root) = &session.root else {
         return Err(Failure::Said(1));
     };
-    let built = build::build(&session.plan, &|name| std::env::var(name).ok())
-        .map_err(|error| session.explain(error))?;
+    let built = session.build(screen)?;
     screen.findings(Some(&session.config.source), &session.noticed(&built));
     refuse_unsigned(&session, args.overrides.allow_unsigned)?;
     let prediction = if args.no_check {
         None
     } else {
-        Some(session.predict()?)
+        Some(watch(screen, |progress| session.predict(progress))?)
     };
     if let Some(prediction) = &prediction {
         judge(
@@ -72,13 +73,15 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
             &enforcement(&session, prediction),
         );
     }
-    let placements = placements(&session.plan, &built)?;
-    let options = Options {
-        force: args.force,
-        ..Options::default()
-    };
-    let applied = inject::apply(root, &placements, &options)
-        .map_err(|findings| session.refuse(findings.0))?;
+    let applied = watch(screen, |progress| {
+        let placements = placements(&session.plan, &built, progress)?;
+        let options = Options {
+            force: args.force,
+            progress: Some(progress),
+            ..Options::default()
+        };
+        inject::apply(root, &placements, &options).map_err(|findings| session.refuse(findings.0))
+    })?;
     screen.findings(Some(&session.config.source), &applied.findings);
     if !args.no_check {
         check_again(screen, &session, root, args.overrides.allowed())?;
@@ -260,7 +263,7 @@ fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
     }
 }
 
-fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
+fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result<Placements> {
     let mut files = Vec::new();
     let bytes = |kind, destination: String, text: String| {
         let bytes = text.into_bytes();
@@ -299,7 +302,7 @@ fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
             mode: MODE,
             sha256: match &image.entry.sha256 {
                 Some(text) => from_hex(text)?,
-                None => digest_of(&image.path)
+                None => digest_of(&image.path, progress)
                     .with_context(|| format!("reading {}", image.path.display()))?,
             },
         });
@@ -314,10 +317,12 @@ fn placements(plan: &Plan, built: &Built) -> anyhow::Result<Placements> {
     })
 }
 
-fn digest_of(path: &Path) -> anyhow::Result<[u8; 32]> {
+fn digest_of(path: &Path, progress: &Progress) -> anyhow::Result<[u8; 32]> {
     let file = input::open(path)?;
     let size = file.metadata()?.len();
-    from_hex(&digest::<Sha256>(&file, size)?)
+    let name = path.file_name().unwrap_or_default();
+    progress.begin(format!("digesting {}", name.display()), size);
+    from_hex(&digest::<Sha256>(&file, size, progress)?)
 }
 
 /// A SHA-256 in hex as bytes.
@@ -343,7 +348,9 @@ fn check_again(
             .find(|planned| planned.destination == path)
             .map(|planned| planned.at.clone())
     };
-    let prediction = predict_present(root, &base, listed);
+    let prediction = watch(screen, |progress| {
+        predict_present(root, &base, listed, progress)
+    });
     let found = prediction
         .extensions
         .iter()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::apply::{judge, refuse_unsigned};
 use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides};
+use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::Session;
 use super::{render, show};
@@ -171,11 +172,10 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
         config.source.text.clone()
     } else {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
-        let built = build::build(&session.plan, &|name| std::env::var(name).ok())
-            .map_err(|error| session.explain(error))?;
+        let built = session.build(screen)?;
         screen.findings(Some(&session.config.source), &session.noticed(&built));
         refuse_unsigned(&session, args.overrides.allow_unsigned)?;
-        let prediction = session.predict()?;
+        let prediction = watch(screen, |progress| session.predict(progress))?;
         judge(
             screen,
             Some(&session.config.source),

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::apply::judge;
 use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
+use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
 use super::session::{Session, disk, find_base, predict_on, predict_present};
 use super::{render, show};
@@ -22,6 +23,7 @@ use crate::image::ddi;
 use crate::key;
 use crate::pending::PendingFile;
 use crate::plan::Environment;
+use crate::progress::Progress;
 use crate::verify::verify_ddi;
 use crate::{content, ingest, trust};
 
@@ -33,8 +35,7 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
         ..Environment::default()
     };
     let session = Session::open(screen, &args.config, &args.base, environment)?;
-    let built = build::build(&session.plan, &|name| std::env::var(name).ok())
-        .map_err(|error| session.explain(error))?;
+    let built = session.build(screen)?;
     screen.findings(Some(&session.config.source), &session.noticed(&built));
     let manifest = build::write_manifest(&session.plan, &built, &[])?;
     let entries: Vec<_> = built.images.iter().map(|image| &image.entry).collect();
@@ -154,7 +155,7 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     if !no_config {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
         session.images_ready()?;
-        let prediction = session.predict()?;
+        let prediction = watch(screen, |progress| session.predict(progress))?;
         return verdict(
             screen,
             Some(&session.config.source),
@@ -171,17 +172,19 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     screen.findings(None, &base.findings);
     let prediction = if args.images.is_empty() {
         match &root {
-            Some(root) => predict_present(root, &base, |path| Some(path.to_owned())),
+            Some(root) => watch(screen, |progress| {
+                predict_present(root, &base, |path| Some(path.to_owned()), progress)
+            }),
             None => return Err(Finding::error("nothing-to-check", "no image is named").into()),
         }
     } else {
-        named(&args.images, &base)
+        watch(screen, |progress| named(&args.images, &base, progress))
     };
     verdict(screen, None, &prediction, unknown(args.allow_unknown))
 }
 
 /// Judges images as if each were placed under its own file name.
-fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
+fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Prediction {
     let trusted = base.trusted();
     let candidates: Vec<Candidate> = images
         .iter()
@@ -189,7 +192,7 @@ fn named(images: &[std::path::PathBuf], base: &Base) -> Prediction {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let image = match (path.is_dir(), ddi::open_for(path, base.arch)) {
                 (true, _) => Image::Other("a folder"),
-                (false, Ok(ddi)) => disk(ddi, &trusted),
+                (false, Ok(ddi)) => disk(ddi, &trusted, progress),
                 (false, Err(error)) => Image::Unreadable(error.to_string()),
             };
             Candidate {
@@ -240,7 +243,7 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
         trusted.push(trust::read_one(path)?);
     }
     let ddi = open(&args.image)?;
-    let report = verify_ddi(&ddi, &trusted);
+    let report = watch(screen, |progress| verify_ddi(&ddi, &trusted, progress));
     // Without a certificate nothing can be said of the signer, so only damage counts.
     let good = if trusted.is_empty() {
         report.is_good()

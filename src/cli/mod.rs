@@ -6,6 +6,7 @@ mod changes;
 mod demo;
 mod expand;
 mod look;
+mod progress;
 pub mod render;
 mod screen;
 mod session;

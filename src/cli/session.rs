@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::{BaseArgs, ConfigFile};
+use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
 use crate::arch::Arch;
@@ -11,7 +12,7 @@ use crate::base::extensions::{SYSEXT_DIRS, TakenAs};
 use crate::base::profile::{self, Custom};
 use crate::base::root::RootDir;
 use crate::base::systemd::Systemd;
-use crate::build::Built;
+use crate::build::{Built, build};
 use crate::check::surroundings;
 use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::image::ddi::{self, Ddi};
 use crate::inject::record::Record;
 use crate::input;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
+use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::verify::verify_ddi;
 
@@ -149,8 +151,15 @@ impl Session {
         findings
     }
 
+    /// Builds what is to be built, and shows how far that is.
+    pub(super) fn build(&self, screen: &Screen) -> Result<Built, Failure> {
+        let variable = |name: &str| std::env::var(name).ok();
+        watch(screen, |progress| build(&self.plan, &variable, progress))
+            .map_err(|error| self.explain(error))
+    }
+
     /// What becomes of the planned images together with what the base already has.
-    pub(super) fn predict(&self) -> Result<Prediction, Failure> {
+    pub(super) fn predict(&self, progress: &Progress) -> Result<Prediction, Failure> {
         let base = self.base()?;
         let planned: Vec<&str> = self
             .plan
@@ -179,12 +188,13 @@ impl Session {
                 &trusted,
                 |path| planned.contains(&path) || ours(path),
                 |_| None,
+                progress,
             ),
             None => Vec::new(),
         };
         for extension in &self.plan.extensions {
             let image = match ddi::open_for(&extension.image, base.arch) {
-                Ok(ddi) => disk(ddi, &trusted),
+                Ok(ddi) => disk(ddi, &trusted, progress),
                 Err(error) => Image::Unreadable(error.to_string()),
             };
             candidates.push(Candidate {
@@ -219,9 +229,10 @@ pub(super) fn predict_present(
     root: &RootDir,
     base: &Base,
     listed: impl Fn(&str) -> Option<String>,
+    progress: &Progress,
 ) -> Prediction {
     let trusted = base.trusted();
-    let candidates = present(root, base, &trusted, |_| false, listed);
+    let candidates = present(root, base, &trusted, |_| false, listed, progress);
     predict_on(base, &trusted, &candidates, false)
 }
 
@@ -258,8 +269,8 @@ fn host<'a>(
 }
 
 /// An image with its hash tree recomputed.
-pub(super) fn disk(ddi: Ddi, trusted: &[Certificate]) -> Image {
-    let report = verify_ddi(&ddi, trusted);
+pub(super) fn disk(ddi: Ddi, trusted: &[Certificate], progress: &Progress) -> Image {
+    let report = verify_ddi(&ddi, trusted, progress);
     Image::Disk(Box::new(ddi), Box::new(report))
 }
 
@@ -269,6 +280,7 @@ fn present(
     trusted: &[Certificate],
     skip: impl Fn(&str) -> bool,
     listed: impl Fn(&str) -> Option<String>,
+    progress: &Progress,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for entry in &base.extensions {
@@ -285,7 +297,7 @@ fn present(
                     Image::Other("an image of more than 64 GiB")
                 }
                 Ok(Some((file, _))) => match ddi::describe(file, Path::new(&path), base.arch) {
-                    Ok(ddi) => disk(ddi, trusted),
+                    Ok(ddi) => disk(ddi, trusted, progress),
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
                 Ok(None) => continue,

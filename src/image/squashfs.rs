@@ -11,6 +11,7 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 
 use super::program::{Program, path_of};
+use crate::progress::Progress;
 use crate::tree::archive::{self, ArchiveError};
 use crate::tree::{Inode, Tree};
 
@@ -53,11 +54,12 @@ impl Compression {
 }
 
 /// Writes the tree into `file` from the byte `offset` on; returns the bytes of the file system, a
-/// multiple of 4096. Everything after `offset` is replaced.
+/// multiple of 4096. Everything after `offset` is replaced. What is read is counted in `progress`.
 pub fn write(
     tree: &Tree,
     compression: Compression,
     epoch_seconds: u64,
+    progress: &Progress,
     file: &File,
     offset: u64,
 ) -> Result<u64> {
@@ -89,7 +91,7 @@ pub fn write(
     args.extend(compression.options());
     let args = args.into_iter().map(OsString::from);
     let mut running = MKSQUASHFS.start(args, [], Stdio::piped())?;
-    let fed = archive::write(tree, epoch_seconds, running.input()?);
+    let fed = archive::write(tree, epoch_seconds, progress, running.input()?);
     match fed {
         // Its own words tell why it went away.
         Err(ArchiveError::Write(_)) | Ok(()) => {}

@@ -14,6 +14,7 @@ use crate::base::root::{Ownership, RootDir};
 use crate::finding::{Finding, Findings};
 use crate::image::hex;
 use crate::pending::PendingFile;
+use crate::progress::Progress;
 
 /// What was done about a file or link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +73,7 @@ pub struct Applied {
 pub fn apply(
     root: &RootDir,
     placements: &Placements,
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Applied, Findings> {
     let ownership = root.ownership()?;
     let old = Record::read(root)?;
@@ -102,7 +103,7 @@ pub fn apply(
         folders: Vec::new(),
         record: old.clone(),
     };
-    match plan.carry_out(root, &known, &mut undo) {
+    match plan.carry_out(root, &known, &mut undo, options.progress) {
         Ok(()) => {
             applied.folders = undo.folders.iter().map(|folder| absolute(folder)).collect();
             Ok(applied)
@@ -127,7 +128,7 @@ impl<'a> Plan<'a> {
     fn new(
         root: &RootDir,
         placements: &'a Placements,
-        options: Options,
+        options: Options<'_>,
         known: &Record,
     ) -> Result<Plan<'a>, Findings> {
         let mut findings = check_destinations(placements);
@@ -170,11 +171,12 @@ impl<'a> Plan<'a> {
         root: &RootDir,
         known: &Record,
         undo: &mut Undo<'_>,
+        progress: Option<&Progress>,
     ) -> Result<(), Findings> {
         let mut pending = Vec::new();
         for (applied, file) in &self.files {
             if applied.outcome != Outcome::Unchanged {
-                let prepared = prepare(root, file, undo)?;
+                let prepared = prepare(root, file, undo, progress)?;
                 pending.push((applied, prepared));
             }
         }
@@ -250,14 +252,18 @@ fn prepare(
     root: &RootDir,
     file: &PlacedFile,
     undo: &mut Undo<'_>,
+    progress: Option<&Progress>,
 ) -> Result<PendingFile, Findings> {
     let path = Path::new(&file.destination);
     if let Some(parent) = path.parent() {
         undo.folders.extend(root.make_dirs(parent)?);
     }
-    let (mut reader, _) = file.open()?;
+    let (mut reader, size) = file.open()?;
+    if let Some(progress) = progress {
+        progress.begin(format!("placing {}", file.destination), size);
+    }
     let mut pending = root.create(path, file.mode)?;
-    let (digest, _) = copy_hashed(&mut reader, pending.file())
+    let (digest, _) = copy_hashed(&mut reader, pending.file(), progress)
         .map_err(|error| root.io_failed("write", path, &error))?;
     // Here, not on commit: a file system may find out only now that it is full.
     pending

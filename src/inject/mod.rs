@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::base::extensions::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::root::{EntryKind, RootDir, RootError};
 use crate::finding::{Finding, Findings};
+use crate::progress::Progress;
 use crate::release::ExtensionKind;
 
 mod apply;
@@ -148,15 +149,21 @@ pub struct Placements {
 
 /// How to act on what is in the way.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Replace and remove files that were not placed here, or changed since.
     pub force: bool,
     /// Check everything, write nothing.
     pub dry_run: bool,
+    /// Where every file that is written is a stage.
+    pub progress: Option<&'a Progress>,
 }
 
 /// The digest of a reader's bytes, copied on the way.
-fn copy_hashed(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<([u8; 32], u64)> {
+fn copy_hashed(
+    from: &mut dyn Read,
+    to: &mut dyn Write,
+    progress: Option<&Progress>,
+) -> io::Result<([u8; 32], u64)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     let mut size: u64 = 0;
@@ -170,6 +177,9 @@ fn copy_hashed(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<([u8; 32],
         let bytes = buffer.get(..count).unwrap_or_default();
         hasher.update(bytes);
         to.write_all(bytes)?;
+        if let Some(progress) = progress {
+            progress.add(bytes.len() as u64);
+        }
         size = size.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }
@@ -202,7 +212,7 @@ impl Present {
         {
             // Bounded even if somebody appends meanwhile.
             let mut file = file.take(metadata.size.saturating_add(1));
-            let hashed = copy_hashed(&mut file, &mut io::sink())
+            let hashed = copy_hashed(&mut file, &mut io::sink(), None)
                 .map_err(|error| root.io_failed("read", place, &error))?;
             digest = Some(hashed.0);
         }
@@ -272,7 +282,7 @@ mod tests {
         let source = FileSource::Bytes(b"abc".to_vec());
         let (mut reader, size) = source.open().map_err(drop).unwrap();
         assert_eq!(size, 3);
-        let (digest, copied) = copy_hashed(&mut reader, &mut io::sink()).unwrap();
+        let (digest, copied) = copy_hashed(&mut reader, &mut io::sink(), None).unwrap();
         assert_eq!(copied, 3);
         assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(b"abc")));
     }

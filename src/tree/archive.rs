@@ -11,6 +11,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::read::{ReadError, Reader};
 use super::{Inode, InodeId, Kind, Tree};
+use crate::progress::Progress;
 
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 1 << 20;
@@ -46,8 +47,13 @@ impl From<io::Error> for ArchiveError {
 }
 
 /// Writes all below the root directory, folders before their content, everything modified at
-/// `epoch_seconds`.
-pub fn write(tree: &Tree, epoch_seconds: u64, out: impl Write) -> Result<(), ArchiveError> {
+/// `epoch_seconds`. What is read is counted in `progress`.
+pub fn write(
+    tree: &Tree,
+    epoch_seconds: u64,
+    progress: &Progress,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
     let mut builder = Builder::new(out);
     let mut seen: HashMap<InodeId, Vec<u8>> = HashMap::new();
     for (path, id, inode) in tree.walk() {
@@ -69,7 +75,7 @@ pub fn write(tree: &Tree, epoch_seconds: u64, out: impl Write) -> Result<(), Arc
                     entry.header.set_entry_type(EntryType::Regular);
                     entry.header.set_size(*size);
                     let reader = Reader::new(source, *size).map_err(ArchiveError::Source)?;
-                    data = Some(Bytes::new(reader, *size));
+                    data = Some(Bytes::new(reader, *size, progress));
                 }
                 Kind::Symlink(target) => {
                     entry.header.set_entry_type(EntryType::Symlink);
@@ -172,6 +178,7 @@ fn fill(field: &mut [u8; NAME_SIZE], text: &[u8]) {
 /// The content of a file as a stream.
 struct Bytes<'a> {
     reader: Reader<'a>,
+    progress: &'a Progress,
     size: u64,
     read: u64,
     buffer: Vec<u8>,
@@ -180,9 +187,10 @@ struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    fn new(reader: Reader<'a>, size: u64) -> Bytes<'a> {
+    fn new(reader: Reader<'a>, size: u64, progress: &'a Progress) -> Bytes<'a> {
         Bytes {
             reader,
+            progress,
             size,
             read: 0,
             buffer: Vec::new(),
@@ -204,6 +212,7 @@ impl Read for Bytes<'_> {
             };
             more.map_err(io::Error::other)?;
             self.read += count as u64;
+            self.progress.add(count as u64);
         }
         let mut rest = self.buffer.get(self.used..).unwrap_or_default();
         let count = rest.read(out)?;
@@ -234,8 +243,9 @@ mod tests {
         tree.insert_link(b"usr/share/z", id).unwrap();
         tree.insert_symlink(b"usr/link", &[b't'; 300]).unwrap();
 
-        let mut bytes = Vec::new();
-        write(&tree, 1_700_000_000, &mut bytes).unwrap();
+        let (mut bytes, progress) = (Vec::new(), Progress::new());
+        write(&tree, 1_700_000_000, &progress, &mut bytes).unwrap();
+        assert_eq!(progress.now().1, size);
         // The reader of the crate ends records at line breaks.
         let record = b"34 SCHILY.xattr.user.binary=a\n\0=b\n";
         assert!(bytes.windows(record.len()).any(|window| window == record));
@@ -284,7 +294,7 @@ mod tests {
             let mut tree = Tree::new();
             tree.insert_file(b"usr/f", Source::Path(path.clone()), size, 0o644)
                 .unwrap();
-            let result = write(&tree, 0, io::sink());
+            let result = write(&tree, 0, &Progress::new(), io::sink());
             assert_eq!(
                 matches!(result, Err(ArchiveError::Source(_))),
                 refused,

@@ -183,6 +183,15 @@ impl Tree {
         self.inodes.get_mut(id.0 as usize)
     }
 
+    /// Bytes of all files; those of hard links count once.
+    pub fn content_size(&self) -> u64 {
+        let sizes = self.inodes.iter().map(|inode| match inode.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        });
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// What is at `path`.
     pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
         names(path)

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
 use prism_sysext::image::ddi;
+use prism_sysext::progress::Progress;
 use prism_sysext::verify::verify_ddi;
 
 // libFuzzer aborts on every panic, also on those that our reader catches; without its hook
@@ -19,7 +20,7 @@ fuzz_target!(init: drop(std::panic::take_hook()), |data: &[u8]| {
     let Ok(ddi) = ddi::open(file.path()) else {
         return;
     };
-    let _ = verify_ddi(&ddi, &[]);
+    let _ = verify_ddi(&ddi, &[], &Progress::new());
     if let Ok(fs) = ddi.file_system() {
         for (path, _) in fs.walk(10_000).unwrap_or_default() {
             let _ = fs.read(&path, 1 << 20);

@@ -8,6 +8,7 @@ use super::compress::{Codec, Compression, SEGMENT_BLOCKS, SEGMENT_SIZE};
 use super::format::BLOCK_SIZE;
 use super::stream::{LARGE, Spare};
 use super::write::WriteError;
+use crate::progress::Progress;
 use crate::tree::read::Reader;
 
 /// Bytes that one thread works on at a time: the longest piece of a file, and about what short
@@ -88,6 +89,7 @@ impl Encoded {
 /// One thread's compressor and memory.
 pub struct Encoder<'a> {
     spare: &'a Spare,
+    progress: &'a Progress,
     codec: Option<Codec>,
     leave_out_zeros: bool,
     segment: Vec<u8>,
@@ -99,9 +101,11 @@ impl<'a> Encoder<'a> {
         compression: Option<Compression>,
         leave_out_zeros: bool,
         spare: &'a Spare,
+        progress: &'a Progress,
     ) -> io::Result<Encoder<'a>> {
         Ok(Encoder {
             spare,
+            progress,
             codec: compression.map(Codec::new).transpose()?,
             leave_out_zeros,
             segment: Vec::new(),
@@ -123,6 +127,7 @@ impl<'a> Encoder<'a> {
         if piece.last {
             piece.reader.finish()?;
         }
+        self.progress.add(piece.count as u64);
         encoded.digest = digest.map(|digest| digest.finalize().into());
         Ok(encoded)
     }
@@ -212,8 +217,8 @@ mod tests {
     use super::*;
 
     fn encode(bytes: &[u8], form: Form) -> Encoded {
-        let spare = Spare::default();
-        let mut encoder = Encoder::new(Some(Compression::Lz4), true, &spare).unwrap();
+        let (spare, progress) = (Spare::default(), Progress::new());
+        let mut encoder = Encoder::new(Some(Compression::Lz4), true, &spare, &progress).unwrap();
         let reader = Reader::bytes(bytes, bytes.len() as u64).unwrap();
         let piece = Piece {
             reader,

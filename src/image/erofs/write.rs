@@ -16,6 +16,7 @@ use super::pool::Pool;
 use super::record::{Incoming, Recorder};
 use super::share::Sum;
 pub use super::stream::{Sink, Spare};
+use crate::progress::Progress;
 use crate::tree::read::{ReadError, Reader};
 use crate::tree::{Kind, Source, Tree};
 
@@ -62,16 +63,17 @@ const FILES_PER_JOB: usize = 512;
 ///
 /// Files are read in the order of their paths, once; those of more than [`PIECE_SIZE`] that begin
 /// like an earlier one of the same length twice, unless they are equal. An error leaves the sink
-/// half written.
+/// half written. What is read is counted in `progress`.
 pub fn write(
     tree: &Tree,
     params: &Params,
     spare: &Spare,
+    progress: &Progress,
     out: &mut impl Sink,
 ) -> Result<u64, WriteError> {
     let layout = Layout::new(tree, params.compression.is_some())?;
     let workers = (0..params.threads.get())
-        .map(|_| Encoder::new(params.compression, params.share_compressed, spare))
+        .map(|_| Encoder::new(params.compression, params.share_compressed, spare, progress))
         .map(|encoder| encoder.map(|mut encoder| move |job: Job<'_>| job.run(&mut encoder)))
         .collect::<io::Result<Vec<_>>>()
         .map_err(WriteError::Compress)?;
@@ -372,7 +374,8 @@ mod tests {
                 ..PARAMS
             };
             let mut out = Vec::new();
-            let blocks = write(tree, &params, &Spare::default(), &mut out).unwrap();
+            let blocks =
+                write(tree, &params, &Spare::default(), &Progress::new(), &mut out).unwrap();
             assert_eq!(out.len() as u64, blocks * BLOCK_SIZE as u64);
             out
         });
@@ -514,7 +517,13 @@ mod tests {
             let mut tree = Tree::new();
             tree.insert_file(b"x", Source::Path(path.clone()), size, 0o644)
                 .unwrap();
-            write(&tree, &PARAMS, &Spare::default(), &mut Vec::new())
+            write(
+                &tree,
+                &PARAMS,
+                &Spare::default(),
+                &Progress::new(),
+                &mut Vec::new(),
+            )
         };
         assert!(build(5).is_ok());
         let error = build(4).unwrap_err().to_string();

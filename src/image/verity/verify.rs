@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::RootHash;
 use super::superblock::{Algorithm, HashType, SUPERBLOCK_SIZE, Superblock, SuperblockError};
+use crate::progress::Progress;
 
 /// Why data and hash tree do not belong together.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +70,15 @@ pub enum VerityError {
 /// Recomputes the tree by the parameters of its own superblock, compares every stored hash
 /// block with it and returns the root hash, which the caller has yet to compare with what it trusts.
 ///
-/// Offsets and lengths are in bytes; data after the last covered block is not looked at.
+/// Offsets and lengths are in bytes; data after the last covered block is not looked at. What has
+/// been read is counted in `progress`.
 pub fn verify(
     file: &File,
     data_offset: u64,
     data_len: u64,
     hash_offset: u64,
     hash_len: u64,
+    progress: &Progress,
 ) -> Result<RootHash, VerityError> {
     let mut head = [0; SUPERBLOCK_SIZE];
     if hash_len < SUPERBLOCK_SIZE as u64 {
@@ -85,7 +88,7 @@ pub fn verify(
     let superblock = Superblock::parse(&head)?;
     let tree = Shape::new(&superblock, data_offset, data_len, hash_offset, hash_len)?;
     for level in 0..tree.levels.len() {
-        check_level(file, &superblock, &tree, level)?;
+        check_level(file, &superblock, &tree, level, progress)?;
     }
     // Of the last list there is exactly one block: the top of the tree, or the only data block.
     let top = tree.below(tree.levels.len());
@@ -189,6 +192,7 @@ fn check_level(
     superblock: &Superblock,
     tree: &Shape,
     level: usize,
+    progress: &Progress,
 ) -> Result<(), VerityError> {
     let Some(run) = tree.levels.get(level) else {
         return Ok(());
@@ -202,7 +206,7 @@ fn check_level(
         });
         let handles: Vec<_> = spans
             .filter(|span| !span.is_empty())
-            .map(|span| scope.spawn(|| check_span(file, superblock, tree, level, span)))
+            .map(|span| scope.spawn(|| check_span(file, superblock, tree, level, span, progress)))
             .collect();
         handles
             .into_iter()
@@ -222,6 +226,7 @@ fn check_span(
     tree: &Shape,
     level: usize,
     span: std::ops::Range<u64>,
+    progress: &Progress,
 ) -> Result<(), VerityError> {
     let Some(run) = tree.levels.get(level) else {
         return Ok(());
@@ -249,6 +254,10 @@ fn check_span(
                 hasher.digest_into(block, &mut expected);
             }
             next += count;
+            // Of the data only: the levels of the tree are a 128th of it.
+            if level == 0 {
+                progress.add(bytes.len() as u64);
+            }
         }
         expected.resize(run.block_size, 0);
         let offset = run.offset.saturating_add(block * run.block_size as u64);
@@ -345,6 +354,7 @@ mod tests {
             data_len,
             4096 + data_len,
             hash_len,
+            &Progress::new(),
         )
     }
 
