@@ -341,7 +341,7 @@ impl Bench {
             ids: IDS,
             epoch_seconds: EPOCH,
             file_system: self.file_system,
-            threads: threads(),
+            threads: threads(self.file_system),
             progress: &Progress::new(),
         };
         assemble(&recipe, &self.path("x.raw"))
@@ -639,7 +639,7 @@ fn the_kernel_reads_what_archives_bring() {
         ids: IDS,
         epoch_seconds: EPOCH,
         file_system: erofs(Some(Compression::Lz4)),
-        threads: threads(),
+        threads: std::num::NonZero::<usize>::MIN,
         progress: &Progress::new(),
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();

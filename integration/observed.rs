@@ -229,7 +229,7 @@ fn naked(path: &Path, tree: &Tree) {
         volume_name: [0; 16],
         compression: None,
         share_compressed: false,
-        threads: threads(),
+        threads: std::num::NonZero::<usize>::MIN,
     };
     write(
         tree,
@@ -260,7 +260,7 @@ fn partitioned(path: &Path, tree: &Tree, verity: Verity<'_>) {
             compression: None,
             share_compressed: false,
         },
-        threads: threads(),
+        threads: std::num::NonZero::<usize>::MIN,
         progress: &Progress::new(),
     };
     assemble(&recipe, path).unwrap();

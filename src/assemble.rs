@@ -44,6 +44,10 @@ const FIRST_OFFSET: u64 = 1 << 20;
 const BACKUP_SECTORS: u64 = 33;
 /// More threads than this would need more memory than we promise.
 const MOST_THREADS: usize = 8;
+/// The same where Zstandard takes some 9 MiB a thread.
+const MOST_SLOW_THREADS: usize = 5;
+/// The level of Zstandard from which on it does.
+const SLOW_LEVEL: i32 = 10;
 
 /// Looks for a signature that was made earlier for a root hash.
 pub type StoredSignature<'a> = dyn Fn(&RootHash) -> Result<Option<SignaturePartition>> + 'a;
@@ -107,16 +111,26 @@ pub struct Recipe<'a> {
     pub epoch_seconds: u64,
     /// The file system that holds the content.
     pub file_system: FileSystem,
-    /// How many threads read and compress, and how many hash and write.
+    /// How many threads read and compress; as many, up to four, hash and write.
     pub threads: NonZero<usize>,
     /// Counts the bytes of files that have been read.
     pub progress: &'a Progress,
 }
 
 /// As many threads as there are processors, within what our memory allows.
-pub fn threads() -> NonZero<usize> {
+pub fn threads(file_system: FileSystem) -> NonZero<usize> {
+    let most = match file_system {
+        FileSystem::Erofs {
+            compression:
+                Some(Compression::Zstd {
+                    level: SLOW_LEVEL..,
+                }),
+            ..
+        } => MOST_SLOW_THREADS,
+        _ => MOST_THREADS,
+    };
     let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    NonZero::new(processors.get().min(MOST_THREADS)).unwrap_or(NonZero::<usize>::MIN)
+    NonZero::new(processors.get().min(most)).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// What was made.
@@ -288,7 +302,7 @@ mod tests {
             ids: IDS,
             epoch_seconds: 0,
             file_system: PLAIN,
-            threads: threads(),
+            threads: threads(PLAIN),
             progress: &Progress::new(),
         };
         let assembled = assemble(&recipe, &out).unwrap();
@@ -375,7 +389,7 @@ mod tests {
                 ids: IDS,
                 epoch_seconds: 0,
                 file_system: PLAIN,
-                threads: threads(),
+                threads: threads(PLAIN),
                 progress: &Progress::new(),
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();

@@ -224,7 +224,7 @@ fn build_one(
         ids,
         epoch_seconds: plan.epoch,
         file_system: step.file_system,
-        threads: threads(),
+        threads: threads(step.file_system),
         progress,
     };
     let assembled = assemble(&recipe, &extension.image)?;

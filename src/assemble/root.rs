@@ -21,6 +21,8 @@ use crate::image::{ext4, squashfs};
 
 /// Pieces on their way to the threads that hash and write them; each has at most 1 MiB.
 const PIECES: usize = 4;
+/// Threads that hash and write; each does some 2 GB/s, and no disk takes more than these.
+const MOST_WRITERS: usize = 4;
 /// Bytes that are read back at a time.
 const PIECE: u64 = 1 << 20;
 
@@ -123,7 +125,7 @@ fn write_erofs(
             leaves,
             failure: &failure,
         };
-        let threads: Vec<_> = (0..recipe.threads.get())
+        let threads: Vec<_> = (0..recipe.threads.get().min(MOST_WRITERS))
             .map(|_| scope.spawn(move || root.write_all(waiting)))
             .collect();
         let mut sink = Pieces { pieces };

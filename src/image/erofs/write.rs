@@ -83,7 +83,7 @@ pub fn write(
             layout: &layout,
             pool: Pool::start(scope, workers),
             // Enough that no thread waits for the one whose turn it is.
-            window: params.threads.get() as u64 + 4,
+            window: params.threads.get() as u64 + 2,
             expected: VecDeque::new(),
             short: Vec::new(),
             short_bytes: 0,
