@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::erofs::write::{Params, Sink, Spare, write};
 use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};

@@ -371,7 +371,7 @@ mod tests {
         // Whoever changes these bytes changes the root hash of every image that is rebuilt.
         assert_eq!(
             hex::encode(&Sha256::digest(&hashed)),
-            "6428d49f7c421b182f1401dec6f124dd1ebb825144f25f64ea1c12b094226fca"
+            "7b2f5069e35f567145b05adcd8fa7b8baf51ec5fab76232ad37f44662042e1b1"
         );
     }
 

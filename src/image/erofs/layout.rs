@@ -10,6 +10,7 @@ use super::format::{
     BLOCK_SIZE, DIRENT_SIZE, DataLayout, INDEX_ALIGN, INDEX_ENTRY_SIZE, INDEX_HEADER_SIZE,
     SLOT_SIZE, device_number, fits_compact, inode_size, xattr_bytes,
 };
+use super::pack::{Offsets, Packer};
 use crate::tree::{Inode, InodeId, Kind, Tree};
 
 /// Longest target of a symbolic link: PATH_MAX without its NUL.
@@ -69,15 +70,46 @@ impl Place {
     pub fn nid(&self) -> u64 {
         self.offset / SLOT_SIZE as u64
     }
+
+    /// Decides all but the offset; returns how many bytes the inode takes with what follows it.
+    fn shape(&mut self, tree: &Tree, compressing: bool) -> Result<u64, String> {
+        let Some(inode) = tree.get(self.id) else {
+            return Ok(0);
+        };
+        self.size = content_size(inode)?;
+        let xattrs = xattr_bytes(inode.xattrs.iter())?;
+        self.extended = !fits_compact(self.size, self.links, inode.uid, inode.gid);
+        let head = inode_size(self.extended) + xattrs.len();
+        let file = matches!(inode.kind, Kind::File { .. });
+        if compressing && file && self.size > BLOCK_SIZE as u64 {
+            self.layout = DataLayout::Compressed;
+            let index = self.size.div_ceil(BLOCK_SIZE as u64) * INDEX_ENTRY_SIZE as u64;
+            return Ok((head.next_multiple_of(INDEX_ALIGN) + INDEX_HEADER_SIZE) as u64 + index);
+        }
+        let tail = (self.size % BLOCK_SIZE as u64) as usize;
+        // The kernel reads a tail from the block of its inode only (fs/erofs/data.c).
+        let inline = tail > 0 && head + tail <= BLOCK_SIZE;
+        self.layout = match inline {
+            true => DataLayout::Inline,
+            false => DataLayout::Plain,
+        };
+        let after = if inline { tail as u64 } else { 0 };
+        let chunk = chunk_size(self.size).filter(|_| file);
+        let addresses = chunk.map_or(0, |chunk| 4 * self.size.div_ceil(chunk));
+        Ok(head as u64 + after.max(addresses))
+    }
 }
 
 /// Where everything goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// In the order of their inodes on disk; the root directory first.
+    /// In the order of their first paths; the root directory first.
     pub places: Vec<Place>,
     /// First block after the metadata.
     pub data_start: u32,
+    /// The bytes at which the regions of the metadata begin; inodes of a later region come later
+    /// in `places` too.
+    pub regions: Vec<u64>,
     index: HashMap<InodeId, usize>,
 }
 
@@ -87,46 +119,39 @@ impl Layout {
         let mut layout = Layout {
             places: Vec::new(),
             data_start: 0,
+            regions: Vec::new(),
             index: HashMap::new(),
         };
         layout.count_links(tree);
         // The superblock has block 0 for itself; so the root has nid 128, which fits its 16 bits.
-        let mut cursor = BLOCK_SIZE as u64;
-        for (place, path) in layout.places.iter_mut().zip(FirstPaths::new(tree)) {
-            let inode = tree.get(place.id);
-            let problem = |reason: String| LayoutError::Inode {
-                path: path.escape_ascii().to_string(),
-                reason,
+        let mut packer = Packer::starting_at(BLOCK_SIZE as u64);
+        let mut paths = FirstPaths::new(tree);
+        for number in 0..layout.places.len() {
+            let path = paths.next().unwrap_or_default();
+            let Some(place) = layout.places.get_mut(number) else {
+                continue;
             };
-            let Some(inode) = inode else { continue };
-            place.size = content_size(inode).map_err(problem)?;
-            let xattrs = xattr_bytes(inode.xattrs.iter()).map_err(problem)?;
-            place.extended = !fits_compact(place.size, place.links, inode.uid, inode.gid);
-            let head = inode_size(place.extended) + xattrs.len();
-            let file = matches!(inode.kind, Kind::File { .. });
-            let after = if compressing && file && place.size > BLOCK_SIZE as u64 {
-                (place.offset, _) = put(cursor, place.extended, head, 0);
-                place.layout = DataLayout::Compressed;
-                (head.next_multiple_of(INDEX_ALIGN) + INDEX_HEADER_SIZE) as u64
-                    + place.size.div_ceil(BLOCK_SIZE as u64) * INDEX_ENTRY_SIZE as u64
-            } else {
-                let tail = (place.size % BLOCK_SIZE as u64) as usize;
-                (place.offset, place.layout) = put(cursor, place.extended, head, tail);
-                let inline = match place.layout {
-                    DataLayout::Inline => tail as u64,
-                    _ => 0,
-                };
-                let chunk = chunk_size(place.size).filter(|_| file);
-                let addresses = chunk.map_or(0, |chunk| 4 * place.size.div_ceil(chunk));
-                head as u64 + inline.max(addresses)
-            };
-            cursor = place
-                .offset
-                .saturating_add(after.next_multiple_of(SLOT_SIZE as u64));
+            let length = place.shape(tree, compressing).map_err(|reason| {
+                let path = path.escape_ascii().to_string();
+                LayoutError::Inode { path, reason }
+            })?;
+            let full = packer.push(number, length);
+            layout.put(full);
         }
-        let data_start = cursor.div_ceil(BLOCK_SIZE as u64);
+        let (last, regions, end) = packer.finish();
+        layout.put(last);
+        layout.regions = regions;
+        let data_start = end.div_ceil(BLOCK_SIZE as u64);
         layout.data_start = u32::try_from(data_start).map_err(|_| LayoutError::TooLarge)?;
         Ok(layout)
+    }
+
+    fn put(&mut self, offsets: Offsets) {
+        for (number, offset) in offsets {
+            if let Some(place) = self.places.get_mut(number) {
+                place.offset = offset;
+            }
+        }
     }
 
     /// Where an inode of the tree went.
@@ -202,27 +227,6 @@ impl Iterator for FirstPaths<'_> {
         let (path, ..) = self.walk.find(|(_, id, _)| self.seen.insert(*id))?;
         Some(path)
     }
-}
-
-/// Offset and layout of an inode of `head` bytes, attributes included, with `tail` bytes
-/// of content beyond whole blocks, where `cursor` is the next free slot.
-fn put(cursor: u64, extended: bool, head: usize, tail: usize) -> (u64, DataLayout) {
-    let block = BLOCK_SIZE as u64;
-    let left = (block - cursor % block) as usize;
-    // The kernel reads a tail from the block of its inode only (fs/erofs/data.c).
-    if tail > 0 && head + tail <= left {
-        return (cursor, DataLayout::Inline);
-    }
-    // Skipping what is left of this block must not cost more than a data block for the tail.
-    if tail > 0 && head + tail <= BLOCK_SIZE && left + tail <= BLOCK_SIZE {
-        return (cursor.next_multiple_of(block), DataLayout::Inline);
-    }
-    // Attributes may cross into the next block, the inode itself better not.
-    let offset = match inode_size(extended) <= left {
-        true => cursor,
-        false => cursor.next_multiple_of(block),
-    };
-    (offset, DataLayout::Plain)
 }
 
 fn content_size(inode: &Inode) -> Result<u64, String> {
@@ -306,14 +310,23 @@ mod tests {
 
     #[test]
     fn tails_never_leave_the_block_of_their_inode() {
-        assert_eq!(put(4096, false, 32, 4064), (4096, DataLayout::Inline));
-        assert_eq!(put(4096, false, 32, 4065), (4096, DataLayout::Plain));
-        // 32 bytes are left: skipping them is cheaper than a block for the tail.
-        assert_eq!(put(8160, false, 32, 1), (8192, DataLayout::Inline));
-        // Half a block is left and the tail is longer: its own block is cheaper.
-        assert_eq!(put(4096 + 2000, false, 32, 2100), (6096, DataLayout::Plain));
-        // A long inode does not cross.
-        assert_eq!(put(8160, true, 64, 0), (8192, DataLayout::Plain));
+        let mut tree = Tree::new();
+        for size in [4064_u16, 4065, 1, 2100] {
+            let source = Source::Bytes(vec![0; size.into()]);
+            tree.insert_file(size.to_string().as_bytes(), source, size.into(), 0o644)
+                .unwrap();
+        }
+        let layout = Layout::new(&tree, false).unwrap();
+        let place = |path: &[u8]| layout.place(tree.lookup(path).unwrap()).unwrap();
+        assert_eq!(place(b"4064").layout, DataLayout::Inline);
+        assert_eq!(place(b"4064").offset % 4096, 0);
+        assert_eq!(place(b"4065").layout, DataLayout::Plain);
+        let (short, long) = (place(b"1"), place(b"2100"));
+        assert_eq!(
+            (short.layout, long.layout),
+            (DataLayout::Inline, DataLayout::Inline)
+        );
+        assert_eq!(short.offset / 4096, long.offset / 4096);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::format::{
     xattr_bytes,
 };
 use super::layout::{Layout, LayoutError, Place, chunk_size, has_room, names_in_order};
+use super::region::Regions;
 use super::share::{Shares, Stored, Sum};
 use super::stream::{Sink, Spare, Stream};
 use super::write::{Params, WriteError, content};
@@ -31,7 +32,7 @@ pub struct Recorder<'a, S> {
     tree: &'a Tree,
     layout: &'a Layout,
     params: &'a Params,
-    metadata: Stream<'a>,
+    metadata: Regions<'a>,
     data: Stream<'a>,
     shares: Shares,
     /// A compressed segment of zeros for all that have one.
@@ -62,7 +63,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
             tree,
             layout,
             params,
-            metadata: Stream::starting_at(1, spare),
+            metadata: Regions::starting_at(1, &layout.regions, spare),
             data: Stream::starting_at(layout.data_start.into(), spare),
             shares: Shares::new(tree, shortest_shared),
             zeros: None,
@@ -249,7 +250,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
                     .metadata
                     .position()
                     .next_multiple_of(INDEX_ALIGN as u64);
-                self.pad_metadata(start)?;
+                self.seek_metadata(start)?;
                 self.metadata(&index_header(compression.algorithm()))?;
                 for cluster in clusters {
                     let entries: Vec<[u8; 8]> = cluster.index_entries().collect();
@@ -316,7 +317,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
             gid: inode.gid,
             epoch_seconds: self.params.epoch_seconds,
         };
-        self.pad_metadata(place.offset)?;
+        self.seek_metadata(place.offset)?;
         self.metadata(&record.to_bytes())?;
         self.metadata(&xattrs)
     }
@@ -363,8 +364,8 @@ impl<'a, S: Sink> Recorder<'a, S> {
     pub fn finish(mut self) -> Result<u64, WriteError> {
         let end = u64::from(self.layout.data_start) * BLOCK_SIZE as u64;
         // Room that was kept for an index at the very end may not be used.
-        self.pad_metadata(end)?;
-        self.metadata.finish(self.out).map_err(WriteError::Write)?;
+        let finished = self.metadata.finish(end, self.out);
+        finished.map_err(WriteError::Write)?;
         self.data.finish(self.out).map_err(WriteError::Write)?;
         let blocks = self.next_block()?;
         let root_nid = self.place(0).map_or(0, Place::nid);
@@ -419,13 +420,13 @@ impl<'a, S: Sink> Recorder<'a, S> {
 
     fn metadata(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.metadata
-            .push(bytes, self.out)
+            .write(bytes, self.out)
             .map_err(WriteError::Write)
     }
 
-    fn pad_metadata(&mut self, offset: u64) -> Result<(), WriteError> {
+    fn seek_metadata(&mut self, offset: u64) -> Result<(), WriteError> {
         self.metadata
-            .pad_to(offset, self.out)
+            .seek(offset, self.out)
             .map_err(WriteError::Write)
     }
 
