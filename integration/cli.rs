@@ -176,9 +176,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["`mkosi`"],
     ),
     (
-        "sysext: {extensions: [{name: a, tree: tree, verity: none, kind: confext}]}\n",
-        "not-covered",
-        &["confext"],
+        "sysext: {extensions: [{name: a, files: [{content: x, destination: /usr/x}], verity: none, kind: confext}]}\n",
+        "outside-hierarchy",
+        &["/usr/x", "/etc", "configuration extension"],
     ),
     (
         "sysext: {extensions: [{name: a, tree: tree, verity: none, format: ext4, compression: lz4}]}\n",

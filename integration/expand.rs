@@ -12,9 +12,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use prism_sysext::expand::{
-    AdditionalFile, Additions, DROP_IN_PATH, Enable, ExpandError, decode, drop_in, enable_script,
+    AdditionalFile, Additions, Enable, ExpandError, decode, drop_in, drop_in_path, enable_script,
     expand,
 };
+use prism_sysext::release::ExtensionKind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -79,17 +80,20 @@ fn additions(words: &str) -> Additions {
             }),
             "policy" => additions.files.push(AdditionalFile {
                 source: None,
-                content: Some(drop_in("root=signed+absent:usr=signed+absent")),
-                destination: DROP_IN_PATH.to_owned(),
+                content: Some(drop_in(
+                    ExtensionKind::Sysext,
+                    "root=signed+absent:usr=signed+absent",
+                )),
+                destination: drop_in_path(ExtensionKind::Sysext),
                 permissions: "644".to_owned(),
             }),
             "script" => {
-                let (name, content) = enable_script(false);
+                let (name, content) = enable_script(&[ExtensionKind::Sysext], false);
                 additions.enable = Enable::Script { name, content };
             }
             "service" => {
-                additions.enable = Enable::Service {
-                    unit: "systemd-sysext.service".to_owned(),
+                additions.enable = Enable::Services {
+                    units: vec!["systemd-sysext.service".to_owned()],
                 };
             }
             other => panic!("unknown addition {other}"),
@@ -205,8 +209,10 @@ fn check_independently(input: &str, additions: &Additions, output: &str) {
             let step = json!({"name": name, "content": content});
             push(&mut intended, &["scripts", "postCustomization"], step);
         }
-        Enable::Service { unit } => {
-            push(&mut intended, &["os", "services", "enable"], json!(unit));
+        Enable::Services { units } => {
+            for unit in units {
+                push(&mut intended, &["os", "services", "enable"], json!(unit));
+            }
         }
         Enable::None => {}
     }

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
-use crate::config::model::{KeyReference, Kind, Verity};
+use crate::config::model::{KeyReference, Verity};
 use crate::content::{Content, gather};
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
@@ -240,6 +240,7 @@ fn build_one(
         .map(|(_, certificate)| certificate.fingerprint_sha256_hex.clone());
     Ok(Entry {
         name: extension.name.clone(),
+        kind: extension.kind,
         image: format!("{}.raw", extension.name),
         destination: extension.destination.clone(),
         origin: Origin::Built,
@@ -265,7 +266,7 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
         None => Seed::derive(&Identity {
             name: &extension.name,
             version: step.version.as_deref(),
-            kind: Kind::Sysext,
+            kind: extension.kind,
             arch: step.arch.map_or("any", |arch| arch.name()),
             release: &pairs,
             format: compression::format(step.file_system),
@@ -324,6 +325,7 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
     }
     Ok(Entry {
         name: extension.name.clone(),
+        kind: extension.kind,
         image: format!("{}.raw", extension.name),
         destination: extension.destination.clone(),
         origin: Origin::TakenIn,

@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::config::model::Reload;
 use crate::finding::Finding;
-use crate::release::ReleaseFields;
+use crate::release::{ExtensionKind, ReleaseFields};
 use crate::tree::collect::{self, collect};
 use crate::tree::{Inode, Kind, Source, Tree};
-
-/// Folder of the release files in a system extension.
-const RELEASE_DIR: &str = "usr/lib/extension-release.d";
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
 const UNIT_DIRS: &[&str] = &[
     "usr/lib/systemd/system/",
     "usr/lib/systemd/user/",
     "usr/local/lib/systemd/system/",
+    "etc/systemd/system/",
+    "etc/systemd/user/",
 ];
 
 /// What the config asks to put in.
@@ -27,7 +26,9 @@ pub struct Wanted {
     pub at: String,
     /// Name of the image and of the release file.
     pub name: String,
-    /// Folder with `usr/` and/or `opt/`.
+    /// Which hierarchies it may add to.
+    pub kind: ExtensionKind,
+    /// Folder with `usr/` and/or `opt/`, or `etc/`.
     pub tree: Option<PathBuf>,
     /// Single files.
     pub files: Vec<WantedFile>,
@@ -75,7 +76,7 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut tree = match &wanted.tree {
         Some(folder) => {
-            check_tree(folder)
+            check_tree(folder, wanted.kind)
                 .map_err(|finding| vec![finding.at(format!("{}.tree", wanted.at))])?;
             let collected = collect(
                 folder,
@@ -100,12 +101,12 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
             errors.push(finding.at(format!("{}.files[{index}]", wanted.at)));
         }
     }
-    errors.extend(at(forbidden(&tree, &wanted.name), &wanted.at));
+    errors.extend(at(forbidden(&tree, wanted.kind, &wanted.name), &wanted.at));
     if errors.is_empty() && tree.walk().all(|(.., inode)| inode.entries().is_some()) {
         errors.push(
             Finding::error("empty-extension", "the extension holds no file")
                 .at(&wanted.at)
-                .help("put something below usr/ or opt/"),
+                .help(format!("put something below {}", tops(wanted.kind))),
         );
     }
     for (index, program) in wanted.path_links.iter().enumerate() {
@@ -124,7 +125,7 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
         // systemd >= 255 then reloads its units after the merge (src/sysext/sysext.c, need_reload).
         release.set("EXTENSION_RELOAD_MANAGER", "1");
     }
-    match place_release(&mut tree, &wanted.name, release) {
+    match place_release(&mut tree, wanted.kind, &wanted.name, release) {
         Ok(complete) => release = complete,
         Err(finding) => {
             errors.push(finding.at(&wanted.at));
@@ -145,14 +146,21 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
 }
 
 /// Whether the folder of an extension's content is there.
-pub fn check_tree(folder: &Path) -> Result<(), Finding> {
+pub fn check_tree(folder: &Path, kind: ExtensionKind) -> Result<(), Finding> {
     let why = match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => "it is not a folder".to_owned(),
         Err(error) => error.to_string(),
     };
     let message = format!("reading the tree {}: {why}", folder.display());
-    Err(Finding::error("tree-unreadable", message).help("name a folder with usr/ or opt/"))
+    let help = format!("name a folder with {}", tops(kind));
+    Err(Finding::error("tree-unreadable", message).help(help))
+}
+
+/// The folders at the top of an extension, for a sentence.
+fn tops(kind: ExtensionKind) -> String {
+    let tops = kind.hierarchies().iter().map(|top| format!("{top}/"));
+    tops.collect::<Vec<_>>().join(" or ")
 }
 
 fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
@@ -211,23 +219,45 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
 }
 
 /// What systemd refuses or never merges.
-fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
+fn forbidden(tree: &Tree, kind: ExtensionKind, name: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let top = tree.get(Tree::ROOT).and_then(Inode::entries);
     let outside: Vec<String> = top
         .into_iter()
         .flat_map(|entries| entries.keys())
-        .filter(|name| !matches!(name.as_slice(), b"usr" | b"opt"))
+        .filter(|name| {
+            !kind
+                .hierarchies()
+                .iter()
+                .any(|top| top.as_bytes() == **name)
+        })
         .map(|name| format!("/{}", String::from_utf8_lossy(name)))
         .collect();
     if !outside.is_empty() {
+        let (places, what) = (kind.places(), kind.noun());
+        let help = match kind {
+            ExtensionKind::Sysext => {
+                "leave it out; files for /etc make a `kind: confext`, defaults belong in /usr/share/factory/etc with a tmpfiles.d line"
+            }
+            ExtensionKind::Confext => {
+                "leave it out; what belongs in /usr or /opt makes an extension of `kind: sysext`"
+            }
+        };
         findings.push(
-            Finding::error("outside-hierarchy", format!("the content reaches outside /usr and /opt: {}", outside.join(", ")))
-                .because("systemd merges /usr and /opt of a system extension and nothing else (src/sysext/sysext.c)")
-                .help("leave it out; defaults for /etc belong in /usr/share/factory/etc with a tmpfiles.d line"),
+            Finding::error(
+                "outside-hierarchy",
+                format!(
+                    "the content reaches outside {places}: {}",
+                    outside.join(", ")
+                ),
+            )
+            .because(format!(
+                "systemd merges {places} of a {what} and nothing else (src/sysext/sysext.c)"
+            ))
+            .help(help),
         );
     }
-    for hierarchy in ["usr", "opt"] {
+    for hierarchy in kind.hierarchies() {
         if let Some(inode) = tree
             .lookup(hierarchy.as_bytes())
             .and_then(|id| tree.get(id))
@@ -250,7 +280,7 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
         );
     }
     let entries = tree
-        .lookup(RELEASE_DIR.as_bytes())
+        .lookup(kind.release_dir().as_bytes())
         .and_then(|id| tree.get(id))
         .and_then(Inode::entries);
     let own = format!("extension-release.{name}");
@@ -263,7 +293,8 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
             Finding::error(
                 "foreign-release-file",
                 format!(
-                    "the content holds /{RELEASE_DIR}/{}, expected only {own}",
+                    "the content holds /{}/{}, expected only {own}",
+                    kind.release_dir(),
                     String::from_utf8_lossy(other)
                 ),
             )
@@ -276,10 +307,11 @@ fn forbidden(tree: &Tree, name: &str) -> Vec<Finding> {
 /// Adds the release file; fields that the content's own one has must agree.
 fn place_release(
     tree: &mut Tree,
+    kind: ExtensionKind,
     name: &str,
     wanted: ReleaseFields,
 ) -> Result<ReleaseFields, Finding> {
-    let path = format!("{RELEASE_DIR}/extension-release.{name}");
+    let path = format!("{}/extension-release.{name}", kind.release_dir());
     let mut release = wanted;
     if let Some(inode) = tree.lookup(path.as_bytes()).and_then(|id| tree.get(id)) {
         let bytes = match &inode.kind {
@@ -422,6 +454,7 @@ mod tests {
         Wanted {
             at: "sysext.extensions[0]".into(),
             name: "tools".into(),
+            kind: ExtensionKind::Sysext,
             tree: None,
             files: files
                 .iter()
@@ -507,6 +540,22 @@ mod tests {
             refusal(&wanted(&[("/usr/a", "1"), ("/usr/a", "2")])),
             "content-conflict"
         );
+    }
+
+    #[test]
+    fn a_configuration_extension_is_etc_and_nothing_else() {
+        let confext = |path| Wanted {
+            kind: ExtensionKind::Confext,
+            ..wanted(&[(path, "")])
+        };
+        let content = gather(&confext("/etc/systemd/system/a.service")).unwrap();
+        let release = b"etc/extension-release.d/extension-release.tools";
+        assert!(content.tree.lookup(release).is_some());
+        assert_eq!(content.release.get("EXTENSION_RELOAD_MANAGER"), Some("1"));
+        assert_eq!(refusal(&confext("/usr/lib/x")), "outside-hierarchy");
+        assert_eq!(refusal(&confext("/etc")), "hierarchy-not-a-folder");
+        let foreign = confext("/etc/extension-release.d/extension-release.x");
+        assert_eq!(refusal(&foreign), "foreign-release-file");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::config::model::{Format, Kind};
+use crate::config::model::Format;
+use crate::release::ExtensionKind;
 
 /// What makes an extension this extension; the order of the fields is part of the format.
 #[derive(Debug, Clone, Serialize)]
@@ -23,7 +24,7 @@ pub struct Identity<'a> {
     /// Version, if any.
     pub version: Option<&'a str>,
     /// System or configuration extension.
-    pub kind: Kind,
+    pub kind: ExtensionKind,
     /// Architecture by systemd's name, or `any`.
     pub arch: &'a str,
     /// The release file, pairs in the order in which they are written.
@@ -116,7 +117,7 @@ mod tests {
         Identity {
             name: "tools",
             version: Some("1.0"),
-            kind: Kind::Sysext,
+            kind: ExtensionKind::Sysext,
             arch: "x86-64",
             release,
             format: Format::Erofs,

@@ -55,6 +55,7 @@ pub fn take_in(
     path: &Path,
     sha256: Option<&str>,
     name: Option<&str>,
+    kind: ExtensionKind,
     at: &str,
 ) -> Result<(TakenIn, Vec<Finding>), Finding> {
     let sha256 = sha256.map(str::to_ascii_lowercase);
@@ -73,7 +74,7 @@ pub fn take_in(
         return Err(problem.clone());
     }
     let mut notes: Vec<Finding> = ddi.problems.clone();
-    let release = release_file(path, &ddi)?;
+    let release = release_file(path, &ddi, kind)?;
     let suffix = release.suffix.clone();
     let fields = release.fields.clone().ok_or_else(|| {
         let problem = release.problem.as_deref().unwrap_or("it can't be read");
@@ -139,7 +140,11 @@ pub fn take_in(
 }
 
 /// The one release file that says what the image is.
-fn release_file<'a>(path: &Path, ddi: &'a Ddi) -> Result<&'a ReleaseFile, Finding> {
+fn release_file<'a>(
+    path: &Path,
+    ddi: &'a Ddi,
+    kind: ExtensionKind,
+) -> Result<&'a ReleaseFile, Finding> {
     let Some(content) = &ddi.content else {
         return Err(Finding::error(
             "image-unreadable",
@@ -150,25 +155,28 @@ fn release_file<'a>(path: &Path, ddi: &'a Ddi) -> Result<&'a ReleaseFile, Findin
     let mut all = content
         .releases
         .iter()
-        .filter(|release| release.kind == ExtensionKind::Sysext);
+        .filter(|release| release.kind == kind);
     match (all.next(), all.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => {
-            let confext = content
-                .releases
-                .iter()
-                .any(|release| release.kind == ExtensionKind::Confext);
-            let what = if confext {
-                "a configuration extension, which is not covered by this version of prism-sysext"
-            } else {
-                "no extension"
+            let (what, help) = match content.releases.first().map(|release| release.kind) {
+                Some(other) => (
+                    format!("a {}", other.noun()),
+                    format!("write `kind: {}`", other.name()),
+                ),
+                None => (
+                    "no extension".to_owned(),
+                    "build the image with a release file, for example from its content with `tree`"
+                        .to_owned(),
+                ),
             };
+            let dir = kind.release_dir();
             Err(Finding::error(
                 "release-file-missing",
-                format!("{} is {what}: it holds no usr/lib/extension-release.d/extension-release.NAME", path.display()),
+                format!("{} is {what}: it holds no {dir}/extension-release.NAME", path.display()),
             )
             .because("without it systemd refuses the image, and all others with it (src/shared/discover-image.c)")
-            .help("build the image with a release file, for example from its content with `tree`"))
+            .help(help))
         }
         (Some(first), Some(second)) => Err(Finding::error(
             "several-release-files",

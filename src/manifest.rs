@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::config::model::{Format, Verity};
+use crate::release::ExtensionKind;
 
 /// File name in the output directory.
 pub const FILE_NAME: &str = "sysext-manifest.json";
@@ -31,6 +32,8 @@ pub struct Manifest {
 pub struct Entry {
     /// Name without `.raw`.
     pub name: String,
+    /// What it adds to.
+    pub kind: ExtensionKind,
     /// File name of the image.
     pub image: String,
     /// Where it belongs on the target.

@@ -5,7 +5,7 @@
 //! or expected; it has read certificates and prebuilt images, but neither
 //! trees nor keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::arch::Arch;
@@ -18,11 +18,12 @@ use crate::config::model::{
 use crate::config::validate::{certificate, effective_verity, key, validate};
 use crate::config::{Config, nearest};
 use crate::content::{Wanted, WantedFile};
+use crate::expand::drop_in_path;
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::ingest::{self, TakenIn};
 use crate::name;
-use crate::release::ReleaseFields;
+use crate::release::{ExtensionKind, ReleaseFields};
 use crate::tree::Source;
 use crate::trust::{self, Trusted};
 
@@ -87,6 +88,8 @@ pub struct Planned {
     pub at: String,
     /// Name of the image without `.raw`.
     pub name: String,
+    /// Which hierarchies it adds to.
+    pub kind: ExtensionKind,
     /// The image on this machine: what will be built, or the prebuilt one.
     pub image: PathBuf,
     /// How the expanded config names the image: as the user wrote it, or below `outputDirectory`.
@@ -127,6 +130,14 @@ pub struct BuildStep {
     pub seed: Option<String>,
     /// The content.
     pub content: Wanted,
+}
+
+impl Plan {
+    /// The kinds of extensions that there are, each once, system extensions first.
+    pub fn kinds(&self) -> Vec<ExtensionKind> {
+        let all = self.extensions.iter().map(|planned| planned.kind);
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// Joins config and base; all errors at once.
@@ -294,7 +305,7 @@ fn build(
     let planned = Planned {
         image: output_directory.join(&file_name),
         image_in_config: in_config(&sysext.output_directory.join(&file_name)),
-        destination: format!("{}/{file_name}", sysext.location.path()),
+        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
         step: Step::Build(Box::new(BuildStep {
             version: extension.version.clone(),
             arch,
@@ -312,6 +323,7 @@ fn build(
             content: Wanted {
                 at: at.clone(),
                 name: name.clone(),
+                kind: extension.kind,
                 tree: extension.tree.as_ref().map(|path| config.resolve(path)),
                 files,
                 keep_owners: extension.keep_owners,
@@ -323,6 +335,7 @@ fn build(
             },
         })),
         name,
+        kind: extension.kind,
         at,
     };
     Ok((planned, Vec::new()))
@@ -342,18 +355,29 @@ fn take_in(
         &path,
         image.sha256.as_deref(),
         extension.name.as_deref(),
+        extension.kind,
         &at,
     )
     .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
     let planned = Planned {
-        destination: format!("{}/{}.raw", sysext.location.path(), taken.name),
+        destination: format!("{}/{}.raw", folder(sysext, extension.kind), taken.name),
         name: taken.name.clone(),
+        kind: extension.kind,
         image: path,
         image_in_config: in_config(&image.path),
         step: Step::TakeIn(Box::new(taken)),
         at,
     };
     Ok((planned, notes))
+}
+
+/// Where images of a kind lie on the target. systemd searches no folder of /etc for
+/// configuration extensions (`image_search_path`, src/shared/discover-image.c).
+fn folder(sysext: &Sysext, kind: ExtensionKind) -> &'static str {
+    match kind {
+        ExtensionKind::Sysext => sysext.location.path(),
+        ExtensionKind::Confext => "/var/lib/confexts",
+    }
 }
 
 /// A relative path as the expanded config writes it, without `./` at its front.
@@ -430,16 +454,18 @@ fn release(
     {
         fields.set("VERSION_ID", version);
     }
-    if let Some(level) = wanted.level.as_deref().or_else(|| of_base("SYSEXT_LEVEL")) {
-        fields.set("SYSEXT_LEVEL", level);
+    let own = |key: &str| format!("{}_{key}", extension.kind.key_prefix());
+    let level = own("LEVEL");
+    if let Some(value) = wanted.level.as_deref().or_else(|| of_base(&level)) {
+        fields.set(level, value);
     }
-    fields.set("SYSEXT_ID", name);
+    fields.set(own("ID"), name);
     if let Some(version) = &extension.version {
-        fields.set("SYSEXT_VERSION_ID", version);
+        fields.set(own("VERSION_ID"), version);
     }
     let scope: Vec<&str> = wanted.scope.iter().map(|scope| scope.word()).collect();
     fields.set(
-        "SYSEXT_SCOPE",
+        own("SCOPE"),
         if scope.is_empty() {
             "system".to_owned()
         } else {
@@ -455,7 +481,9 @@ fn release(
 fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, extension) in extensions.iter().enumerate() {
-        for other in extensions.iter().take(index) {
+        // Each kind has its folders and its stack.
+        let earlier = extensions.iter().take(index);
+        for other in earlier.filter(|other| other.kind == extension.kind) {
             let finding = name::clash(&extension.name, &other.name, &other.at);
             findings.extend(finding.map(|finding| finding.at(&extension.at)));
         }
@@ -495,7 +523,9 @@ fn destination_clashes(
         );
     }
     if sysext.image_policy != ImagePolicy::Default {
-        ours.insert(crate::expand::DROP_IN_PATH.to_owned(), "sysext.imagePolicy");
+        for extension in extensions {
+            ours.insert(drop_in_path(extension.kind), "sysext.imagePolicy");
+        }
     }
     let files = config
         .prism

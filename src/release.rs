@@ -20,12 +20,26 @@ pub use matching::{Decision, Refusal, matches};
 pub const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Which hierarchies an extension adds to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ExtensionKind {
-    /// `/usr` and `/opt`.
+    /// A system extension: `/usr` and `/opt`.
+    #[default]
     Sysext,
-    /// `/etc`.
+    /// A configuration extension: `/etc`.
     Confext,
 }
 
@@ -35,6 +49,39 @@ impl ExtensionKind {
         match self {
             ExtensionKind::Sysext => "sysext",
             ExtensionKind::Confext => "confext",
+        }
+    }
+
+    /// The top folders of an extension that are merged (systemd `src/sysext/sysext.c`,
+    /// `image_class_info`).
+    pub fn hierarchies(self) -> &'static [&'static str] {
+        match self {
+            ExtensionKind::Sysext => &["usr", "opt"],
+            ExtensionKind::Confext => &["etc"],
+        }
+    }
+
+    /// The same for a sentence.
+    pub fn places(self) -> &'static str {
+        match self {
+            ExtensionKind::Sysext => "/usr and /opt",
+            ExtensionKind::Confext => "/etc",
+        }
+    }
+
+    /// What it is, for a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            ExtensionKind::Sysext => "system extension",
+            ExtensionKind::Confext => "configuration extension",
+        }
+    }
+
+    /// The program that merges.
+    pub fn program(self) -> &'static str {
+        match self {
+            ExtensionKind::Sysext => "systemd-sysext",
+            ExtensionKind::Confext => "systemd-confext",
         }
     }
 

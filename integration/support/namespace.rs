@@ -1,4 +1,4 @@
-//! The target's own systemd-sysext, run in a mount namespace of its own.
+//! The target's own systemd-sysext or systemd-confext, run in a mount namespace of its own.
 //!
 //! No boot, so it takes a second; but the running kernel does the mounting, so images that need
 //! device-mapper are for `guest` where that kernel has none.
@@ -30,13 +30,22 @@ exec chroot "$root" /bin/sh -c "$script"
 ///
 /// What remains of it is what systemd leaves in `root`: empty mount points.
 pub fn merge(root: &Path, files: &[&str]) -> Report {
+    merge_by("systemd-sysext", root, files)
+}
+
+/// The same with configuration extensions.
+pub fn merge_confexts(root: &Path, files: &[&str]) -> Report {
+    merge_by("systemd-confext", root, files)
+}
+
+fn merge_by(program: &str, root: &Path, files: &[&str]) -> Report {
     // Up to 255 a refused merge exits 0 too, so the exit status decides nothing here. The manager
     // is not reloaded: there is none in a chroot.
     let inside = format!(
-        "log=$(systemd-sysext refresh --no-reload 2>&1)\n\
+        "log=$({program} refresh --no-reload 2>&1)\n\
          {}\
-         systemd-sysext unmerge --no-reload >/dev/null 2>&1\n",
-        script("chroot", "echo \"$log\"", files)
+         {program} unmerge --no-reload >/dev/null 2>&1\n",
+        script("chroot", "echo \"$log\"", files).replace("systemd-sysext", program)
     );
     let mut unshare = command("unshare");
     unshare.args([

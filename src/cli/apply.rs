@@ -15,11 +15,13 @@ use super::session::{Session, open_root, predict_present};
 use super::show;
 use crate::base::Base;
 use crate::base::root::RootDir;
+use crate::base::unit::unit_name;
 use crate::build::{self, Built};
 use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy};
 use crate::config::source::Source;
 use crate::digest::digest;
+use crate::expand::{drop_in, drop_in_path};
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::ddi::SignatureState;
 use crate::image::hex;
@@ -128,6 +130,7 @@ fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failur
     #[serde(rename_all = "camelCase")]
     struct Row<'a> {
         name: &'a str,
+        kind: ExtensionKind,
         action: &'static str,
         image: &'a std::path::Path,
         destination: &'a str,
@@ -138,6 +141,7 @@ fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failur
         .iter()
         .map(|planned| Row {
             name: &planned.name,
+            kind: planned.kind,
             action: if matches!(planned.step, Step::Build(_)) {
                 "build"
             } else {
@@ -286,12 +290,10 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
         ));
     }
     if let Some(policy) = &plan.image_policy {
-        let text = crate::expand::drop_in(policy);
-        files.push(bytes(
-            PlacedKind::DropIn,
-            crate::expand::DROP_IN_PATH.to_owned(),
-            text,
-        ));
+        for kind in plan.kinds() {
+            let (path, text) = (drop_in_path(kind), drop_in(kind, policy));
+            files.push(bytes(PlacedKind::DropIn, path, text));
+        }
     }
     for (planned, image) in plan.extensions.iter().zip(&built.images) {
         files.push(PlacedFile {
@@ -311,7 +313,7 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
         files,
         enable: match plan.enable {
             Enable::None => Vec::new(),
-            _ => vec![ExtensionKind::Sysext],
+            _ => plan.kinds(),
         },
         tool: format!("prism-sysext {}", env!("CARGO_PKG_VERSION")),
     })
@@ -356,7 +358,10 @@ fn check_again(
         .iter()
         .filter(|judgement| judgement.listed)
         .count();
-    if found == session.plan.extensions.len() && prediction.is_good(allowed) {
+    // Configuration extensions are not judged.
+    let planned = session.plan.extensions.iter();
+    let judged = planned.filter(|planned| planned.kind == ExtensionKind::Sysext);
+    if found == judged.count() && prediction.is_good(allowed) {
         return Ok(());
     }
     let source = Some(&session.config.source);
@@ -394,7 +399,7 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
     screen.findings(None, &listing.findings);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();
-    for extension in &listing.extensions {
+    for extension in listing.extensions.iter().chain(&listing.confexts) {
         rows.push(vec![whose(extension.ours), extension.path.clone()]);
     }
     for certificate in &listing.certificates {
@@ -404,17 +409,19 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
             certificate.subject.clone(),
         ]);
     }
-    let state = match (
-        &listing.service.path,
-        listing.service.masked,
-        listing.service.enabled,
-    ) {
-        (None, ..) => "missing",
-        (_, true, _) => "masked",
-        (_, _, true) => "enabled",
-        _ => "disabled",
-    };
-    rows.push(vec![state.to_owned(), crate::base::unit::UNIT.to_owned()]);
+    let mut services = vec![(ExtensionKind::Sysext, &listing.service)];
+    if !listing.confexts.is_empty() {
+        services.push((ExtensionKind::Confext, &listing.confext_service));
+    }
+    for (kind, service) in services {
+        let state = match (&service.path, service.masked, service.enabled) {
+            (None, ..) => "missing",
+            (_, true, _) => "masked",
+            (_, _, true) => "enabled",
+            _ => "disabled",
+        };
+        rows.push(vec![state.to_owned(), unit_name(kind).to_owned()]);
+    }
     let mut value = serde_json::to_value(&listing).map_err(anyhow::Error::from)?;
     if let Some(map) = value.as_object_mut() {
         map.insert("schemaVersion".to_owned(), 1.into());

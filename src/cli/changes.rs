@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::render::table;
 use crate::base::root::Ownership;
-use crate::base::unit::UNIT;
+use crate::base::unit::unit_name;
 use crate::finding::Finding;
 use crate::inject::{Applied, Outcome, Removed};
+use crate::release::ExtensionKind;
 
 /// What an apply or a remove did.
 #[derive(Debug, Serialize)]
@@ -14,6 +15,7 @@ use crate::inject::{Applied, Outcome, Removed};
 pub(super) struct Changes<'a> {
     files: Vec<ChangedFile<'a>>,
     service: Action,
+    confext_service: Action,
     ownership: Ownership,
     findings: &'a [Finding],
 }
@@ -69,12 +71,17 @@ impl<'a> From<&'a Applied> for Changes<'a> {
             path: &file.path,
             action: file.outcome.into(),
         });
-        Changes {
-            files: placed.chain(taken_out(&applied.removed)).collect(),
-            service: match applied.links.first() {
+        let enabled = |kind| {
+            let mut links = applied.links.iter();
+            match links.find(|link| starts(&link.path, kind)) {
                 Some(link) => link.outcome.into(),
                 None => Action::None,
-            },
+            }
+        };
+        Changes {
+            files: placed.chain(taken_out(&applied.removed)).collect(),
+            service: enabled(ExtensionKind::Sysext),
+            confext_service: enabled(ExtensionKind::Confext),
             ownership: applied.ownership,
             findings: &applied.findings,
         }
@@ -83,16 +90,23 @@ impl<'a> From<&'a Applied> for Changes<'a> {
 
 impl<'a> From<&'a Removed> for Changes<'a> {
     fn from(removed: &'a Removed) -> Changes<'a> {
+        let disabled = |kind| match removed.links.iter().any(|link| starts(link, kind)) {
+            true => Action::Removed,
+            false => Action::None,
+        };
         Changes {
             files: taken_out(&removed.files).collect(),
-            service: match removed.links.is_empty() {
-                true => Action::None,
-                false => Action::Removed,
-            },
+            service: disabled(ExtensionKind::Sysext),
+            confext_service: disabled(ExtensionKind::Confext),
             ownership: removed.ownership,
             findings: &removed.findings,
         }
     }
+}
+
+/// Whether a link starts the service for extensions of a kind.
+fn starts(link: &str, kind: ExtensionKind) -> bool {
+    link.rsplit('/').next() == Some(unit_name(kind))
 }
 
 fn taken_out(paths: &[String]) -> impl Iterator<Item = ChangedFile<'_>> {
@@ -110,13 +124,19 @@ impl Changes<'_> {
             .iter()
             .map(|file| vec![file.action.word().to_owned(), file.path.to_owned()])
             .collect();
-        let service = match self.service {
-            Action::None => None,
-            Action::Placed => Some("enabled"),
-            Action::Removed => Some("disabled"),
-            other => Some(other.word()),
-        };
-        rows.extend(service.map(|word| vec![word.to_owned(), UNIT.to_owned()]));
+        let services = [
+            (ExtensionKind::Sysext, self.service),
+            (ExtensionKind::Confext, self.confext_service),
+        ];
+        for (kind, action) in services {
+            let word = match action {
+                Action::None => continue,
+                Action::Placed => "enabled",
+                Action::Removed => "disabled",
+                other => other.word(),
+            };
+            rows.push(vec![word.to_owned(), unit_name(kind).to_owned()]);
+        }
         let mut text = table(&rows);
         if self.ownership == Ownership::Caller {
             text.push_str("ownership: caller (you are not root, so the files are yours)\n");

@@ -9,12 +9,13 @@ use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::Session;
 use super::{render, show};
+use crate::base::unit::unit_name;
 use crate::build;
 use crate::config::Config;
 use crate::config::model::Enable as ConfigEnable;
 use crate::customize::{self, Invocation};
 use crate::expand::{
-    self as library, AdditionalFile, Additions, DROP_IN_PATH, Enable, drop_in, enable_script,
+    self as library, AdditionalFile, Additions, Enable, drop_in, drop_in_path, enable_script,
 };
 use crate::finding::Finding;
 use crate::input;
@@ -144,21 +145,25 @@ fn additions(plan: &Plan) -> Additions {
             permissions: "644".to_owned(),
         });
     }
+    let kinds = plan.kinds();
     if let Some(policy) = &plan.image_policy {
-        files.push(AdditionalFile {
+        files.extend(kinds.iter().map(|kind| AdditionalFile {
             source: None,
-            content: Some(drop_in(policy)),
-            destination: DROP_IN_PATH.to_owned(),
+            content: Some(drop_in(*kind, policy)),
+            destination: drop_in_path(*kind),
             permissions: "644".to_owned(),
-        });
+        }));
     }
     let enable = match plan.enable {
         ConfigEnable::Script => {
-            let (name, content) = enable_script(plan.start);
+            let (name, content) = enable_script(&kinds, plan.start);
             Enable::Script { name, content }
         }
-        ConfigEnable::Service => Enable::Service {
-            unit: crate::base::unit::UNIT.to_owned(),
+        ConfigEnable::Service => Enable::Services {
+            units: kinds
+                .iter()
+                .map(|kind| unit_name(*kind).to_owned())
+                .collect(),
         },
         ConfigEnable::None => Enable::None,
     };

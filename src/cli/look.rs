@@ -107,7 +107,7 @@ fn files(config: &Config) -> Vec<Finding> {
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         if let Some(tree) = &extension.tree
-            && let Err(finding) = content::check_tree(&config.resolve(tree))
+            && let Err(finding) = content::check_tree(&config.resolve(tree), extension.kind)
         {
             findings.push(finding.at(format!("{at}.tree")));
         }
@@ -140,6 +140,7 @@ fn images(config: &Config) -> Vec<Finding> {
             &config.resolve(&image.path),
             image.sha256.as_deref(),
             extension.name.as_deref(),
+            extension.kind,
             &at,
         ) {
             Ok((_, notes)) => findings.extend(notes),

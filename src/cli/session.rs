@@ -17,6 +17,7 @@ use crate::check::surroundings;
 use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
 use crate::config::Config;
 use crate::config::model::{Enable, Target};
+use crate::expand::drop_in_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi};
@@ -194,6 +195,9 @@ impl Session {
         };
         for extension in &self.plan.extensions {
             let image = match ddi::open_for(&extension.image, base.arch) {
+                _ if extension.kind == ExtensionKind::Confext => {
+                    Image::Other("a configuration extension")
+                }
                 Ok(ddi) => disk(ddi, &trusted, progress),
                 Err(error) => Image::Unreadable(error.to_string()),
             };
@@ -209,7 +213,7 @@ impl Session {
             .plan
             .image_policy
             .as_deref()
-            .or(of_base.filter(|_| !ours(crate::expand::DROP_IN_PATH)));
+            .or(of_base.filter(|_| !ours(&drop_in_path(ExtensionKind::Sysext))));
         // Prism enables what it installs, so a profile's unit counts as there.
         let will_enable = self.plan.enable != Enable::None;
         Ok(predict(

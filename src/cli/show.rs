@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::render::{path, size, table};
-use crate::base::unit::UNIT;
+use crate::base::unit::unit_name;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction};
+use crate::expand::drop_in_path;
 use crate::image::ddi::{Ddi, Layout, SignatureState};
 use crate::image::hex;
 use crate::plan::{Plan, Step};
@@ -34,18 +35,21 @@ pub(super) fn plan(plan: &Plan) -> String {
         ]);
     }
     if let Some(policy) = &plan.image_policy {
-        rows.push(vec![
-            "policy".to_owned(),
-            policy.clone(),
-            crate::expand::DROP_IN_PATH.to_owned(),
-        ]);
+        for kind in plan.kinds() {
+            rows.push(vec![
+                "policy".to_owned(),
+                policy.clone(),
+                drop_in_path(kind),
+            ]);
+        }
     }
-    let service = UNIT.to_owned();
     let how = match plan.enable {
         crate::config::model::Enable::None => "leave",
         _ => "enable",
     };
-    rows.push(vec![how.to_owned(), service]);
+    for kind in plan.kinds() {
+        rows.push(vec![how.to_owned(), unit_name(kind).to_owned()]);
+    }
     table(&rows)
 }
 

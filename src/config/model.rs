@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
+use crate::release::ExtensionKind;
 
 /// System extensions to build or take in, place, trust and switch on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -110,7 +111,7 @@ pub struct Extension {
     pub mkosi: Option<PathBuf>,
     /// System extension (`/usr`, `/opt`) or configuration extension (`/etc`).
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: ExtensionKind,
     /// Architecture by systemd's name, or `any`. Default: the base's.
     #[serde(default)]
     #[schemars(example = &"x86-64", example = &"arm64", example = &"any")]
@@ -474,17 +475,6 @@ pub enum OverlayConflict {
     Ignore,
     /// Stop.
     Error,
-}
-
-/// Kind of extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// System extension.
-    #[default]
-    Sysext,
-    /// Configuration extension.
-    Confext,
 }
 
 /// File system of a built image.

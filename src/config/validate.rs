@@ -7,16 +7,15 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{
-    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Kind, Repair,
-    Sysext, Verity,
+    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Sysext,
+    Verity,
 };
 use crate::arch::Arch;
+use crate::base::unit::unit_name;
 use crate::compression::Setting;
 use crate::finding::Finding;
 use crate::name;
-
-/// The service that merges extensions at boot.
-pub const SERVICE: &str = "systemd-sysext.service";
+use crate::release::ExtensionKind;
 
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {
@@ -66,12 +65,12 @@ pub fn certificate<'a>(sysext: &'a Sysext, extension: &'a Extension) -> Option<&
         .or(sysext.verity_certificate.as_deref())
 }
 
-/// Whether a path leads to `usr` or `opt` of an extension without `..` or repeated slashes.
-pub fn inside_hierarchy(destination: &str) -> bool {
+/// Whether a path leads below a hierarchy of an extension without `..` or repeated slashes.
+pub fn inside_hierarchy(destination: &str, kind: ExtensionKind) -> bool {
     let path = Path::new(destination);
     let mut components = path.components();
     components.next() == Some(Component::RootDir)
-        && matches!(components.next(), Some(Component::Normal(top)) if top == "usr" || top == "opt")
+        && matches!(components.next(), Some(Component::Normal(top)) if kind.hierarchies().iter().any(|known| top == *known))
         && components.clone().count() > 0
         && components.all(|component| matches!(component, Component::Normal(_)))
         && !destination.ends_with('/')
@@ -226,13 +225,6 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
             };
             findings.push(not_covered(&format!("`{key}`"), &at_key(key), instead));
         }
-    }
-    if extension.kind == Kind::Confext {
-        findings.push(not_covered(
-            "`kind: confext`",
-            &at_key("kind"),
-            "use a system extension",
-        ));
     }
     if extension.repair != Repair::Never {
         findings.push(not_covered(
@@ -409,6 +401,12 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
                 .at(format!("{at}.seed")),
         );
     }
+    if extension.kind == ExtensionKind::Confext && !extension.path_links.is_empty() {
+        let message = "`pathLinks` makes links in /usr/bin, and a configuration extension is /etc";
+        let finding = Finding::error("key-without-effect", message);
+        let help = "remove it; programs belong in an extension of `kind: sysext`";
+        findings.push(finding.at(format!("{at}.pathLinks")).help(help));
+    }
     for (index, program) in extension.path_links.iter().enumerate() {
         if program.is_empty() || program.contains('/') {
             findings.push(
@@ -422,11 +420,17 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
         }
     }
     for (index, file) in extension.files.iter().enumerate() {
-        one_file(file, &format!("{at}.files[{index}]"), findings);
+        one_file(
+            file,
+            extension.kind,
+            &format!("{at}.files[{index}]"),
+            findings,
+        );
     }
 }
 
-fn one_file(file: &FileEntry, at: &str, findings: &mut Vec<Finding>) {
+fn one_file(file: &FileEntry, kind: ExtensionKind, at: &str, findings: &mut Vec<Finding>) {
+    let places = kind.places();
     let has_source = file
         .source
         .as_ref()
@@ -444,16 +448,24 @@ fn one_file(file: &FileEntry, at: &str, findings: &mut Vec<Finding>) {
         None => findings.push(
             Finding::error("missing-key", "the file has no destination")
                 .at(at)
-                .help("write `SOURCE:/usr/…`"),
+                .help(format!(
+                    "write `SOURCE:/{}/…`",
+                    kind.hierarchies().first().unwrap_or(&"usr")
+                )),
         ),
-        Some(destination) if !inside_hierarchy(destination) => findings.push(
+        Some(destination) if !inside_hierarchy(destination, kind) => findings.push(
             Finding::error(
                 "outside-hierarchy",
-                format!("`{destination}` is not a file below /usr or /opt"),
+                format!("`{destination}` is not a file below {places}"),
             )
             .at(at)
-            .because("systemd merges /usr and /opt of a system extension and nothing else")
-            .help("choose an absolute destination below /usr or /opt, without `..`"),
+            .because(format!(
+                "systemd merges {places} of a {} and nothing else",
+                kind.noun()
+            ))
+            .help(format!(
+                "choose an absolute destination below {places}, without `..`"
+            )),
         ),
         Some(_) => {}
     }
@@ -463,15 +475,18 @@ fn one_file(file: &FileEntry, at: &str, findings: &mut Vec<Finding>) {
 fn prism(config: &Config, findings: &mut Vec<Finding>) {
     let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
     let disabled = services.and_then(|services| services.disable.as_ref());
+    let extensions = config.sysext.iter().flat_map(|sysext| &sysext.extensions);
+    let kinds: Vec<ExtensionKind> = extensions.map(|extension| extension.kind).collect();
     for (index, unit) in disabled.into_iter().flatten().enumerate() {
-        if unit
-            .as_deref()
-            .is_some_and(|unit| unit == SERVICE || unit == "systemd-sysext")
-        {
+        let Some(unit) = unit.as_deref() else {
+            continue;
+        };
+        let of_unit = |kind: &&ExtensionKind| unit == unit_name(**kind) || unit == kind.program();
+        if let Some(kind) = kinds.iter().find(of_unit) {
             findings.push(
                 Finding::error(
                     "service-disabled",
-                    format!("`os.services.disable` switches {SERVICE} off"),
+                    format!("`os.services.disable` switches {} off", unit_name(*kind)),
                 )
                 .at(format!("os.services.disable[{index}]"))
                 .because("Prism disables after it enables, so nothing would be merged at boot")
@@ -614,11 +629,23 @@ mod tests {
                 ("not-covered", format!("sysext.extensions[0].{key}"))
             );
         }
-        for extra in ["kind: confext", "repair: auto"] {
-            let text =
-                format!("sysext:\n  extensions: [{{name: a, tree: t, verity: none, {extra}}}]\n");
-            assert_eq!(one(&text).0, "not-covered", "{extra}");
-        }
+        let text = "sysext:\n  extensions: [{name: a, tree: t, verity: none, repair: auto}]\n";
+        assert_eq!(one(text).0, "not-covered");
+    }
+
+    #[test]
+    fn a_configuration_extension_is_for_etc_and_has_a_service_of_its_own() {
+        let text = |rest: &str, disabled: &str| {
+            format!(
+                "os: {{services: {{disable: [{disabled}]}}}}\nsysext:\n  extensions: [{{name: a, kind: confext, verity: none, {rest}}}]\n"
+            )
+        };
+        assert!(ids(&text("files: ['s:/etc/x']", "systemd-sysext")).is_empty());
+        let (id, _) = one(&text("files: ['s:/etc/x']", "systemd-confext.service"));
+        assert_eq!(id, "service-disabled");
+        assert_eq!(one(&text("files: ['s:/usr/x']", "")).0, "outside-hierarchy");
+        let linked = text("tree: t, pathLinks: [x]", "");
+        assert_eq!(one(&linked).0, "key-without-effect");
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod source;
 mod splice;
 mod steps;
 
-pub use steps::{DROP_IN_PATH, drop_in, enable_script};
+pub use steps::{drop_in, drop_in_path, enable_script};
 
 use source::Source;
 
@@ -64,7 +64,7 @@ use source::Source;
 pub struct Additions {
     /// Items for `os.additionalFiles`, in order.
     pub files: Vec<AdditionalFile>,
-    /// How `systemd-sysext.service` is switched on.
+    /// How the services that merge are switched on.
     pub enable: Enable,
 }
 
@@ -91,10 +91,10 @@ pub enum Enable {
         /// What `/bin/sh` runs.
         content: String,
     },
-    /// An entry in `os.services.enable`; `x` and `x.service` count as the same.
-    Service {
-        /// The unit.
-        unit: String,
+    /// Entries in `os.services.enable`; `x` and `x.service` count as the same.
+    Services {
+        /// The units.
+        units: Vec<String>,
     },
     /// Not at all.
     None,

@@ -26,10 +26,12 @@ pub(super) fn missing(config: &Value, additions: &Additions) -> Result<Literal, 
 
     let mut scripts = None;
     match &additions.enable {
-        Enable::Service { unit } => {
-            if !enables(at(config, &["os", "services", "enable"]), unit) {
-                let units = Literal::List(vec![Literal::Text(unit.clone())]);
-                os.push(("services", Literal::entry("enable", units)));
+        Enable::Services { units } => {
+            let present = at(config, &["os", "services", "enable"]);
+            let missing = units.iter().filter(|unit| !enables(present, unit));
+            let missing: Vec<Literal> = missing.cloned().map(Literal::Text).collect();
+            if !missing.is_empty() {
+                os.push(("services", Literal::entry("enable", Literal::List(missing))));
             }
         }
         Enable::Script { name, content } => {
@@ -100,8 +102,8 @@ mod tests {
     use super::*;
 
     fn service(config: &str) -> Literal {
-        let enable = Enable::Service {
-            unit: "systemd-sysext.service".to_owned(),
+        let enable = Enable::Services {
+            units: vec!["systemd-sysext.service".to_owned()],
         };
         let additions = Additions {
             files: Vec::new(),

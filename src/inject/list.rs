@@ -16,10 +16,14 @@ use crate::release::ExtensionKind;
 pub struct Listing {
     /// System extensions in the order in which systemd finds them.
     pub extensions: Vec<Listed>,
+    /// Configuration extensions, likewise.
+    pub confexts: Vec<Listed>,
     /// Certificates that systemd trusts.
     pub certificates: Vec<ListedCertificate>,
-    /// The service that merges.
+    /// The service that merges system extensions.
     pub service: ListedService,
+    /// The service that merges configuration extensions.
+    pub confext_service: ListedService,
     /// What could not be read, or was strange.
     #[serde(skip)]
     pub findings: Vec<Finding>,
@@ -88,20 +92,21 @@ pub fn list(root: &RootDir, base: &Base) -> Listing {
         None
     });
     let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
-    Listing {
-        extensions: base
-            .extensions
-            .iter()
-            .filter(|entry| entry.class == ExtensionKind::Sysext)
-            .filter_map(|entry| {
-                let (kind, path) = (entry.taken_as()?, entry.path());
-                Some(Listed {
-                    ours: ours(&path),
-                    kind,
-                    path,
-                })
+    let of_class = |class: ExtensionKind| {
+        let entries = base.extensions.iter().filter(|entry| entry.class == class);
+        let listed = entries.filter_map(|entry| {
+            let (kind, path) = (entry.taken_as()?, entry.path());
+            Some(Listed {
+                ours: ours(&path),
+                kind,
+                path,
             })
-            .collect(),
+        });
+        listed.collect()
+    };
+    Listing {
+        extensions: of_class(ExtensionKind::Sysext),
+        confexts: of_class(ExtensionKind::Confext),
         certificates: base
             .certificates
             .iter()
@@ -113,6 +118,7 @@ pub fn list(root: &RootDir, base: &Base) -> Listing {
             })
             .collect(),
         service: (&base.sysext_unit).into(),
+        confext_service: (&base.confext_unit).into(),
         findings,
     }
 }

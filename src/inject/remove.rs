@@ -63,16 +63,25 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
         })
     };
     use crate::release::ExtensionKind::{Confext, Sysext};
-    let unneeded: Vec<String> = [Sysext, Confext]
+    let idle: Vec<_> = [Sysext, Confext]
         .into_iter()
         .filter(|class| !images(*class))
-        .map(|class| enablement_link(unit_name(class)))
+        .map(unit_name)
         .collect();
+    let unneeded: Vec<String> = idle.iter().map(|unit| enablement_link(unit)).collect();
     if !images(Sysext) && !images(Confext) {
         // What every extension needed, none needs.
         gone.append(&mut stays);
         kept.clear();
     }
+    // A policy for the service of a kind that has no image any more is of no use either.
+    let unused = |file: &RecordedFile| {
+        let of = |unit: &&str| file.path.contains(&format!("/{unit}.d/"));
+        file.kind == PlacedKind::DropIn && idle.iter().any(of)
+    };
+    let (unused, stays): (Vec<_>, Vec<_>) = stays.into_iter().partition(unused);
+    kept.retain(|path| !unused.iter().any(|file| file.path == *path));
+    gone.extend(unused);
 
     let mut findings = Vec::new();
     let links: Vec<String> = intact_links(root, &record)?

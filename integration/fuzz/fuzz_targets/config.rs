@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
 use prism_sysext::config::Config;
+use prism_sysext::release::ExtensionKind;
 use prism_sysext::expand::{AdditionalFile, Additions, Enable, enable_script, expand};
 
 fuzz_target!(|data: &[u8]| {
@@ -22,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    let (name, content) = enable_script(false);
+    let (name, content) = enable_script(&[ExtensionKind::Sysext], false);
     let additions = Additions {
         files: vec![AdditionalFile {
             source: Some("a.raw".into()),
