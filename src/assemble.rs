@@ -146,7 +146,8 @@ pub struct Assembled {
     pub partitions: Vec<Partition>,
 }
 
-/// Makes the image and places it at `out`, replacing what was there.
+/// Makes the image and places it at `out`, replacing what was there. Its name is not synced: the
+/// manifest, which comes last, does that for all images.
 pub fn assemble(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     make(recipe, out).with_context(|| format!("making the image {}", out.display()))
 }
@@ -202,7 +203,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let disk = Uuid::from_bytes(recipe.ids.disk);
     gpt::write(file, disk, &table.partitions, size / SECTOR)
         .context("writing the partition table")?;
-    pending.commit().context("placing the file")?;
+    pending.place().context("placing the file")?;
     Ok(Assembled {
         root_hash,
         signed,

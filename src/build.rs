@@ -124,7 +124,7 @@ fn folders_of(at: &str, content: &Content) -> Vec<Folder> {
         .collect()
 }
 
-/// Writes the manifest beside the built images.
+/// Writes the manifest beside the built images, and syncs the names of all.
 pub fn write_manifest(plan: &Plan, built: &Built, overrides: &[String]) -> anyhow::Result<PathBuf> {
     let manifest = Manifest {
         schema_version: 1,

@@ -73,11 +73,22 @@ impl PendingFile {
         &mut self.file
     }
 
-    /// Syncs the bytes and gives the file its final name, replacing what had it.
+    /// Syncs the bytes and gives the file its final name, replacing what had it; the name is
+    /// synced too.
     pub fn commit(mut self) -> io::Result<()> {
+        self.rename()?;
+        Ok(rustix::fs::fsync(self.dir.as_fd())?)
+    }
+
+    /// [`commit`](Self::commit) but for the name: after a power cut the file is complete or not
+    /// there. For one of several files in a folder, of which the last is committed.
+    pub fn place(mut self) -> io::Result<()> {
+        self.rename()
+    }
+
+    fn rename(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         if self.temporary.is_none() && self.link(&self.name)? {
-            rustix::fs::fsync(self.dir.as_fd())?;
             return Ok(());
         }
         let temporary = match &self.temporary {
@@ -95,7 +106,6 @@ impl PendingFile {
         };
         rustix::fs::renameat(&self.dir, &temporary, &self.dir, &self.name)?;
         self.temporary = None;
-        rustix::fs::fsync(self.dir.as_fd())?;
         Ok(())
     }
 
