@@ -40,7 +40,7 @@ fn each_kind_has_its_folder_its_release_file_and_its_service() {
     let ground = Ground::new();
     with_unit(&ground);
     ground.config(CONFIG);
-    let applied = ground.run("apply --allow-unknown --rootfs ../rootfs --output json");
+    let applied = ground.run("apply --rootfs ../rootfs --output json");
     let applied = applied.succeeded().json();
     assert_eq!(applied["applied"]["service"], "placed");
     assert_eq!(applied["applied"]["confextService"], "placed");

@@ -757,11 +757,15 @@ fn what_the_base_has_already_is_judged_as_well() {
     assert_same(&before, &fixture.snapshot());
 
     let fixture = Fixture::new();
-    fs::create_dir_all(fixture.inside("/var/lib/extensions/folder/usr")).unwrap();
+    fixture.write("/var/lib/extensions/folder/usr/lib/os-release", "ID=x");
     let before = fixture.snapshot();
-    fixture.apply(&[]).refused("unknown-verdict");
+    fixture.apply(&[]).refused("os-release-inside");
     assert_same(&before, &fixture.snapshot());
-    fixture.apply(&["--allow-unknown"]).good();
+
+    let fixture = Fixture::new();
+    // Without a release file a folder is only left out.
+    fs::create_dir_all(fixture.inside("/var/lib/extensions/folder/usr")).unwrap();
+    fixture.apply(&[]).good();
 
     let fixture = Fixture::new();
     let other = Fixture::new();

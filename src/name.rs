@@ -25,8 +25,10 @@ pub enum Effect {
     Taken,
     /// The image is skipped (`image_name_is_valid`, src/basic/os-util.c).
     Skipped,
-    /// Nothing at all is merged: the name breaks the overlay's options or the release file's name.
+    /// Nothing at all is merged: the release file of such a name can't be looked for.
     BlocksAll,
+    /// Once the extension is accepted nothing at all is merged: the name breaks the overlay's options.
+    BreaksOverlay,
 }
 
 /// What systemd makes of a name, with the reason for the two bad cases.
@@ -52,7 +54,7 @@ pub fn effect(name: &str) -> (Effect, String) {
         .chars()
         .find(|c| [':', ',', '\\', '\'', '"'].contains(c))
     {
-        Some(bad) => (Effect::BlocksAll, format!("`{name}` holds `{bad}`")),
+        Some(bad) => (Effect::BreaksOverlay, format!("`{name}` holds `{bad}`")),
         None => (Effect::Taken, String::new()),
     }
 }
@@ -70,7 +72,7 @@ pub fn check(name: &str) -> Result<(), Finding> {
             "image_name_is_valid, src/basic/os-util.c: systemd skips the image",
             "use letters, digits, `-`, `_` and `.`",
         ),
-        (Effect::BlocksAll, message) => refuse(
+        (Effect::BlocksAll | Effect::BreaksOverlay, message) => refuse(
             message,
             BREAKS,
             "use a short name of letters, digits, `-`, `_` and `.`",

@@ -74,6 +74,22 @@ pub struct ExistingExtension {
     /// Where it points, when it is a link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Whether it is a link in a circle, at which systemd gives up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub circular: bool,
+    /// The versions in a folder whose name ends in `.v`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// An entry of a `.v` folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// What it is, after following links.
+    pub kind: EntryKind,
 }
 
 impl ExistingExtension {
@@ -87,8 +103,8 @@ impl ExistingExtension {
         match self.kind {
             EntryKind::File => self.name.ends_with(".raw").then_some(TakenAs::Image),
             EntryKind::Directory => Some(TakenAs::Folder),
-            // A loop makes systemd fail for all; a dangling link may lead to a mount of the booted system.
-            EntryKind::BlockDevice | EntryKind::Link => Some(TakenAs::Other),
+            EntryKind::BlockDevice => Some(TakenAs::Other),
+            EntryKind::Link if self.circular => Some(TakenAs::Other),
             _ => None,
         }
     }
@@ -121,9 +137,31 @@ pub(super) fn read_extensions(
                 continue;
             }
             for name in facts.list(directory) {
-                let Some((metadata, link)) = facts.entry(&format!("{directory}/{name}")) else {
+                let path = format!("{directory}/{name}");
+                let Some((metadata, link)) = facts.entry(&path) else {
                     continue;
                 };
+                let leads_nowhere = metadata.kind == EntryKind::Link;
+                let circular = leads_nowhere && facts.is_circular(&path);
+                if leads_nowhere && !circular {
+                    let target = link.as_deref().unwrap_or_default();
+                    let message =
+                        format!("{path} of the base leads to {target}, which is not there");
+                    facts
+                        .findings
+                        .push(Finding::note("dangling-extension", message).because(
+                            "systemd passes over it, unless something is mounted there by then",
+                        ));
+                }
+                let mut members = Vec::new();
+                if metadata.kind == EntryKind::Directory && name.ends_with(".v") {
+                    for name in facts.list(&path) {
+                        if let Some((metadata, _)) = facts.entry(&format!("{path}/{name}")) {
+                            let kind = metadata.kind;
+                            members.push(Member { name, kind });
+                        }
+                    }
+                }
                 found.push(ExistingExtension {
                     class,
                     directory: (*directory).to_owned(),
@@ -131,6 +169,8 @@ pub(super) fn read_extensions(
                     kind: metadata.kind,
                     size: metadata.size,
                     link,
+                    circular,
+                    members,
                 });
             }
         }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::root::{EntryKind, Metadata, RootDir, RootError};
 use crate::finding::Finding;
 
@@ -97,6 +99,12 @@ impl Facts<'_> {
             .flatten()
             .unwrap_or(own);
         Some((metadata, Some(target)))
+    }
+
+    /// Whether a link leads in a circle.
+    pub(super) fn is_circular(&self, path: &str) -> bool {
+        let led = self.root.metadata(Path::new(path));
+        matches!(led, Err(RootError::Io { errno, .. }) if errno == Errno::LOOP)
     }
 
     fn keep<T>(&mut self, path: &str, result: Result<Option<T>, RootError>) -> Option<T> {

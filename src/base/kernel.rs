@@ -64,6 +64,14 @@ pub struct KernelFeatures {
     pub squashfs_gzip: Support,
     /// ext4 (`CONFIG_EXT4_FS`).
     pub ext4: Support,
+    /// btrfs (`CONFIG_BTRFS_FS`).
+    pub btrfs: Support,
+    /// FAT (`CONFIG_VFAT_FS`).
+    pub vfat: Support,
+    /// XFS (`CONFIG_XFS_FS`).
+    pub xfs: Support,
+    /// F2FS (`CONFIG_F2FS_FS`).
+    pub f2fs: Support,
     /// dm-verity (`CONFIG_DM_VERITY`).
     pub dm_verity: Support,
     /// Signed root hashes checked by the kernel (`CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG`).
@@ -88,6 +96,10 @@ impl KernelFeatures {
         squashfs_lz4: Support::Unknown,
         squashfs_gzip: Support::Unknown,
         ext4: Support::Unknown,
+        btrfs: Support::Unknown,
+        vfat: Support::Unknown,
+        xfs: Support::Unknown,
+        f2fs: Support::Unknown,
         dm_verity: Support::Unknown,
         dm_verity_signature: Support::Unknown,
         overlay: Support::Unknown,
@@ -150,7 +162,7 @@ impl KernelFeatures {
         }
     }
 
-    fn by_symbol(&mut self) -> [(&'static str, &mut Support); 15] {
+    fn by_symbol(&mut self) -> [(&'static str, &mut Support); 19] {
         [
             ("EROFS_FS", &mut self.erofs),
             ("EROFS_FS_ZIP", &mut self.erofs_lz4),
@@ -163,6 +175,10 @@ impl KernelFeatures {
             ("SQUASHFS_LZ4", &mut self.squashfs_lz4),
             ("SQUASHFS_ZLIB", &mut self.squashfs_gzip),
             ("EXT4_FS", &mut self.ext4),
+            ("BTRFS_FS", &mut self.btrfs),
+            ("VFAT_FS", &mut self.vfat),
+            ("XFS_FS", &mut self.xfs),
+            ("F2FS_FS", &mut self.f2fs),
             ("DM_VERITY", &mut self.dm_verity),
             (
                 "DM_VERITY_VERIFY_ROOTHASH_SIG",

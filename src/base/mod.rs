@@ -15,6 +15,7 @@ use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
 
 pub mod extensions;
 mod facts;
+pub mod folder;
 pub mod kernel;
 pub mod mounts;
 pub mod profile;
@@ -73,6 +74,8 @@ pub struct Base {
     pub kernels: Vec<Kernel>,
     /// overlayfs mounts of `/etc/fstab` at or around the folders that extensions are merged into.
     pub overlay_mounts: Vec<OverlayMount>,
+    /// Whether it is an initrd (`/etc/initrd-release`).
+    pub initrd: bool,
     /// `SELINUX=` of `/etc/selinux/config`.
     pub selinux: Option<SelinuxMode>,
     /// What could not be read, or was strange.
@@ -85,20 +88,30 @@ impl Base {
     /// Fails only with `base-without-os-release` and `base-os-release`:
     /// without that file systemd merges nothing.
     pub fn read(root: &RootDir) -> Result<Base, Finding> {
-        let release = read_os_release(root)?;
         let mut facts = Facts {
             root,
             findings: Vec::new(),
         };
         let systemd = systemd::read_systemd(&mut facts);
+        let sysext_unit = unit::read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref());
+        // $SYSTEMD_OS_RELEASE, since 251 (systemd docs/ENVIRONMENT.md).
+        let variable = sysext_unit.environment.get("SYSTEMD_OS_RELEASE");
+        let listens = systemd
+            .as_ref()
+            .is_some_and(|found| found.version.major >= 251);
+        let release = match variable.filter(|_| listens) {
+            Some(path) => read_os_release(root, &[path.as_str()])?,
+            None => read_os_release(root, &OS_RELEASE)?,
+        };
         Ok(Base {
             origin: Origin::Rootfs(root.path().to_owned()),
             release,
+            initrd: facts.metadata("etc/initrd-release").is_some(),
             arch: systemd::read_arch(&mut facts),
             has_sysext_tool: systemd::has_sysext_tool(&mut facts),
             extensions: extensions::read_extensions(&mut facts, systemd.as_ref()),
             certificates: extensions::read_certificates(&mut facts),
-            sysext_unit: unit::read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref()),
+            sysext_unit,
             confext_unit: unit::read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref()),
             kernels: kernel::read_kernels(&mut facts),
             overlay_mounts: mounts::read_overlays(&mut facts),
@@ -167,8 +180,8 @@ pub fn read_selinux(root: &RootDir) -> Option<SelinuxMode> {
     })
 }
 
-fn read_os_release(root: &RootDir) -> Result<ReleaseFields, Finding> {
-    for path in OS_RELEASE {
+fn read_os_release(root: &RootDir, paths: &[&str]) -> Result<ReleaseFields, Finding> {
+    for path in paths {
         let unreadable = |message: String| {
             Finding::error("base-os-release", message)
                 .in_file(root.shown(Path::new(path)))
@@ -281,7 +294,7 @@ mod tests {
         assert_eq!(base.overlay_mounts.len(), 1);
         assert_eq!(base.selinux, Some(SelinuxMode::Permissive));
         let ids: Vec<_> = base.findings.iter().map(|finding| finding.id).collect();
-        assert_eq!(ids, ["certificate-unused"]);
+        assert_eq!(ids, ["dangling-extension", "certificate-unused"]);
         assert!(
             serde_json::to_string(&base)
                 .unwrap()
@@ -367,7 +380,6 @@ mod tests {
                 .collect()
         };
         let expected = [
-            ("d.raw", TakenAs::Other),
             ("e.raw", TakenAs::Other),
             ("a.raw", TakenAs::Image),
             ("c", TakenAs::Folder),
@@ -375,7 +387,7 @@ mod tests {
         ]
         .map(|(name, taken)| (name.to_owned(), taken));
         assert_eq!(taken("253"), expected);
-        assert_eq!(taken("254"), expected[..4]);
+        assert_eq!(taken("254"), expected[..3]);
     }
 
     #[test]

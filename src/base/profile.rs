@@ -1,5 +1,7 @@
 //! Bases without a root file system at hand: built-in profiles and the user's own facts.
 
+use std::collections::BTreeMap;
+
 use super::kernel::{Kernel, KernelFeatures, Support};
 use super::systemd::Systemd;
 use super::unit::{Enablement, UnitState, unit_name};
@@ -71,6 +73,7 @@ const AZURE_LINUX_3: Profile = Profile {
         dm_verity_signature: Support::Yes,
         overlay: Support::Yes,
         loop_device: Support::Yes,
+        ..KernelFeatures::UNKNOWN
     },
     // systemd v255 units/systemd-sysext.service.in (2023-12-06).
     exec_start: "systemd-sysext refresh",
@@ -105,6 +108,7 @@ const DEBIAN_13: Profile = Profile {
         dm_verity_signature: Support::Yes,
         overlay: Support::Module,
         loop_device: Support::Module,
+        ..KernelFeatures::UNKNOWN
     },
     // systemd v257 units/systemd-sysext.service (2024-12-10).
     exec_start: "systemd-sysext refresh",
@@ -242,6 +246,8 @@ fn bare(
         drop_ins: Vec::new(),
         exec_start: if exists { vec![command] } else { Vec::new() },
         image_policy: None,
+        force: false,
+        environment: BTreeMap::new(),
     };
     Base {
         origin,
@@ -258,6 +264,7 @@ fn bare(
         ),
         kernels: Vec::new(),
         overlay_mounts: Vec::new(),
+        initrd: false,
         selinux: None,
         findings: Vec::new(),
         systemd,

@@ -25,6 +25,9 @@ pub use error::RootError;
 /// How often a lookup is tried again that raced with a rename (`EAGAIN`, openat2(2)).
 const RACE_RETRIES: usize = 64;
 
+/// Most bytes of an extended attribute (XATTR_SIZE_MAX, Linux `include/uapi/linux/limits.h`).
+const ATTRIBUTE_LIMIT: usize = 64 * 1024;
+
 /// An open root file system folder; all paths are looked up inside it, with or without a leading `/`.
 #[derive(Debug)]
 pub struct RootDir {
@@ -73,6 +76,34 @@ impl RootDir {
             owner: stat.st_uid,
             caller: caller.as_raw(),
         })
+    }
+
+    /// A folder in it as a root of its own, which no path can leave either; `None` when there is nothing.
+    pub fn enter(&self, path: &Path) -> Result<Option<RootDir>, RootError> {
+        match self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => Ok(Some(RootDir {
+                fd,
+                path: self.shown(path),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("open the folder", path, errno)),
+        }
+    }
+
+    /// An extended attribute of a regular file; `None` when there is none, or no such file.
+    pub fn attribute(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, RootError> {
+        let Some((file, _)) = self.open_file(path)? else {
+            return Ok(None);
+        };
+        let mut value = vec![0; ATTRIBUTE_LIMIT];
+        match rustix::fs::fgetxattr(&file, name, &mut value) {
+            Ok(length) => {
+                value.truncate(length);
+                Ok(Some(value))
+            }
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(self.failed("read an attribute of", path, errno)),
+        }
     }
 
     /// What `path` is after following links; `None` when there is nothing.

@@ -60,6 +60,10 @@ pub struct UnitState {
     pub exec_start: Vec<String>,
     /// The image policy that these commands ask for.
     pub image_policy: Option<String>,
+    /// Whether they merge what does not fit the base as well (`--force`).
+    pub force: bool,
+    /// `Environment=` of the unit; the program listens to some variables.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl UnitState {
@@ -131,7 +135,9 @@ pub(super) fn read_unit(
     let texts = text
         .iter()
         .chain(drop_ins.iter().map(|drop_in| &drop_in.text));
-    let exec_start = exec_start(texts.map(String::as_str));
+    let settings = service_settings(texts.map(String::as_str));
+    let environment = environment(&settings);
+    let exec_start = commands(settings);
     UnitState {
         name,
         file,
@@ -141,6 +147,11 @@ pub(super) fn read_unit(
             .iter()
             .rev()
             .find_map(|command| image_policy(command)),
+        force: exec_start
+            .iter()
+            .flat_map(|command| command.split_whitespace())
+            .any(|word| word.trim_matches(['"', '\'']) == "--force"),
+        environment,
         drop_ins,
         exec_start,
     }
@@ -209,9 +220,9 @@ fn read_drop_ins(facts: &mut Facts<'_>, name: &str, dirs: &[&str]) -> Vec<DropIn
     drop_ins
 }
 
-/// The `ExecStart=` lines that count after resets (systemd.syntax(7), systemd.service(5)).
-fn exec_start<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut commands = Vec::new();
+/// The settings of `[Service]` in the order in which they count (systemd.syntax(7)).
+fn service_settings<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
     for text in texts {
         let mut in_service = false;
         for line in logical_lines(text) {
@@ -219,16 +230,58 @@ fn exec_start<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
                 in_service = line == "[Service]";
             } else if let Some((key, value)) = line.split_once('=')
                 && in_service
-                && key.trim_end() == "ExecStart"
             {
-                match value.trim() {
-                    "" => commands.clear(),
-                    command => commands.push(command.to_owned()),
-                }
+                settings.push((key.trim_end().to_owned(), value.trim().to_owned()));
             }
         }
     }
+    settings
+}
+
+/// The `ExecStart=` lines that count after resets (systemd.service(5)).
+fn commands(settings: Vec<(String, String)>) -> Vec<String> {
+    let mut commands = Vec::new();
+    for (_, value) in settings.into_iter().filter(|(key, _)| key == "ExecStart") {
+        match value.as_str() {
+            "" => commands.clear(),
+            _ => commands.push(value),
+        }
+    }
     commands
+}
+
+/// The variables of `Environment=` after resets (systemd.exec(5)).
+fn environment(settings: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for (_, value) in settings.iter().filter(|(key, _)| key == "Environment") {
+        if value.is_empty() {
+            variables.clear();
+        }
+        for word in words(value) {
+            if let Some((name, value)) = word.split_once('=') {
+                variables.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+    variables
+}
+
+/// Words of a setting, quoted as a whole or in part.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut open, mut quote) = (Vec::new(), None::<String>, None);
+    for c in text.chars() {
+        match quote {
+            Some(end) if c == end => quote = None,
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                open.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(open.take()),
+            _ => open.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(open);
+    words
 }
 
 /// Lines without comments, continued ones joined by a space.
@@ -284,11 +337,25 @@ mod tests {
     fn drop_ins_reset_the_command() {
         let unit = "[Unit]\nExecStart=no\n[Service]\nExecStart=systemd-sysext refresh\n";
         let drop_in = "[Service]\nExecStart=\n# note \\\nExecStart = systemd-sysext \\\n; c\n  refresh --image-policy=root=signed+absent\n";
-        let commands = exec_start([unit, drop_in].into_iter());
+        let exec_start = |texts: &[&str]| commands(service_settings(texts.iter().copied()));
+        let commands = exec_start(&[unit, drop_in]);
         assert_eq!(commands.len(), 1);
         let policy = commands.first().and_then(|command| image_policy(command));
         assert_eq!(policy.as_deref(), Some("root=signed+absent"));
-        assert_eq!(exec_start([unit].into_iter()), ["systemd-sysext refresh"]);
+        assert_eq!(exec_start(&[unit]), ["systemd-sysext refresh"]);
+    }
+
+    #[test]
+    fn variables_are_words_and_can_be_reset() {
+        let text = "[Service]\nEnvironment=A=1 \"B=2 3\"\nEnvironment=C='x y'\n";
+        let found = environment(&service_settings([text].into_iter()));
+        let found: Vec<_> = found
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(found, [("A", "1"), ("B", "2 3"), ("C", "x y")]);
+        let reset = "[Service]\nEnvironment=\n";
+        assert!(environment(&service_settings([text, reset].into_iter())).is_empty());
     }
 
     #[test]

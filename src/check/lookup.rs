@@ -1,6 +1,8 @@
 //! The name of an image and the release file that belongs to it.
 
-use crate::image::ddi::{Content, ReleaseFile, Strict};
+use super::Candidate;
+use super::discover::strip_class;
+use crate::image::ddi::{Content, Fault, ReleaseFile, Strict};
 use crate::release::{ExtensionKind, SystemdVersion};
 
 /// What the search for a release file ends with.
@@ -13,25 +15,28 @@ pub(super) enum Found<'a> {
     Unknown,
 }
 
-/// The name of an image file: without `.raw`, from 255 on also without `.sysext`
-/// (`extract_pretty`, src/shared/discover-image.c).
-pub(super) fn name_of(path: &str, systemd: Option<SystemdVersion>) -> String {
+/// The name of an image file.
+pub(super) fn name_of(path: &str, class: ExtensionKind, systemd: Option<SystemdVersion>) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
-    let name = file.strip_suffix(".raw").unwrap_or(file);
-    let strips_class = systemd.is_some_and(|version| version.major >= 255);
-    match name.strip_suffix(".sysext") {
-        Some(stripped) if strips_class && file.ends_with(".raw") => stripped.to_owned(),
-        _ => name.to_owned(),
-    }
+    let newest = SystemdVersion::new(u32::MAX, 0);
+    strip_class(file, ".raw", class, systemd.unwrap_or(newest))
+        .unwrap_or(file)
+        .to_owned()
 }
 
-/// The name under which the release file is searched. Up to 259 that is the file's own name with
-/// all image endings taken off, one after the other (`raw_strip_suffixes`,
-/// src/shared/import-util.c); from 260 on it is the discovered name (commit 2ab3a2b44c).
-pub(super) fn release_name(path: &str, systemd: SystemdVersion) -> String {
-    if systemd.major >= 260 {
-        return name_of(path, Some(systemd));
+/// The name under which the release file of an image is searched. Up to 259 that is the file's own
+/// name with all image endings taken off, one after the other (`raw_strip_suffixes`,
+/// src/shared/import-util.c); from 260 on it is the discovered name (commit 2ab3a2b44c), as it
+/// always was for a version in a `.v` folder.
+pub(super) fn release_name(candidate: &Candidate, systemd: SystemdVersion) -> String {
+    let picked = candidate.path.split('/').rev().nth(1);
+    if systemd.major >= 260 || picked.is_some_and(|folder| folder.ends_with(".v")) {
+        return candidate.name.clone();
     }
+    stripped(&candidate.path, systemd)
+}
+
+fn stripped(path: &str, systemd: SystemdVersion) -> String {
     let mut name = path.rsplit('/').next().unwrap_or(path);
     let classes: &[&str] = if systemd.major >= 255 {
         &[".sysext.raw", ".confext.raw"]
@@ -54,20 +59,40 @@ pub(super) fn release_name(path: &str, systemd: SystemdVersion) -> String {
 pub(super) fn release_file<'a>(
     content: &'a Content,
     name: &str,
+    class: ExtensionKind,
     systemd: SystemdVersion,
 ) -> Found<'a> {
+    let there = |release: &&ReleaseFile| release.fault != Some(Fault::Missing);
     let all = || {
-        content
+        let of_class = content
             .releases
             .iter()
-            .filter(|release| release.kind == ExtensionKind::Sysext)
+            .filter(|release| release.kind == class);
+        of_class.filter(there)
     };
     if let Some(exact) = all().find(|release| release.suffix == name) {
         return Found::One(exact);
     }
+    // 254 takes the file of the other class as well (mended by a81fe93e95).
+    if systemd.major == 254
+        && all().next().is_none()
+        && let Some(other) = content
+            .releases
+            .iter()
+            .filter(there)
+            .find(|release| release.suffix == name)
+    {
+        return Found::One(other);
+    }
+    // Commit 9a4b883be2.
+    if systemd.major < 250 {
+        return Found::None;
+    }
     let relaxed = matches_without_version(systemd).then(|| without_version(name));
     let mut accepted = Vec::new();
-    for release in all().filter(|release| !release.is_symlink) {
+    let regular =
+        |release: &&ReleaseFile| !release.is_symlink && release.fault != Some(Fault::Unreadable);
+    for release in all().filter(regular) {
         match release.strict {
             Strict::No => accepted.push(release),
             _ if relaxed == Some(release.suffix.as_str()) => accepted.push(release),
@@ -106,6 +131,7 @@ fn matches_without_version(systemd: SystemdVersion) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Image;
     use crate::release::ReleaseFields;
 
     fn content(files: &[(&str, Strict, bool)]) -> Content {
@@ -116,12 +142,15 @@ mod tests {
                     kind: ExtensionKind::Sysext,
                     suffix: (*suffix).to_owned(),
                     is_symlink: *is_symlink,
+                    fault: None,
                     fields: Some(ReleaseFields::new()),
                     problem: None,
                     strict: *strict,
                 })
                 .collect(),
             has_os_release: false,
+            os_release_is_folder: false,
+            filled: Default::default(),
             has_etc_os_release: false,
             top_level: Vec::new(),
             outside: Vec::new(),
@@ -133,6 +162,7 @@ mod tests {
         match release_file(
             &content(files),
             name,
+            ExtensionKind::Sysext,
             SystemdVersion::parse(version).unwrap(),
         ) {
             Found::One(release) => Some(release.suffix.clone()),
@@ -177,8 +207,14 @@ mod tests {
 
     #[test]
     fn endings_are_taken_off_before_the_search() {
-        let name =
-            |path: &str, version: &str| release_name(path, SystemdVersion::parse(version).unwrap());
+        let name = |path: &str, version: &str| {
+            let systemd = SystemdVersion::parse(version).unwrap();
+            let image = Image::Other("an image");
+            let class = ExtensionKind::Sysext;
+            let placed =
+                Candidate::placed(class, String::new(), path.to_owned(), image, Some(systemd));
+            release_name(&placed, systemd)
+        };
         assert_eq!(name("/x/foo.sysext.img.raw", "257"), "foo.sysext");
         assert_eq!(name("/x/foo.confext.raw", "254"), "foo.confext");
         assert_eq!(name("/x/foo.confext.raw", "255"), "foo");
@@ -189,8 +225,9 @@ mod tests {
     #[test]
     fn names() {
         let v = SystemdVersion::parse;
-        assert_eq!(name_of("/var/lib/extensions/a.raw", v("252")), "a");
-        assert_eq!(name_of("/x/a.sysext.raw", v("254")), "a.sysext");
-        assert_eq!(name_of("/x/a.sysext.raw", v("255")), "a");
+        let name_of = |path, version| name_of(path, ExtensionKind::Sysext, v(version));
+        assert_eq!(name_of("/var/lib/extensions/a.raw", "252"), "a");
+        assert_eq!(name_of("/x/a.sysext.raw", "254"), "a.sysext");
+        assert_eq!(name_of("/x/a.sysext.raw", "255"), "a");
     }
 }

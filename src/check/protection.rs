@@ -1,23 +1,41 @@
 //! What dm-verity, the signature and the image policy do to an image.
 
+use super::policy::{Policy, PolicyError, Ruling, Shape};
 use super::rules;
-use super::{Case, Host, Verdict};
+use super::{Case, Host, Sidecars, Verdict};
 use crate::base::kernel::Support;
-use crate::image::ddi::{Ddi, SignatureState};
+use crate::image::ddi::{Ddi, Layout, SignatureState};
+use crate::image::filesystem::FsKind;
 use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::image::signature::{SignerVerdict, check};
 use crate::release::SystemdVersion;
 use crate::verify::{Outcome, Report};
 
-/// The policy that `imagePolicy: signed` sets.
-const SIGNED_POLICY: &str = "root=signed+absent:usr=signed+absent";
-
-/// How an image is protected on this base.
-enum Protection {
-    Signed,
-    Verity,
-    None,
+/// Whether systemd takes the option at all; if not, the command fails and nothing is merged,
+/// folders included.
+pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
+    let Some(text) = case.service.image_policy else {
+        return;
+    };
+    if systemd.major < 254 {
+        return case.worsen(
+            Verdict::BlocksAll,
+            "image-policy-unsupported",
+            format!("systemd {systemd} knows no image policy, its service would fail"),
+            rules::POLICY_OPTION,
+            "use `imagePolicy: default`",
+        );
+    }
+    if let Err(PolicyError::Invalid(why)) = Policy::parse(text) {
+        case.worsen(
+            Verdict::BlocksAll,
+            "image-policy-syntax",
+            format!("systemd does not take the image policy `{text}`: {why}"),
+            rules::POLICY_SYNTAX,
+            "write `imagePolicy: signed`, or a policy of systemd.image-policy(7)",
+        );
+    }
 }
 
 pub(super) fn judge(
@@ -25,108 +43,299 @@ pub(super) fn judge(
     systemd: SystemdVersion,
     ddi: &Ddi,
     report: &Report,
+    sidecars: &Sidecars,
     case: &mut Case<'_>,
 ) {
-    let before = case.verdict;
-    let Some(protection) = protection(host, systemd, ddi, report, case) else {
+    let Some(admitted) = policy(systemd, ddi, case) else {
         return;
     };
-    let verdict = match protection {
-        Protection::Signed => Verdict::MergesSigned,
-        Protection::Verity => Verdict::MergesVerity,
-        Protection::None => Verdict::MergesUnprotected,
+    let mut image = Protection {
+        host,
+        systemd,
+        ddi,
+        report,
+        sidecars,
+        admitted,
     };
-    case.verdict = before.max(verdict).max(case.verdict);
-    policy(host, systemd, ddi, &protection, case);
+    if case.service.is_off("SYSTEMD_DISSECT_VERITY_EMBEDDED") {
+        image.admitted.signature = false;
+    }
+    image.read_metadata(case);
+    let verdict = image.mounted(case);
+    case.verdict = case.verdict.max(verdict);
 }
 
-fn protection(
-    host: &Host<'_>,
-    systemd: SystemdVersion,
-    ddi: &Ddi,
-    report: &Report,
-    case: &mut Case<'_>,
-) -> Option<Protection> {
-    if ddi.hash.is_none() {
-        return Some(Protection::None);
+/// What a policy lets systemd use.
+struct Admitted {
+    hash: bool,
+    signature: bool,
+    verity_suffices: bool,
+}
+
+fn policy(systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) -> Option<Admitted> {
+    let shape = Shape {
+        partitioned: matches!(ddi.layout, Layout::Gpt(_)),
+        designator: ddi.designator,
+        hash: ddi.hash.is_some(),
+        signature: ddi.signature_partition.is_some(),
+        encrypted: ddi.fs_kind == Some(FsKind::Luks),
+    };
+    let everything = Admitted {
+        hash: shape.hash,
+        signature: shape.signature,
+        verity_suffices: true,
+    };
+    if systemd.major < 254 {
+        return Some(everything);
     }
-    match &ddi.signature {
-        SignatureState::Absent if systemd.major < 258 => {
-            case.worsen(
-                Verdict::MergesUnprotected,
-                "verity-not-activated",
-                format!("the hash tree is not used: systemd {systemd} takes a root hash only from a signature"),
-                rules::NOT_ACTIVATED,
-                "sign the image (`verity: signed`), or accept that nothing checks its content",
+    let text = case.service.image_policy;
+    let policy = match text.map(Policy::parse) {
+        None => Policy::default_of(case.candidate.class),
+        Some(Ok(policy)) => policy,
+        // `option` has told.
+        Some(Err(PolicyError::Invalid(_))) => return None,
+        Some(Err(PolicyError::NotJudged(what))) => {
+            case.unknown(
+                "policy-not-evaluated",
+                format!("what {what} in the image policy admits is not judged"),
+                "leave it out of the policy, or go on with --allow-unknown",
             );
-            Some(Protection::None)
+            return None;
         }
-        SignatureState::Absent => {
-            verity_works(host, report, case);
-            Some(Protection::Verity)
-        }
-        SignatureState::Empty => {
+    };
+    match policy.rule(shape, systemd) {
+        Ruling::Admitted {
+            hash,
+            signature,
+            verity_suffices,
+        } => Some(Admitted {
+            hash,
+            signature,
+            verity_suffices,
+        }),
+        Ruling::Refused(why) => {
+            let own = "systemd's own policy";
+            let shown = text.map_or(own.to_owned(), |text| format!("`{text}`"));
             case.worsen(
                 Verdict::BlocksAll,
-                "signature-missing",
-                "the room for the signature is still empty",
-                rules::SIGNATURE,
-                "sign the image, or build it with `verity: signed`",
+                "policy-refuses-image",
+                format!("{shown} refuses the image: {why}"),
+                rules::POLICY,
+                "sign it, or change `imagePolicy`",
             );
             None
         }
-        SignatureState::Unusable(why) => {
-            case.worsen(
-                Verdict::BlocksAll,
-                "signature-unusable",
-                why.clone(),
-                rules::SIGNATURE,
-                "sign the image again",
-            );
-            None
+    }
+}
+
+/// Where a root hash comes from, by which a hash tree can be used.
+enum RootHash<'a> {
+    /// From a file or an attribute beside the image, perhaps with a signature.
+    Sidecar(&'a [u8], Option<&'a [u8]>),
+    /// From the signature partition, with its signature.
+    Signed(&'a [u8], &'a [u8]),
+    /// From the ids of the partitions.
+    Guessed,
+}
+
+struct Protection<'a> {
+    host: &'a Host<'a>,
+    systemd: SystemdVersion,
+    ddi: &'a Ddi,
+    report: &'a Report,
+    sidecars: &'a Sidecars,
+    admitted: Admitted,
+}
+
+impl<'a> Protection<'a> {
+    /// Since 258.3 metadata is read through dm-verity, under systemd's own policy
+    /// (commit d3c6a172a0), so a hash tree has to work even where the policy passes over it.
+    fn read_metadata(&self, case: &mut Case<'_>) {
+        let through_verity = self.systemd >= SystemdVersion::new(258, 3);
+        if through_verity && self.ddi.hash.is_some() && !self.admitted.hash {
+            self.verity_works(case);
         }
-        SignatureState::Present { .. }
-            if ddi.designator == Designator::Usr && systemd.major < 258 =>
+    }
+
+    /// What becomes of an image once it is mounted.
+    fn mounted(&self, case: &mut Case<'_>) -> Verdict {
+        if self.ddi.hash.is_none() {
+            return Verdict::MergesUnprotected;
+        }
+        if !self.admitted.hash {
+            self.not_used(case, "the image policy passes over it");
+            return Verdict::MergesUnprotected;
+        }
+        match self.root_hash(case) {
+            Err(verdict) => verdict,
+            Ok(None) => Verdict::MergesUnprotected,
+            Ok(Some(RootHash::Guessed)) => {
+                self.verity_works(case);
+                Verdict::MergesVerity
+            }
+            Ok(Some(RootHash::Sidecar(hash, signature))) => {
+                let own = self
+                    .ddi
+                    .root_hash
+                    .as_ref()
+                    .map(|own| own.as_bytes().to_vec());
+                if own.as_deref() != Some(hash) {
+                    case.worsen(
+                        Verdict::BlocksAll,
+                        "sidecar-root-hash",
+                        "the root hash beside the image is not that of its partitions",
+                        rules::VERITY,
+                        "remove the file beside the image, or write it anew",
+                    );
+                    return Verdict::BlocksAll;
+                }
+                match signature {
+                    Some(signature) => self.signed(signature, &hex::encode(hash), case),
+                    None => {
+                        self.verity_works(case);
+                        Verdict::MergesVerity
+                    }
+                }
+            }
+            Ok(Some(RootHash::Signed(hash, signature))) => {
+                self.signed(signature, &hex::encode(hash), case)
+            }
+        }
+    }
+
+    /// Where the root hash comes from; `Err` where systemd fails to read it.
+    fn root_hash(&self, case: &mut Case<'_>) -> Result<Option<RootHash<'a>>, Verdict> {
+        if let Some(hash) = &self.sidecars.root_hash
+            && !case.service.is_off("SYSTEMD_DISSECT_VERITY_SIDECAR")
         {
+            let signature = self.sidecars.signature.as_deref();
+            return Ok(Some(RootHash::Sidecar(hash, signature)));
+        }
+        let usr = self.ddi.designator == Designator::Usr;
+        // Commit e34c89897a; 249 knows no signature partitions at all.
+        let reads_signature = self.admitted.signature
+            && self.systemd.major >= 250
+            && (!usr || self.systemd.major >= 258);
+        if reads_signature {
+            match &self.ddi.signature {
+                SignatureState::Present { partition, .. } => {
+                    let signature = &partition.signature;
+                    return Ok(Some(RootHash::Signed(&partition.root_hash, signature)));
+                }
+                SignatureState::Empty => {
+                    case.worsen(
+                        Verdict::BlocksAll,
+                        "signature-missing",
+                        "the room for the signature is still empty",
+                        rules::SIGNATURE,
+                        "sign the image, or build it with `verity: signed`",
+                    );
+                    return Err(Verdict::BlocksAll);
+                }
+                SignatureState::Unusable(why) => {
+                    case.worsen(
+                        Verdict::BlocksAll,
+                        "signature-unusable",
+                        why.clone(),
+                        rules::SIGNATURE,
+                        "sign the image again",
+                    );
+                    return Err(Verdict::BlocksAll);
+                }
+                SignatureState::Absent => {}
+            }
+        }
+        if self.systemd.major >= 258 && !case.service.is_off("SYSTEMD_DISSECT_VERITY_GUESS") {
+            return Ok(Some(RootHash::Guessed));
+        }
+        if usr && self.ddi.signature_partition.is_some() && self.systemd.major >= 250 {
             case.worsen(
                 Verdict::MergesUnprotected,
                 "usr-not-verified",
                 format!(
-                    "systemd {systemd} mounts a usr-type partition without looking at its signature"
+                    "systemd {} mounts a usr-type partition without looking at its signature",
+                    self.systemd
                 ),
                 rules::USR_TYPE,
                 "build the image with a root-type partition, as prism-sysext does",
             );
-            Some(Protection::None)
+        } else {
+            let why = format!(
+                "systemd {} takes a root hash only from a signature",
+                self.systemd
+            );
+            self.not_used(case, &why);
         }
-        SignatureState::Present { partition, .. } => {
-            let root_hash = hex::encode(&partition.root_hash);
-            let verdict = check(&partition.signature, &root_hash, host.trusted);
-            if let SignerVerdict::Trusted(_) = verdict {
-                verity_works(host, report, case);
-                return Some(Protection::Signed);
-            }
-            let message = untrusted(&verdict);
-            // From 259 on a hash tree is enough where the policy allows it (commit d20dff2814).
-            if systemd.major >= 259 && host.image_policy.is_none() {
-                case.worsen(
-                    Verdict::MergesVerity,
-                    "signer-not-trusted",
-                    message,
-                    rules::SIGNATURE,
-                    "list the signer's certificate under `certificates`",
-                );
-                verity_works(host, report, case);
-                return Some(Protection::Verity);
-            }
+        Ok(None)
+    }
+
+    fn not_used(&self, case: &mut Case<'_>, why: &str) {
+        case.worsen(
+            Verdict::MergesUnprotected,
+            "verity-not-activated",
+            format!("the hash tree is not used: {why}"),
+            rules::NOT_ACTIVATED,
+            "sign the image (`verity: signed`), or accept that nothing checks its content",
+        );
+    }
+
+    fn signed(&self, signature: &[u8], root_hash: &str, case: &mut Case<'_>) -> Verdict {
+        let verdict = check(signature, root_hash, self.host.trusted);
+        if let SignerVerdict::Trusted(_) = verdict {
+            self.verity_works(case);
+            return Verdict::MergesSigned;
+        }
+        // From 259 on a hash tree is enough where the policy allows it (commit d20dff2814).
+        let enough = self.systemd.major >= 259 && self.admitted.verity_suffices;
+        let outcome = match enough {
+            true => Verdict::MergesVerity,
+            false => Verdict::BlocksAll,
+        };
+        case.worsen(
+            outcome,
+            "signer-not-trusted",
+            untrusted(&verdict),
+            rules::SIGNATURE,
+            "list the signer's certificate under `certificates`",
+        );
+        if enough {
+            self.verity_works(case);
+        }
+        outcome
+    }
+
+    /// A tree that does not fit its data fails when the data is read; a kernel without dm-verity at once.
+    fn verity_works(&self, case: &mut Case<'_>) {
+        for bad in self
+            .report
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Bad && check.id != "signature")
+        {
+            let expected = bad.expected.as_deref().unwrap_or("something else");
+            let found = bad.found.as_deref().unwrap_or("nothing");
             case.worsen(
                 Verdict::BlocksAll,
-                "signer-not-trusted",
-                message,
-                rules::SIGNATURE,
-                "list the signer's certificate under `certificates`",
+                "verity-mismatch",
+                format!("{}: expected {expected}, found {found}", bad.id),
+                rules::VERITY,
+                "the image is damaged; build or fetch it again",
             );
-            None
+        }
+        match self.host.kernel.dm_verity {
+            Support::Yes | Support::Module => {}
+            Support::No => case.worsen(
+                Verdict::BlocksAll,
+                "kernel-without-dm-verity",
+                "the kernel of the base has no dm-verity",
+                rules::VERITY,
+                "use a kernel with CONFIG_DM_VERITY",
+            ),
+            Support::Unknown => case.unknown(
+                "kernel-unknown",
+                "it can't be told whether the kernel of the base has dm-verity",
+                "give a base that holds its kernel's configuration (boot/config-*), or --target PROFILE",
+            ),
         }
     }
 }
@@ -153,78 +362,5 @@ fn untrusted(verdict: &SignerVerdict) -> String {
         SignerVerdict::Trusted(certificate) => {
             format!("the image is signed by {}", certificate.subject)
         }
-    }
-}
-
-/// A tree that does not fit its data fails when the data is read; a kernel without dm-verity at once.
-fn verity_works(host: &Host<'_>, report: &Report, case: &mut Case<'_>) {
-    for bad in report
-        .checks
-        .iter()
-        .filter(|check| check.outcome == Outcome::Bad && check.id != "signature")
-    {
-        let expected = bad.expected.as_deref().unwrap_or("something else");
-        let found = bad.found.as_deref().unwrap_or("nothing");
-        case.worsen(
-            Verdict::BlocksAll,
-            "verity-mismatch",
-            format!("{}: expected {expected}, found {found}", bad.id),
-            rules::VERITY,
-            "the image is damaged; build or fetch it again",
-        );
-    }
-    match host.kernel.dm_verity {
-        Support::Yes | Support::Module => {}
-        Support::No => case.worsen(
-            Verdict::BlocksAll,
-            "kernel-without-dm-verity",
-            "the kernel of the base has no dm-verity",
-            rules::VERITY,
-            "use a kernel with CONFIG_DM_VERITY",
-        ),
-        Support::Unknown => case.unknown(
-            "kernel-unknown",
-            "it can't be told whether the kernel of the base has dm-verity",
-            "give a base that holds its kernel's configuration (boot/config-*), or --target PROFILE",
-        ),
-    }
-}
-
-fn policy(
-    host: &Host<'_>,
-    systemd: SystemdVersion,
-    ddi: &Ddi,
-    protection: &Protection,
-    case: &mut Case<'_>,
-) {
-    let Some(policy) = host.image_policy else {
-        return;
-    };
-    if systemd.major < 254 {
-        return case.worsen(
-            Verdict::BlocksAll,
-            "image-policy-unsupported",
-            format!("systemd {systemd} knows no image policy, its service would fail"),
-            rules::POLICY_OPTION,
-            "use `imagePolicy: default`",
-        );
-    }
-    if policy != SIGNED_POLICY {
-        return case.unknown(
-            "policy-not-evaluated",
-            format!("what the policy `{policy}` admits is not judged"),
-            "use `imagePolicy: signed` or `default`, or go on with --allow-unknown",
-        );
-    }
-    // A usr-type image has both partitions that the policy asks for, so it passes unverified.
-    let passes_by_shape = ddi.designator == Designator::Usr && ddi.signature_partition.is_some();
-    if !matches!(protection, Protection::Signed) && !passes_by_shape {
-        case.worsen(
-            Verdict::BlocksAll,
-            "policy-refuses-image",
-            "the policy admits signed images only, this one is not signed",
-            rules::POLICY,
-            "sign it, or use `imagePolicy: default`",
-        );
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 /// Major versions of systemd whose rules are known.
-pub(super) const COVERED: RangeInclusive<u32> = 252..=262;
+pub const COVERED: RangeInclusive<u32> = 249..=262;
 
 /// File systems that systemd 253 and newer mount (`dissect_fstype_ok`, src/shared/dissect-image.c).
 pub(super) const MOUNTABLE: &[&str] =
@@ -23,6 +23,10 @@ pub(super) const NOT_ACTIVATED: &str = "before 258 the root hash is only taken f
 pub(super) const USR_TYPE: &str =
     "before 258 only the signature of a root partition is looked for (src/shared/dissect-image.c)";
 pub(super) const POLICY: &str = "a violated image policy stops the whole merge (image_policy_check_protection, src/shared/image-policy.c)";
+pub(super) const SECTOR_SIZE: &str = "up to 252 images are looked at with sectors of 512 bytes (probe_sector_size, src/shared/dissect-image.c, since 253)";
+pub(super) const RELEASE_FILE_OF_FOLDER: &str = "open_extension_release, src/basic/os-util.c: extension-release.NAME for the folder NAME; a folder without it is passed over";
+pub(super) const FOLDER_IN_USR: &str = "overlayfs takes no layer from below its mount point (ELOOP), and the merge of all fails (mount_overlayfs, src/sysext/sysext.c)";
+pub(super) const POLICY_SYNTAX: &str = "image_policy_from_string, src/shared/image-policy.c";
 pub(super) const POLICY_OPTION: &str = "systemd-sysext knows --image-policy= since 254";
 pub(super) const OPTION_STRING: &str = "mount(2) takes one page of options; a longer list is cut, in the worst case without the base's own /usr (src/sysext/sysext.c)";
 pub(super) const LAYER_ORDER: &str =

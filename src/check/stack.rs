@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::rules;
 use super::{Host, Judgement, Verdict};
-use crate::base::unit::{UNIT, UnitState};
+use crate::base::unit::{UnitState, unit_name};
 use crate::finding::Finding;
 use crate::name;
+use crate::release::ExtensionKind;
 
 /// What mount(2) takes: one page less the final NUL.
 const MAX_OPTIONS: usize = 4095;
@@ -46,11 +47,29 @@ pub struct Stack {
     pub merged: Option<bool>,
     /// Names of what is merged, lowest layer first.
     pub layers: Vec<String>,
+    /// The folders that get an overlay, each with the layers that add to it.
+    pub hierarchies: Vec<Hierarchy>,
     /// Why not, and what to know.
     pub reasons: Vec<Finding>,
 }
 
-pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
+/// A folder that extensions are merged into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hierarchy {
+    /// Such as `/usr`.
+    pub path: String,
+    /// The extensions that hold something for it, lowest layer first.
+    pub layers: Vec<String>,
+    /// Whether the base's own files are gone from it, because the list of layers is cut.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub base_hidden: bool,
+}
+
+/// Judges the extensions of one class together.
+pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgement]) -> Stack {
+    let service = host.service(class);
+    let program = class.program();
     let mut reasons = Vec::new();
     let mut merged = Some(true);
     let blocking: Vec<&str> = extensions
@@ -64,6 +83,26 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
         .map(|judgement| judgement.name.clone())
         .collect();
     layers.sort_by(|a, b| name::compare(a, b));
+    let filled = |name: &String, path: &str| {
+        let mut merged = extensions
+            .iter()
+            .filter(|judgement| judgement.verdict.merges());
+        merged.any(|judgement| judgement.name == *name && judgement.filled.contains(path))
+    };
+    let mut hierarchies: Vec<Hierarchy> = service
+        .hierarchies(class)
+        .into_iter()
+        .map(|path| Hierarchy {
+            layers: layers
+                .iter()
+                .filter(|name| filled(name, &path))
+                .cloned()
+                .collect(),
+            path: format!("/{path}"),
+            base_hidden: false,
+        })
+        .collect();
+    hierarchies.retain(|hierarchy| !hierarchy.layers.is_empty());
     if !blocking.is_empty() {
         merged = Some(false);
         if extensions.len() > blocking.len() {
@@ -88,18 +127,14 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
             .help("see the warnings about the base"),
         );
     }
-    if !host.has_tool {
+    if !service.has_tool {
         merged = Some(false);
-        reasons.push(
-            Finding::error(
-                "sysext-tool-missing",
-                "the base has no systemd-sysext program",
-            )
-            .because(rules::UNIT)
-            .help("install the package of the base that holds systemd-sysext"),
-        );
+        let message = format!("the base has no {program} program");
+        let help = format!("install the package of the base that holds {program}");
+        let finding = Finding::error("sysext-tool-missing", message);
+        reasons.push(finding.because(rules::UNIT).help(help));
     }
-    if let Some(finding) = service(host.activation) {
+    if let Some(finding) = activation(class, service.activation) {
         merged = Some(false);
         reasons.push(finding);
     }
@@ -132,11 +167,26 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
             );
         }
     }
-    let length = options_length(&layers, "/usr");
-    if length > MAX_OPTIONS {
-        merged = Some(false);
+    for hierarchy in &mut hierarchies {
+        let path = &hierarchy.path;
+        let options = options(class, &hierarchy.layers, path);
+        let length = options.len();
+        let outcome = match mount(class, &options, &hierarchy.layers) {
+            Mount::Whole => continue,
+            Mount::Fails => {
+                merged = Some(false);
+                "nothing is merged".to_owned()
+            }
+            Mount::WithoutBase => {
+                hierarchy.base_hidden = true;
+                format!("the base's own files are gone from {path}")
+            }
+        };
+        let message = format!(
+            "the overlay of {path} needs {length} bytes of options, at most {MAX_OPTIONS} work: {outcome}"
+        );
         reasons.push(
-            Finding::error("too-many-extensions", format!("the overlay of /usr needs {length} bytes of options, at most {MAX_OPTIONS} work"))
+            Finding::error("too-many-extensions", message)
                 .because(rules::OPTION_STRING)
                 .help("use fewer extensions, or shorter names"),
         );
@@ -144,59 +194,138 @@ pub(super) fn judge(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
     Stack {
         merged,
         layers,
+        hierarchies,
         reasons,
     }
 }
 
-fn service(activation: Activation) -> Option<Finding> {
-    let finding = |id, message: String, help: &str| {
+fn activation(class: ExtensionKind, activation: Activation) -> Option<Finding> {
+    let unit = unit_name(class);
+    let finding = |id, message: String, help: String| {
         Some(Finding::error(id, message).because(rules::UNIT).help(help))
     };
     match activation {
         Activation::Enabled => None,
         Activation::Disabled => finding(
             "service-not-enabled",
-            format!("{UNIT} is not enabled, so nothing is merged at boot"),
-            "use `enable: script`, or enable it in the base",
+            format!("{unit} is not enabled, so nothing is merged at boot"),
+            "use `enable: script`, or enable it in the base".to_owned(),
         ),
         Activation::Masked => finding(
             "service-masked",
-            format!("{UNIT} is masked in the base"),
-            "remove /etc/systemd/system/systemd-sysext.service",
+            format!("{unit} is masked in the base"),
+            format!("remove /etc/systemd/system/{unit}"),
         ),
         Activation::Missing => finding(
             "service-missing",
-            format!("the base has no {UNIT}"),
-            "install the package of the base that holds systemd-sysext",
+            format!("the base has no {unit}"),
+            format!(
+                "install the package of the base that holds {}",
+                class.program()
+            ),
         ),
     }
 }
 
-/// Bytes of `lowerdir=META:EXTENSION…:HIERARCHY` (`mount_overlayfs`, src/sysext/sysext.c).
-fn options_length(layers: &[String], hierarchy: &str) -> usize {
-    let meta = "lowerdir=/run/systemd/sysext/meta".len() + hierarchy.len();
-    let each = ":/run/systemd/sysext/extensions/".len() + hierarchy.len();
-    let extensions: usize = layers.iter().map(|name| each + name.len()).sum();
-    meta + extensions + 1 + hierarchy.len()
+/// `lowerdir=META:EXTENSION…:HIERARCHY`, the top layer first (`mount_overlayfs`,
+/// src/sysext/sysext.c).
+fn options(class: ExtensionKind, layers: &[String], hierarchy: &str) -> String {
+    let folder = images(class);
+    let mut options = format!("lowerdir=/run/systemd/sysext/meta{hierarchy}");
+    for name in layers.iter().rev() {
+        options.push_str(&format!(":{folder}/{name}{hierarchy}"));
+    }
+    options.push_str(&format!(":{hierarchy}"));
+    options
+}
+
+/// Where the extensions are mounted.
+fn images(class: ExtensionKind) -> &'static str {
+    match class {
+        ExtensionKind::Sysext => "/run/systemd/sysext/extensions",
+        ExtensionKind::Confext => "/run/systemd/sysext/confexts",
+    }
+}
+
+/// What comes of an overlay.
+#[derive(Debug, PartialEq, Eq)]
+enum Mount {
+    Whole,
+    Fails,
+    WithoutBase,
+}
+
+/// mount(2) cuts the options at a page. Mostly the last path is then one that does not exist; where
+/// it is one that does, the overlay is mounted without the layers that were cut off, the base's
+/// first of all.
+fn mount(class: ExtensionKind, options: &str, layers: &[String]) -> Mount {
+    if options.len() <= MAX_OPTIONS {
+        return Mount::Whole;
+    }
+    let mut end = MAX_OPTIONS;
+    while !options.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (kept, cut) = options.split_at(end);
+    let last = kept.rsplit(':').next().unwrap_or_default();
+    let whole = cut.starts_with(':');
+    let below_images = last.strip_prefix(images(class)).unwrap_or(last);
+    let is_extension = below_images
+        .strip_prefix('/')
+        .is_some_and(|name| layers.iter().any(|layer| layer == name));
+    let above = ["/run", "/run/systemd", "/run/systemd/sysext", images(class)];
+    match whole || is_extension || above.contains(&last) {
+        true => Mount::WithoutBase,
+        false => Mount::Fails,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::kernel::KernelFeatures;
-    use crate::base::unit::Enablement;
+    use crate::base::unit::{Enablement, UNIT};
+    use crate::check::Service;
 
     #[test]
     fn ninety_six_names_of_six_bytes_fit() {
         // Observed on 252 to 262: 96 extensions with six-byte names work.
         let names = |count: usize| (0..count).map(|i| format!("ext{i:03}")).collect::<Vec<_>>();
-        assert!(options_length(&names(96), "/usr") <= MAX_OPTIONS);
-        assert!(options_length(&names(97), "/usr") > MAX_OPTIONS);
+        let length = |count| options(ExtensionKind::Sysext, &names(count), "/usr").len();
+        assert!(length(96) <= MAX_OPTIONS);
+        assert!(length(97) > MAX_OPTIONS);
+    }
+
+    #[test]
+    fn options_that_are_cut_at_a_path_hide_the_base() {
+        // Observed on 252 to 262 with a name of this length below 95 of six bytes.
+        let outcome = |first: usize| {
+            let six = (0..95).map(|i| format!("ext{i:03}"));
+            let layers: Vec<String> = std::iter::once("a".repeat(first)).chain(six).collect();
+            let options = options(ExtensionKind::Sysext, &layers, "/usr");
+            (
+                options.len(),
+                mount(ExtensionKind::Sysext, &options, &layers),
+            )
+        };
+        assert_eq!(outcome(27), (4095, Mount::Whole));
+        assert_eq!(outcome(28), (4096, Mount::Fails));
+        assert_eq!(outcome(32), (4100, Mount::WithoutBase));
+        assert_eq!(outcome(33), (4101, Mount::Fails));
+        assert_eq!(outcome(36), (4104, Mount::WithoutBase));
     }
 
     #[test]
     fn a_base_that_was_not_read_in_full_promises_nothing() {
         let release = crate::release::ReleaseFields::new();
+        let environment = Default::default();
+        let service = || Service {
+            image_policy: None,
+            has_tool: true,
+            activation: Activation::Enabled,
+            force: false,
+            environment: &environment,
+        };
         let stack = |incomplete| {
             let host = Host {
                 os_release: &release,
@@ -204,12 +333,12 @@ mod tests {
                 arch: None,
                 kernel: KernelFeatures::UNKNOWN,
                 trusted: &[],
-                image_policy: None,
-                has_tool: true,
-                activation: Activation::Enabled,
+                initrd: false,
                 incomplete,
+                sysext: service(),
+                confext: service(),
             };
-            judge(&host, &[])
+            judge(&host, ExtensionKind::Sysext, &[])
         };
         assert_eq!(stack(false).merged, Some(true));
         assert_eq!(stack(true).merged, None);
@@ -229,6 +358,8 @@ mod tests {
             drop_ins: Vec::new(),
             exec_start: Vec::new(),
             image_policy: None,
+            force: false,
+            environment: Default::default(),
         };
         assert_eq!(
             Activation::of(&unit(None, false, false), true),

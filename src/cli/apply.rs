@@ -211,7 +211,7 @@ pub(super) fn judge(
         .extensions
         .iter()
         .flat_map(|judgement| &judgement.reasons)
-        .chain(&prediction.stack.reasons);
+        .chain(prediction.stacks().flat_map(|stack| &stack.reasons));
     let good = prediction.is_good(allowed);
     let mut findings: Vec<Finding> = reasons.cloned().collect();
     if good {
@@ -358,10 +358,7 @@ fn check_again(
         .iter()
         .filter(|judgement| judgement.listed)
         .count();
-    // Configuration extensions are not judged.
-    let planned = session.plan.extensions.iter();
-    let judged = planned.filter(|planned| planned.kind == ExtensionKind::Sysext);
-    if found == judged.count() && prediction.is_good(allowed) {
+    if found == session.plan.extensions.len() && prediction.is_good(allowed) {
         return Ok(());
     }
     let source = Some(&session.config.source);

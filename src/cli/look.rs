@@ -9,9 +9,10 @@ use super::apply::judge;
 use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, disk, find_base, predict_on, predict_present};
+use super::session::{Session, disk, find_base, folder, predict_on, predict_present};
 use super::{render, show};
 use crate::base::Base;
+use crate::base::root::RootDir;
 use crate::build;
 use crate::check::{Allowed, Candidate, Image, Prediction};
 use crate::config::model::KeyReference;
@@ -24,6 +25,7 @@ use crate::key;
 use crate::pending::PendingFile;
 use crate::plan::Environment;
 use crate::progress::Progress;
+use crate::release::ExtensionKind;
 use crate::verify::verify_ddi;
 use crate::{content, ingest, trust};
 
@@ -191,19 +193,38 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
         .iter()
         .map(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let image = match (path.is_dir(), ddi::open_for(path, base.arch)) {
-                (true, _) => Image::Other("a folder"),
-                (false, Ok(ddi)) => disk(ddi, &trusted, progress),
-                (false, Err(error)) => Image::Unreadable(error.to_string()),
+            let image = match path.is_dir() {
+                true => match RootDir::open(path) {
+                    Ok(root) => folder(&root, Path::new("/"), false),
+                    Err(error) => Image::Unreadable(error.to_string()),
+                },
+                false => match ddi::open_for(path, base.arch) {
+                    Ok(ddi) => disk(ddi, &trusted, progress),
+                    Err(error) => Image::Unreadable(error.to_string()),
+                },
             };
-            Candidate {
-                at: Some(path.display().to_string()),
-                path: format!("/var/lib/extensions/{file}"),
-                image,
-            }
+            let class = class_of(&image);
+            let folder = match class {
+                ExtensionKind::Sysext => "/var/lib/extensions",
+                ExtensionKind::Confext => "/var/lib/confexts",
+            };
+            let at = path.display().to_string();
+            let target = format!("{folder}/{file}");
+            Candidate::placed(class, at, target, image, base.systemd_version())
         })
         .collect();
     predict_on(base, &trusted, &candidates, true)
+}
+
+/// What its release files make it.
+fn class_of(image: &Image) -> ExtensionKind {
+    let content = match image {
+        Image::Disk(ddi, ..) => ddi.content.as_ref(),
+        Image::Folder { content, .. } => Some(content.as_ref()),
+        Image::Unreadable(_) | Image::Other(_) => None,
+    };
+    let first = content.and_then(|content| content.releases.first());
+    first.map_or(ExtensionKind::Sysext, |release| release.kind)
 }
 
 fn unknown(unknown: bool) -> Allowed {

@@ -39,7 +39,9 @@ fn one(renderer: &Renderer, source: Option<&Source>, finding: &Finding) -> Strin
             if finding.message.contains(&path.display().to_string()) && !same {
                 Group::with_title(title)
             } else {
-                title.element(annotate_snippets::Origin::path(path.display().to_string()))
+                // Unlike messages, origins are printed as they are.
+                let shown = printable(&path.display().to_string());
+                title.element(annotate_snippets::Origin::path(shown))
             }
         }
         (Some(place), Some(source), Some(origin)) => match excerpt(source, place) {

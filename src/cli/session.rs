@@ -8,28 +8,37 @@ use super::render;
 use super::screen::{Failure, Screen};
 use crate::arch::Arch;
 use crate::base::Base;
-use crate::base::extensions::{SYSEXT_DIRS, TakenAs};
+use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::base::folder::folder_content;
 use crate::base::profile::{self, Custom};
-use crate::base::root::RootDir;
+use crate::base::root::{RootDir, RootError};
 use crate::base::systemd::Systemd;
+use crate::base::unit::UnitState;
 use crate::build::{Built, build};
+use crate::check::discover::{What, discover};
 use crate::check::surroundings;
-use crate::check::{Activation, Candidate, Host, Image, Prediction, predict};
+use crate::check::{
+    Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
+};
 use crate::config::Config;
 use crate::config::model::{Enable, Target};
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi};
+use crate::image::hex;
 use crate::inject::record::Record;
 use crate::input;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::progress::Progress;
-use crate::release::{ExtensionKind, ReleaseFields};
+use crate::release::{ExtensionKind, ReleaseFields, SystemdVersion};
 use crate::verify::verify_ddi;
 
 /// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
 const MAX_TARGET_BYTES: u64 = 4 << 20;
+
+/// Longest sidecar file that is read, in bytes; systemd has no such limit, real ones have some 1 KiB.
+const MAX_SIDECAR_BYTES: u64 = 4 << 20;
 
 /// Largest image of a base whose hash tree is recomputed, in bytes; a sparse file can claim any
 /// size, and reading it must end.
@@ -162,6 +171,7 @@ impl Session {
     /// What becomes of the planned images together with what the base already has.
     pub(super) fn predict(&self, progress: &Progress) -> Result<Prediction, Failure> {
         let base = self.base()?;
+        let systemd = base.systemd_version();
         let planned: Vec<&str> = self
             .plan
             .extensions
@@ -195,36 +205,30 @@ impl Session {
         };
         for extension in &self.plan.extensions {
             let image = match ddi::open_for(&extension.image, base.arch) {
-                _ if extension.kind == ExtensionKind::Confext => {
-                    Image::Other("a configuration extension")
-                }
                 Ok(ddi) => disk(ddi, &trusted, progress),
                 Err(error) => Image::Unreadable(error.to_string()),
             };
-            candidates.push(Candidate {
-                at: Some(extension.at.clone()),
-                path: extension.destination.clone(),
+            candidates.push(Candidate::placed(
+                extension.kind,
+                extension.at.clone(),
+                extension.destination.clone(),
                 image,
-            });
+                systemd,
+            ));
         }
         in_search_order(&mut candidates);
-        let of_base = base.sysext_unit.image_policy.as_deref();
-        let policy = self
-            .plan
-            .image_policy
-            .as_deref()
-            .or(of_base.filter(|_| !ours(&drop_in_path(ExtensionKind::Sysext))));
-        // Prism enables what it installs, so a profile's unit counts as there.
-        let will_enable = self.plan.enable != Enable::None;
-        Ok(predict(
-            &host(
-                base,
-                &trusted,
-                policy,
-                Activation::of(&base.sysext_unit, will_enable),
-            ),
-            &candidates,
-        ))
+        let kinds = self.plan.kinds();
+        let service = |kind| {
+            let unit = unit(base, kind);
+            let of_base = unit.image_policy.as_deref();
+            let planned = self.plan.image_policy.as_deref();
+            let planned = planned.filter(|_| kinds.contains(&kind));
+            let policy = planned.or(of_base.filter(|_| !ours(&drop_in_path(kind))));
+            // Prism enables what it installs, so a profile's unit counts as there.
+            let will_enable = self.plan.enable != Enable::None && kinds.contains(&kind);
+            service(base, kind, policy, will_enable)
+        };
+        Ok(predict(&host(base, &trusted, service), &candidates))
     }
 }
 
@@ -247,17 +251,43 @@ pub(super) fn predict_on(
     candidates: &[Candidate],
     will_enable: bool,
 ) -> Prediction {
-    let policy = base.sysext_unit.image_policy.as_deref();
-    let activation = Activation::of(&base.sysext_unit, will_enable);
-    predict(&host(base, trusted, policy, activation), candidates)
+    let service = |kind| {
+        let policy = unit(base, kind).image_policy.as_deref();
+        service(base, kind, policy, will_enable)
+    };
+    predict(&host(base, trusted, service), candidates)
+}
+
+fn unit(base: &Base, kind: ExtensionKind) -> &UnitState {
+    match kind {
+        ExtensionKind::Sysext => &base.sysext_unit,
+        ExtensionKind::Confext => &base.confext_unit,
+    }
+}
+
+/// What merges the extensions of a kind, as the rules see it.
+fn service<'a>(
+    base: &'a Base,
+    kind: ExtensionKind,
+    image_policy: Option<&'a str>,
+    will_enable: bool,
+) -> Service<'a> {
+    let unit = unit(base, kind);
+    Service {
+        image_policy,
+        // `systemd-confext` is a link to `systemd-sysext`.
+        has_tool: base.has_sysext_tool,
+        activation: Activation::of(unit, will_enable),
+        force: unit.force,
+        environment: &unit.environment,
+    }
 }
 
 /// The base as the rules see it.
 fn host<'a>(
     base: &'a Base,
     trusted: &'a [Certificate],
-    image_policy: Option<&'a str>,
-    activation: Activation,
+    service: impl Fn(ExtensionKind) -> Service<'a>,
 ) -> Host<'a> {
     Host {
         os_release: &base.release,
@@ -265,17 +295,30 @@ fn host<'a>(
         arch: base.arch,
         kernel: base.kernel_features(),
         trusted,
-        image_policy,
-        has_tool: base.has_sysext_tool,
-        activation,
+        initrd: base.initrd,
         incomplete: base.is_incomplete(),
+        sysext: service(ExtensionKind::Sysext),
+        confext: service(ExtensionKind::Confext),
     }
 }
 
 /// An image with its hash tree recomputed.
 pub(super) fn disk(ddi: Ddi, trusted: &[Certificate], progress: &Progress) -> Image {
     let report = verify_ddi(&ddi, trusted, progress);
-    Image::Disk(Box::new(ddi), Box::new(report))
+    Image::Disk(Box::new(ddi), Box::new(report), Sidecars::default())
+}
+
+/// A folder of this machine or, with `root`, of a root file system.
+pub(super) fn folder(root: &RootDir, path: &Path, in_usr: bool) -> Image {
+    match folder_content(root, path) {
+        Ok(Some(content)) => Image::Folder {
+            content: Box::new(content),
+            in_usr,
+        },
+        Ok(None) => Image::Unreadable("there is nothing".to_owned()),
+        // Not systemd's trouble, but ours.
+        Err(_) => Image::Other("a folder that can't be read"),
+    }
 }
 
 fn present(
@@ -287,46 +330,87 @@ fn present(
     progress: &Progress,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
+    let newest = SystemdVersion::new(*COVERED.end(), 0);
+    let systemd = base.systemd_version().unwrap_or(newest);
     for entry in &base.extensions {
-        let path = entry.path();
-        if entry.class != ExtensionKind::Sysext || skip(&path) {
+        let Some(found) = discover(entry, systemd, base.arch) else {
+            continue;
+        };
+        if skip(&found.path) {
             continue;
         }
-        let Some(taken_as) = entry.taken_as() else {
-            continue;
-        };
-        let image = match taken_as {
-            TakenAs::Image => match root.open_file(Path::new(&path)) {
-                Ok(Some((_, metadata))) if metadata.size > MAX_PRESENT_BYTES => {
-                    Image::Other("an image of more than 64 GiB")
-                }
-                Ok(Some((file, _))) => match ddi::describe(file, Path::new(&path), base.arch) {
-                    Ok(ddi) => disk(ddi, trusted, progress),
-                    Err(error) => Image::Unreadable(error.to_string()),
-                },
-                Ok(None) => continue,
-                Err(error) => Image::Unreadable(error.to_string()),
+        let path = Path::new(&found.path);
+        let image = match found.what {
+            What::Image => match image(root, path, base, trusted, progress) {
+                Some(image) => image,
+                None => continue,
             },
-            TakenAs::Folder => Image::Other("a folder"),
-            TakenAs::Other => Image::Other("an entry that is neither file nor folder"),
+            What::Folder | What::FolderInUsr => folder(root, path, found.what == What::FolderInUsr),
+            What::Stack => Image::Unreadable("systemd takes no .mstack folders here".to_owned()),
+            What::Circle => Image::Unreadable("the link leads in a circle".to_owned()),
+            What::Device => Image::Other("a block device"),
         };
         candidates.push(Candidate {
-            at: listed(&path),
-            path,
+            class: entry.class,
+            at: listed(&found.path),
+            path: found.path,
+            name: found.name,
             image,
         });
     }
     candidates
 }
 
+/// An image of a root file system; nothing when it is gone meanwhile.
+fn image(
+    root: &RootDir,
+    path: &Path,
+    base: &Base,
+    trusted: &[Certificate],
+    progress: &Progress,
+) -> Option<Image> {
+    let (file, metadata) = match root.open_file(path) {
+        Ok(found) => found?,
+        Err(error) => return Some(Image::Unreadable(error.to_string())),
+    };
+    if metadata.size > MAX_PRESENT_BYTES {
+        return Some(Image::Other("an image of more than 64 GiB"));
+    }
+    Some(match ddi::describe(file, path, base.arch) {
+        Ok(ddi) => match (disk(ddi, trusted, progress), sidecars(root, path)) {
+            (Image::Disk(ddi, report, _), Ok(sidecars)) => Image::Disk(ddi, report, sidecars),
+            (_, Err(error)) => Image::Unreadable(error.to_string()),
+            (other, Ok(_)) => other,
+        },
+        Err(error) => Image::Unreadable(error.to_string()),
+    })
+}
+
+/// What lies beside an image (`verity_settings_load`, systemd src/shared/dissect-image.c).
+fn sidecars(root: &RootDir, image: &Path) -> Result<Sidecars, RootError> {
+    let text = match root.attribute(image, "user.verity.roothash")? {
+        Some(text) => Some(text),
+        None => root.read(&image.with_extension("roothash"), MAX_SIDECAR_BYTES)?,
+    };
+    let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+    let hash = text.and_then(|text| hex::decode(text.lines().next()?.trim()));
+    Ok(Sidecars {
+        root_hash: hash,
+        signature: root.read(&image.with_extension("roothash.p7s"), MAX_SIDECAR_BYTES)?,
+    })
+}
+
 fn in_search_order(candidates: &mut [Candidate]) {
     candidates.sort_by_key(|candidate| {
-        SYSEXT_DIRS.iter().position(|folder| {
-            candidate
-                .path
-                .rsplit_once('/')
-                .is_some_and(|(parent, _)| parent == *folder)
-        })
+        let dirs = match candidate.class {
+            ExtensionKind::Sysext => SYSEXT_DIRS,
+            ExtensionKind::Confext => CONFEXT_DIRS,
+        };
+        let lies_in = |folder: &&str| {
+            let rest = candidate.path.strip_prefix(*folder);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        (candidate.class, dirs.iter().position(lies_in))
     });
 }
 

@@ -81,16 +81,24 @@ pub(super) fn prediction(prediction: &Prediction) -> String {
         })
         .collect();
     let mut text = table(&rows);
-    let line = match prediction.stack.merged {
-        _ if prediction.extensions.is_empty() => "no extensions".to_owned(),
-        Some(true) => format!(
-            "at boot: {} merged, lowest layer first",
-            prediction.stack.layers.join(", ")
-        ),
-        Some(false) => "at boot: nothing is merged".to_owned(),
-        None => "at boot: it can't be told".to_owned(),
-    };
-    let _ = writeln!(text, "{line}");
+    if prediction.extensions.is_empty() {
+        return "no extensions\n".to_owned();
+    }
+    for (index, stack) in prediction.stacks().enumerate() {
+        let nothing = stack.layers.is_empty() && stack.reasons.is_empty();
+        if index == 0 && nothing && prediction.confext_stack.is_some() {
+            continue;
+        }
+        let line = match stack.merged {
+            Some(true) => format!(
+                "at boot: {} merged, lowest layer first",
+                stack.layers.join(", ")
+            ),
+            Some(false) => "at boot: nothing is merged".to_owned(),
+            None => "at boot: it can't be told".to_owned(),
+        };
+        let _ = writeln!(text, "{line}");
+    }
     text
 }
 

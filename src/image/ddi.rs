@@ -28,9 +28,8 @@ use crate::arch::Arch;
 use crate::finding::Finding;
 
 use choose::{Parts, choose};
-use content::content;
 
-pub use content::{Content, ReleaseFile, Strict};
+pub use content::{Content, Fault, Files, ReleaseFile, Strict, content};
 
 /// An image, described.
 #[derive(Debug, Serialize)]
@@ -286,6 +285,13 @@ impl Ddi {
         Window::new(self.file.clone(), part.offset, part.size)
     }
 
+    /// Whether this program can look into such a file system, intact ones at least.
+    pub fn is_readable_here(&self) -> bool {
+        use FsKind::{Erofs, Ext2, Ext3, Ext4, Squashfs};
+        let kind = self.fs_kind;
+        kind.is_none_or(|kind| matches!(kind, Erofs | Squashfs | Ext4 | Ext3 | Ext2))
+    }
+
     /// Opens the file system for looking around.
     pub fn file_system(&self) -> Result<FileSystem, FsError> {
         let data = self.data.ok_or(FsError::Unrecognized)?;
@@ -359,7 +365,16 @@ impl Ddi {
 
     fn read_content(&mut self) {
         let Some(data) = self.data else { return };
-        self.fs_kind = FsKind::identify(&self.window(data));
+        let window = self.window(data);
+        self.fs_kind = FsKind::identify(&window);
+        let claimed = self.fs_kind.and_then(|kind| kind.claimed_size(&window));
+        if let Some(claimed) = claimed.filter(|claimed| *claimed > data.size) {
+            let message = format!(
+                "the file system has {claimed} bytes, but only {} are there; the image was cut",
+                data.size
+            );
+            return self.problem("file-system-cut", message);
+        }
         let read = self.file_system().and_then(|fs| {
             self.fs = Some(fs.details());
             content(&fs, self.designator)

@@ -76,6 +76,23 @@ impl FsKind {
         }
     }
 
+    /// Bytes that its superblock lays claim to, for those kinds that the kernel refuses to mount
+    /// from less (`ext4_fill_super`, `squashfs_fill_super`).
+    pub fn claimed_size(self, window: &Window) -> Option<u64> {
+        let number = |at: u64| window.peek(at).map(u32::from_le_bytes).map(u64::from);
+        match self {
+            FsKind::Squashfs => window.peek(40).map(u64::from_le_bytes),
+            FsKind::Ext4 | FsKind::Ext3 | FsKind::Ext2 => {
+                // s_blocks_count_lo, s_log_block_size; s_blocks_count_hi with INCOMPAT_64BIT.
+                let block = 1024u64.checked_shl(window.peek(1024 + 24).map(u32::from_le_bytes)?)?;
+                let wide = number(1024 + 0x60)? & 0x80 != 0;
+                let high = if wide { number(1024 + 0x150)? } else { 0 };
+                (number(1024 + 4)? | high << 32).checked_mul(block)
+            }
+            _ => None,
+        }
+    }
+
     /// Tells by the magic numbers what is in a window; nothing if it is none of these.
     pub fn identify(window: &Window) -> Option<FsKind> {
         if window.peek(1024) == Some(0xe0f5_e1e2_u32.to_le_bytes()) {

@@ -33,7 +33,8 @@ const CONFEXT_LEVEL_SINCE: SystemdVersion = SystemdVersion::new(255, 0);
 /// Commit 0af9937691, in the 257 series since 257.8.
 const ID_LIKE_SINCE: SystemdVersion = SystemdVersion::new(257, 8);
 
-/// Decides as `extension_release_validate` does on a booted system (not in an initrd).
+/// Decides as `extension_release_validate` does on a booted system or, if `initrd` says so, in an
+/// initrd.
 ///
 /// `extension` is empty when no release file was found. Values are compared
 /// byte by byte; there is no order of versions.
@@ -43,6 +44,7 @@ pub fn matches(
     kernel_arch: Arch,
     systemd: SystemdVersion,
     kind: ExtensionKind,
+    initrd: bool,
 ) -> Decision {
     let Some(host_id) = host.filled("ID") else {
         return Decision::HostUnusable(Refusal {
@@ -59,14 +61,15 @@ pub fn matches(
     }
 
     let scope_key = format!("{}_SCOPE", kind.key_prefix());
-    if systemd >= SCOPE_SINCE
-        && let Some(scope) = extension.get(&scope_key)
-        && !words(scope).any(|word| word == "system")
-    {
-        return ignored(
-            "release-scope-mismatch",
-            format!("{scope_key} is `{scope}`, expected to contain `system`"),
-        );
+    if systemd >= SCOPE_SINCE {
+        let wanted = if initrd { "initrd" } else { "system" };
+        let scope = extension.get(&scope_key).unwrap_or("system portable");
+        if !words(scope).any(|word| word == wanted) {
+            return ignored(
+                "release-scope-mismatch",
+                format!("{scope_key} is `{scope}`, expected to contain `{wanted}`"),
+            );
+        }
     }
 
     if systemd >= ARCHITECTURE_SINCE
@@ -165,6 +168,7 @@ mod tests {
                         Arch::X86_64,
                         version,
                         ExtensionKind::Sysext,
+                        false,
                     );
                     assert_eq!(
                         decision == Decision::Accepted,
@@ -205,6 +209,7 @@ mod tests {
                 Arch::X86_64,
                 v255,
                 ExtensionKind::Sysext,
+                false,
             );
             let Decision::Ignored(refusal) = decision else {
                 panic!("{text:?}: {decision:?}")
@@ -219,6 +224,7 @@ mod tests {
                 Arch::X86_64,
                 version,
                 ExtensionKind::Confext,
+                false,
             )
         };
         assert_eq!(on(v255), Decision::Accepted);
@@ -232,6 +238,7 @@ mod tests {
             Arch::X86_64,
             v255,
             ExtensionKind::Sysext,
+            false,
         );
         assert!(matches!(decision, Decision::HostUnusable(_)));
     }

@@ -5,6 +5,7 @@ use crate::arch::Arch;
 use crate::finding::Finding;
 use crate::image::gpt::{self, Entry, Table};
 use crate::image::gpt_types::{Designator, LINUX_GENERIC, PartitionType, Role};
+use crate::name::compare;
 
 /// The partitions that systemd would use.
 pub(super) struct Parts {
@@ -26,7 +27,13 @@ pub(super) fn choose(table: &Table, native: Option<Arch>, problems: &mut Vec<Fin
             let fits = kind.designator == designator && kind.role == role;
             fits.then_some((*entry, kind))
         });
-        candidates.min_by_key(|(entry, kind)| (rank(kind.arch, native), entry.number))
+        // Of one type the higher label wins, of equal labels the first (since 249).
+        candidates.min_by(|(a, a_kind), (b, b_kind)| {
+            let by_arch = rank(a_kind.arch, native).cmp(&rank(b_kind.arch, native));
+            by_arch
+                .then_with(|| compare(&b.label, &a.label))
+                .then(a.number.cmp(&b.number))
+        })
     };
     let of = |wanted: PartitionType| {
         let found = entries
@@ -72,17 +79,6 @@ pub(super) fn choose(table: &Table, native: Option<Arch>, problems: &mut Vec<Fin
             signature: None,
         };
     };
-    let same = entries
-        .iter()
-        .filter(|other| other.type_guid == entry.type_guid)
-        .count();
-    if same > 1 {
-        problem(
-            "several-data-partitions",
-            "there are several data partitions of one type; systemd chooses by label, \
-             the description is of the first",
-        );
-    }
     let hash = of(PartitionType {
         role: Role::Verity,
         ..kind
@@ -228,8 +224,13 @@ mod tests {
         let data = entry(1, of(Role::Data));
         let (_, problems) = chosen(vec![data.clone(), entry(2, of(Role::Signature))], None);
         assert_eq!(problems, ["signature-without-hash"]);
-        let (_, problems) = chosen(vec![data.clone(), entry(2, of(Role::Data))], None);
-        assert_eq!(problems, ["several-data-partitions"]);
+        let newer = Entry {
+            label: "tools_2".to_owned(),
+            ..entry(2, of(Role::Data))
+        };
+        let (parts, problems) = chosen(vec![data.clone(), newer], None);
+        assert_eq!(parts.data.unwrap().number, Some(2));
+        assert!(problems.is_empty());
         let skipped = Entry {
             attributes: gpt::NO_AUTO,
             ..data

@@ -1,11 +1,12 @@
 //! What the file system of an image holds that decides how systemd treats it.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::image::filesystem::{FileKind, FileSystem, FsError, Metadata, Xattr};
+use crate::image::filesystem::{FileKind, FileSystem, FsError, Xattr};
 use crate::image::gpt_types::Designator;
 use crate::release::{ExtensionKind, MAX_SIZE, ReleaseFields};
 
@@ -24,6 +25,40 @@ const UNIT_SUFFIXES: &[&str] = &[
     "scope",
 ];
 
+/// Most folders that are looked into for [`Content::filled`].
+const MAX_FOLDERS: usize = 4096;
+
+/// The content of an extension, whether image or folder. Links stay inside of it.
+pub trait Files {
+    /// What is at a path, links followed; nothing also where a link leads nowhere.
+    fn kind(&self, path: &Path) -> Result<Option<FileKind>, FsError>;
+    /// Names in a folder and what they are themselves.
+    fn entries(&self, folder: &Path) -> Result<Vec<(OsString, FileKind)>, FsError>;
+    /// The bytes of a regular file of at most `limit` bytes, links followed.
+    fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError>;
+    /// An extended attribute.
+    fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError>;
+}
+
+impl Files for FileSystem {
+    fn kind(&self, path: &Path) -> Result<Option<FileKind>, FsError> {
+        Ok(self.metadata(path)?.map(|found| found.kind))
+    }
+
+    fn entries(&self, folder: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
+        let entries = self.list(folder)?.into_iter();
+        Ok(entries.map(|(name, found)| (name, found.kind)).collect())
+    }
+
+    fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
+        self.read(path, limit)
+    }
+
+    fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError> {
+        self.xattr(path, name)
+    }
+}
+
 /// What the file system of an image holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +67,9 @@ pub struct Content {
     pub releases: Vec<ReleaseFile>,
     /// Whether `usr/lib/os-release` leads to something, which is forbidden in a sysext.
     pub has_os_release: bool,
+    /// Whether that is a folder, at which systemd gives up.
+    #[serde(skip)]
+    pub os_release_is_folder: bool,
     /// Whether `etc/os-release` leads to something, which makes it look like an OS.
     pub has_etc_os_release: bool,
     /// What is at the top.
@@ -40,6 +78,10 @@ pub struct Content {
     pub outside: Vec<String>,
     /// Unit files in `usr/lib/systemd/system`.
     pub units: Vec<String>,
+    /// Folders of the first two levels that hold something, such as `usr` and `usr/bin`: only
+    /// such a hierarchy is merged (`merge_hierarchy`, systemd `src/sysext/sysext.c`).
+    #[serde(skip)]
+    pub filled: BTreeSet<String>,
 }
 
 /// One `extension-release.SUFFIX`.
@@ -52,6 +94,9 @@ pub struct ReleaseFile {
     pub suffix: String,
     /// Whether it is a symbolic link; then only its exact name counts.
     pub is_symlink: bool,
+    /// What is wrong with it, if anything is.
+    #[serde(skip)]
+    pub fault: Option<Fault>,
     /// What it says, unless systemd would reject it as a whole.
     pub fields: Option<ReleaseFields>,
     /// Why there are no fields.
@@ -59,6 +104,17 @@ pub struct ReleaseFile {
     pub problem: Option<String>,
     /// The attribute `user.extension-release.strict`.
     pub strict: Strict,
+}
+
+/// What is wrong with a release file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A link that leads nowhere, which is as good as no file.
+    Missing,
+    /// A folder, or a link in a circle: systemd fails to read the whole image.
+    Unreadable,
+    /// A text that systemd takes for empty.
+    Rejected,
 }
 
 /// The attribute that decides whether an image may have another name than its release file.
@@ -76,17 +132,15 @@ pub enum Strict {
 }
 
 /// Looks at everything in the file system that decides how systemd treats it.
-pub(super) fn content(fs: &FileSystem, designator: Designator) -> Result<Content, FsError> {
+pub fn content(fs: &dyn Files, designator: Designator) -> Result<Content, FsError> {
     // A usr file system is mounted at /usr, so its paths lack that part.
     let inside = |path: &str| match designator {
         Designator::Root => Some(PathBuf::from(path)),
         Designator::Usr => path.strip_prefix("usr/").map(PathBuf::from),
     };
-    let exists = |path: &str| -> Result<bool, FsError> {
-        Ok(match inside(path) {
-            Some(path) => fs.metadata(path)?.is_some(),
-            None => false,
-        })
+    let kind = |path: &str| match inside(path) {
+        Some(path) => fs.kind(&path),
+        None => Ok(None),
     };
     let mut releases = Vec::new();
     for kind in [ExtensionKind::Sysext, ExtensionKind::Confext] {
@@ -94,7 +148,8 @@ pub(super) fn content(fs: &FileSystem, designator: Designator) -> Result<Content
             releases.extend(release_files(fs, kind, &dir)?);
         }
     }
-    let top_level = names(fs.list("/")?.iter().map(|(name, _)| name.as_os_str()));
+    let top = fs.entries(Path::new("/"))?;
+    let top_level = names(top.iter().map(|(name, _)| name.as_os_str()));
     let has_confext = releases
         .iter()
         .any(|release| release.kind == ExtensionKind::Confext);
@@ -118,17 +173,20 @@ pub(super) fn content(fs: &FileSystem, designator: Designator) -> Result<Content
         let found = list_if_there(fs, &dir)?;
         let files = found
             .iter()
-            .filter(|(_, it)| it.kind != FileKind::Directory);
+            .filter(|(_, kind)| *kind != FileKind::Directory);
         units = names(files.map(|(name, _)| name.as_os_str()));
         units.retain(|name| {
             name.rsplit_once('.')
                 .is_some_and(|(_, suffix)| UNIT_SUFFIXES.contains(&suffix))
         });
     }
+    let os_release = kind("usr/lib/os-release")?;
     Ok(Content {
         releases,
-        has_os_release: exists("usr/lib/os-release")?,
-        has_etc_os_release: exists("etc/os-release")?,
+        has_os_release: os_release.is_some(),
+        os_release_is_folder: os_release == Some(FileKind::Directory),
+        has_etc_os_release: kind("etc/os-release")?.is_some(),
+        filled: filled(fs, &top_level, designator)?,
         top_level,
         outside,
         units,
@@ -141,22 +199,56 @@ fn names<'a>(found: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
         .collect()
 }
 
-type Listing = Vec<(std::ffi::OsString, Metadata)>;
-
-fn list_if_there(fs: &FileSystem, dir: &Path) -> Result<Listing, FsError> {
-    match fs.metadata(dir)? {
-        Some(found) if found.kind == FileKind::Directory => fs.list(dir),
+fn list_if_there(fs: &dyn Files, dir: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
+    match fs.kind(dir)? {
+        Some(FileKind::Directory) => fs.entries(dir),
         _ => Ok(Vec::new()),
     }
 }
 
+fn filled(
+    fs: &dyn Files,
+    top_level: &[String],
+    designator: Designator,
+) -> Result<BTreeSet<String>, FsError> {
+    let mut filled = BTreeSet::new();
+    // A usr file system has a single folder at its top: itself.
+    let (tops, prefix) = match designator {
+        Designator::Root => (top_level.to_vec(), ""),
+        Designator::Usr => (vec![String::new()], "usr"),
+    };
+    for top in tops {
+        let entries = match list_if_there(fs, Path::new(&format!("/{top}"))) {
+            Ok(entries) => entries,
+            // A link in a circle is no hierarchy.
+            Err(FsError::Loop(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        if entries.is_empty() {
+            continue;
+        }
+        let shown = format!("{prefix}{top}");
+        for (name, kind) in entries {
+            let below = name.to_str().filter(|_| kind == FileKind::Directory);
+            if let Some(name) = below
+                && filled.len() < MAX_FOLDERS
+                && !fs.entries(Path::new(&format!("/{top}/{name}")))?.is_empty()
+            {
+                filled.insert(format!("{shown}/{name}"));
+            }
+        }
+        filled.insert(shown);
+    }
+    Ok(filled)
+}
+
 fn release_files(
-    fs: &FileSystem,
+    fs: &dyn Files,
     kind: ExtensionKind,
     dir: &Path,
 ) -> Result<Vec<ReleaseFile>, FsError> {
     let mut files = Vec::new();
-    for (name, metadata) in list_if_there(fs, dir)? {
+    for (name, found) in list_if_there(fs, dir)? {
         // A name that is not UTF-8 is no valid image name.
         let Some(suffix) = name
             .to_str()
@@ -164,31 +256,39 @@ fn release_files(
         else {
             continue;
         };
-        if !matches!(metadata.kind, FileKind::File | FileKind::Symlink) {
+        if !matches!(
+            found,
+            FileKind::File | FileKind::Symlink | FileKind::Directory
+        ) {
             continue;
         }
         let path = dir.join(&name);
-        let is_symlink = metadata.kind == FileKind::Symlink;
-        let parsed = match fs.read(&path, MAX_SIZE) {
-            Ok(bytes) => ReleaseFields::parse(&bytes).map_err(|error| error.to_string()),
+        let is_symlink = found == FileKind::Symlink;
+        let parsed = match fs.bytes(&path, MAX_SIZE) {
+            Ok(bytes) => {
+                ReleaseFields::parse(&bytes).map_err(|error| (Fault::Rejected, error.to_string()))
+            }
             // A link may lead nowhere; a damaged file system is another matter.
-            Err(
-                error @ (FsError::NotFound(_)
-                | FsError::WrongKind { .. }
-                | FsError::Loop(_)
-                | FsError::TooBig { .. }),
-            ) => Err(error.to_string()),
+            Err(error @ FsError::NotFound(_)) => Err((Fault::Missing, error.to_string())),
+            Err(error @ (FsError::WrongKind { .. } | FsError::Loop(_))) => {
+                Err((Fault::Unreadable, error.to_string()))
+            }
+            Err(error @ FsError::TooBig { .. }) => Err((Fault::Rejected, error.to_string())),
             Err(error) => return Err(error),
         };
-        let strict = match is_symlink {
-            true => Strict::Unset,
-            false => strict(fs.xattr(&path, "user.extension-release.strict")?),
+        let strict = match found {
+            FileKind::File => strict(fs.attribute(&path, "user.extension-release.strict")?),
+            _ => Strict::Unset,
         };
-        let problem = parsed.as_ref().err().cloned();
+        let (fault, problem) = match &parsed {
+            Ok(_) => (None, None),
+            Err((fault, problem)) => (Some(*fault), Some(problem.clone())),
+        };
         files.push(ReleaseFile {
             kind,
             suffix: suffix.to_owned(),
             is_symlink,
+            fault,
             fields: parsed.ok(),
             problem,
             strict,
