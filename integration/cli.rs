@@ -196,9 +196,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["repair"],
     ),
     (
-        "sysext: {signer: {command: [x]}, extensions: [a.raw]}\n",
-        "not-covered",
-        &["verityKey"],
+        "sysext: {signer: {command: [x]}, verityKey: k, extensions: [a.raw]}\n",
+        "one-signer",
+        &["`signer` and `verityKey`"],
     ),
     (
         "sysext: {allow: [/usr/bin/x], extensions: [a.raw]}\n",

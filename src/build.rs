@@ -18,18 +18,24 @@ use crate::content::{Content, gather};
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
+use crate::image::ddi::{self, SignatureState};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
-use crate::image::signature::KeyFile;
+use crate::image::signature::{KeyFile, Signer};
+use crate::image::verity::RootHash;
 use crate::input;
 use crate::key::{self, KeyText};
 use crate::manifest::{Entry, Manifest, Origin};
 use crate::pending::PendingFile;
-use crate::plan::{BuildStep, Plan, Planned, Step};
+use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
 use crate::progress::Progress;
 use crate::release::ReleaseFields;
+use crate::sign::{self, SignRequest};
+use crate::signer::CommandSigner;
 
 /// The value of an environment variable, handed in so that the library never looks itself.
 pub type Variable<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
 /// Everything that was made or digested.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub fn build(plan: &Plan, variable: &Variable<'_>, progress: &Progress) -> anyho
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut folders = Vec::new();
-    let mut ready: Vec<Option<(Content, Option<KeyFile>)>> = Vec::new();
+    let mut ready: Vec<Option<(Content, Option<BoxedSigner<'_>>)>> = Vec::new();
     for extension in &plan.extensions {
         let Step::Build(step) = &extension.step else {
             ready.push(None);
@@ -91,7 +97,7 @@ pub fn build(plan: &Plan, variable: &Variable<'_>, progress: &Progress) -> anyho
         let entry = match (&extension.step, ready) {
             (Step::Build(step), Some((content, signer))) => {
                 make_folder(&plan.output_directory)?;
-                build_one(plan, extension, step, &content, signer.as_ref(), progress)?
+                build_one(plan, extension, step, &content, signer.as_deref(), progress)?
             }
             _ => take_in_one(plan, extension, progress)?,
         };
@@ -169,33 +175,75 @@ fn make_folder(path: &Path) -> Result<(), Findings> {
     })
 }
 
-fn signer(step: &BuildStep, variable: &Variable<'_>) -> Result<Option<KeyFile>, Finding> {
-    let Some((reference, certificate)) = &step.signing else {
+fn signer<'a>(
+    step: &'a BuildStep,
+    variable: &Variable<'_>,
+) -> Result<Option<BoxedSigner<'a>>, Finding> {
+    let Some(signing) = &step.signing else {
         return Ok(None);
     };
-    let text = match reference {
-        KeyReference::File(path) => key::read_file(path),
-        KeyReference::Env(name) => match variable(name) {
-            Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
-            _ => Err(Finding::error(
-                "key-unreadable",
-                format!("the environment variable {name} is not set"),
-            )
-            .help("set it to the PEM text of the private key")),
-        },
+    let (reference, passphrase) = match &signing.key {
+        SigningKey::Command(command) => {
+            let path = &signing.certificate_path;
+            let signer = CommandSigner::new(command, &signing.certificate, path);
+            return Ok(Some(Box::new(signer)));
+        }
+        SigningKey::Text(reference, passphrase) => (reference, passphrase),
     };
-    let text = text.map_err(|finding| finding.at(&step.key_at))?;
+    let read = |reference: &KeyReference, what: &str| {
+        let text = match reference {
+            KeyReference::File(path) => key::read_file(path),
+            KeyReference::Env(name) => match variable(name) {
+                Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
+                _ => Err(Finding::error(
+                    "key-unreadable",
+                    format!("the environment variable {name} is not set"),
+                )
+                .help(format!("set it to {what}"))),
+            },
+        };
+        text.map_err(|finding| finding.at(&signing.at))
+    };
+    let text = read(reference, "the PEM text of the private key")?;
+    let passphrase = passphrase
+        .as_ref()
+        .map(|it| read(it, "the passphrase"))
+        .transpose()?;
     let named = match reference {
         KeyReference::File(path) => path.display().to_string(),
         KeyReference::Env(name) => format!("env:{name}"),
     };
-    KeyFile::from_pem(text.bytes(), certificate)
-        .map(Some)
-        .map_err(|error| {
-            Finding::error("key-refused", format!("using {named}: {error:#}"))
-                .at(&step.key_at)
-                .help("name the PEM private key that belongs to `verityCertificate`")
-        })
+    let passphrase = passphrase.as_ref().map(KeyText::first_line);
+    let key = KeyFile::read(text.bytes(), passphrase, &signing.certificate).map_err(|error| {
+        Finding::error("key-refused", format!("using {named}: {error:#}"))
+            .at(&signing.at)
+            .help("name the private key that belongs to `verityCertificate`: PEM, DER or PKCS#12")
+    })?;
+    Ok(Some(Box::new(key)))
+}
+
+/// Whose signature an image has.
+fn signer_of(image: &Path) -> Option<String> {
+    match ddi::open(image).ok()?.signature {
+        SignatureState::Present { partition, .. } => partition.certificate_fingerprint,
+        _ => None,
+    }
+}
+
+/// What is to be signed, beside the image.
+fn write_request(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow::Result<()> {
+    let image = ddi::open(&extension.image)?;
+    let own = format!("{}.verityCertificate", extension.at);
+    let of = |at: &str| plan.certificates.iter().find(|trusted| trusted.at == at);
+    let certificate = of(&own).or_else(|| of("sysext.verityCertificate"));
+    let certificate = certificate.map(|trusted| &trusted.certificate);
+    let request = sign::request(&image, certificate, progress).map_err(Findings::from)?;
+    let file = SignRequest {
+        schema_version: 1,
+        requests: vec![request],
+    };
+    let path = extension.image.with_extension("sign-request.json");
+    write_whole(&path, file.to_text()?.as_bytes(), 0o644)
 }
 
 fn build_one(
@@ -203,17 +251,19 @@ fn build_one(
     extension: &Planned,
     step: &BuildStep,
     content: &Content,
-    signer: Option<&KeyFile>,
+    signer: Option<&dyn Signer>,
     progress: &Progress,
 ) -> anyhow::Result<Entry> {
     let what = format!("building {}", extension.name);
     progress.begin(what, content.tree.content_size());
     let ids = ids(extension, step, &content.release)?;
-    let no_signature_yet = |_: &_| Ok(None);
+    let trusted = plan.certificates.iter();
+    let trusted: Vec<_> = trusted.map(|trusted| trusted.certificate.clone()).collect();
+    let stored = |root: &RootHash| sign::stored(&plan.output_directory, root, &trusted);
     let verity = match (step.verity, signer) {
         (Verity::Signed, Some(signer)) => Protection::Signed(signer),
         (Verity::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),
-        (Verity::Defer, _) => Protection::Defer(&no_signature_yet),
+        (Verity::Defer, _) => Protection::Defer(&stored),
         (Verity::Hash, _) => Protection::Hash,
         (Verity::None, _) => Protection::None,
     };
@@ -234,10 +284,14 @@ fn build_one(
             .context("reading the image back")?,
         false => (None, None),
     };
-    let fingerprint = step
-        .signing
-        .as_ref()
-        .map(|(_, certificate)| certificate.fingerprint_sha256_hex.clone());
+    let fingerprint = match &step.signing {
+        Some(signing) => Some(signing.certificate.fingerprint_sha256_hex.clone()),
+        None if assembled.signed => signer_of(&extension.image),
+        None => None,
+    };
+    if step.verity == Verity::Defer {
+        write_request(plan, extension, progress)?;
+    }
     Ok(Entry {
         name: extension.name.clone(),
         kind: extension.kind,

@@ -28,6 +28,14 @@ impl KeyText {
         &self.0
     }
 
+    /// What stands before the first line break, as in a file that holds a passphrase.
+    pub fn first_line(&self) -> &[u8] {
+        let end = self.0.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        self.0
+            .get(..end.unwrap_or(self.0.len()))
+            .unwrap_or_default()
+    }
+
     /// Key text that was read from somewhere else than a file.
     pub fn from_bytes(bytes: Vec<u8>) -> KeyText {
         KeyText(bytes)

@@ -36,6 +36,8 @@ pub mod pending;
 pub mod plan;
 pub mod progress;
 pub mod release;
+pub mod sign;
+pub mod signer;
 pub mod tree;
 pub mod trust;
 pub mod verify;

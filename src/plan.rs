@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::assemble::FileSystem;
@@ -15,7 +16,7 @@ use crate::compression::Setting;
 use crate::config::model::{
     Enable, Extension, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
 };
-use crate::config::validate::{certificate, effective_verity, key, validate};
+use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{Wanted, WantedFile};
 use crate::expand::drop_in_path;
@@ -24,6 +25,7 @@ use crate::image::certificate::Certificate;
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
+use crate::signer::SignerCommand;
 use crate::tree::Source;
 use crate::trust::{self, Trusted};
 
@@ -120,10 +122,8 @@ pub struct BuildStep {
     pub partition_arch: Arch,
     /// How it is protected.
     pub verity: Verity,
-    /// Key and certificate that sign it.
-    pub signing: Option<(KeyReference, Certificate)>,
-    /// Where the config names the key.
-    pub key_at: String,
+    /// Who signs it.
+    pub signing: Option<Signing>,
     /// File system and compression.
     pub file_system: FileSystem,
     /// Seed written by the user.
@@ -138,6 +138,28 @@ impl Plan {
         let all = self.extensions.iter().map(|planned| planned.kind);
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
+}
+
+/// Who signs an extension.
+#[derive(Debug)]
+pub struct Signing {
+    /// The key or the command.
+    pub key: SigningKey,
+    /// The certificate of the key.
+    pub certificate: Certificate,
+    /// Where the certificate lies on this machine.
+    pub certificate_path: PathBuf,
+    /// Where the config names the key or the command.
+    pub at: String,
+}
+
+/// Where the key is.
+#[derive(Debug)]
+pub enum SigningKey {
+    /// In a file or variable, with a passphrase if it is encrypted.
+    Text(KeyReference, Option<KeyReference>),
+    /// Elsewhere; a command signs.
+    Command(SignerCommand),
 }
 
 /// Joins config and base; all errors at once.
@@ -258,7 +280,8 @@ fn build(
     };
     let signing = match verity {
         Verity::Signed => {
-            let (Some(key), Some(path)) = (key(sysext, extension), certificate(sysext, extension))
+            let (Some(by), Some(path)) =
+                (signed_by(sysext, extension), certificate(sysext, extension))
             else {
                 // validate() has refused this already.
                 return Err(vec![
@@ -269,13 +292,36 @@ fn build(
                     .at(&at),
                 ]);
             };
+            let certificate_path = config.resolve(path);
             let certificate =
-                trust::read_one(&config.resolve(path)).map_err(|finding| vec![finding.at(&at)])?;
-            let key = match key {
+                trust::read_one(&certificate_path).map_err(|finding| vec![finding.at(&at)])?;
+            let resolved = |reference: &KeyReference| match reference {
                 KeyReference::File(path) => KeyReference::File(config.resolve(path)),
                 KeyReference::Env(name) => KeyReference::Env(name.clone()),
             };
-            Some((key, certificate))
+            let own = extension.verity_key.is_some() || extension.signer.is_some();
+            let place = if own { at.as_str() } else { "sysext" };
+            let (key, name) = match by {
+                SignedBy::Key(key, passphrase) => {
+                    let passphrase = passphrase.map(resolved);
+                    (SigningKey::Text(resolved(key), passphrase), "verityKey")
+                }
+                SignedBy::Command(signer) => {
+                    let command = SignerCommand {
+                        command: signer.command.clone(),
+                        directory: config.source.directory().to_owned(),
+                        time_limit: Duration::from_secs(signer.timeout_seconds.into()),
+                        retries: signer.retries,
+                    };
+                    (SigningKey::Command(command), "signer")
+                }
+            };
+            Some(Signing {
+                key,
+                certificate,
+                certificate_path,
+                at: format!("{place}.{name}"),
+            })
         }
         _ => None,
     };
@@ -314,10 +360,6 @@ fn build(
                 .unwrap_or(Arch::X86_64),
             verity,
             signing,
-            key_at: match &extension.verity_key {
-                Some(_) => format!("{at}.verityKey"),
-                None => "sysext.verityKey".to_owned(),
-            },
             file_system,
             seed: extension.seed.clone(),
             content: Wanted {
@@ -555,7 +597,8 @@ fn key_places(config: &Config, extensions: &[Planned]) -> Vec<Finding> {
     let mut seen: Vec<&Path> = Vec::new();
     for extension in extensions {
         if let Step::Build(step) = &extension.step
-            && let Some((KeyReference::File(path), _)) = &step.signing
+            && let Some(signing) = &step.signing
+            && let SigningKey::Text(KeyReference::File(path), _) = &signing.key
             && !seen.contains(&path.as_path())
             && is_below(path, config.source.directory())
         {

@@ -23,7 +23,7 @@ use crate::config::source::Source;
 use crate::digest::digest;
 use crate::expand::{drop_in, drop_in_path};
 use crate::finding::{Finding, Findings, Severity};
-use crate::image::ddi::SignatureState;
+use crate::image::ddi::{self, SignatureState};
 use crate::image::hex;
 use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
 use crate::input;
@@ -183,14 +183,19 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
         .extensions
         .iter()
         .filter(|planned| match &planned.step {
-            Step::Build(step) => step.verity == Verity::Defer,
             Step::TakeIn(taken) => taken.ddi.signature == SignatureState::Empty,
+            // An attached signature is found again by every build.
+            Step::Build(step) => {
+                let image = || ddi::open(&planned.image);
+                step.verity == Verity::Defer
+                    && image().is_ok_and(|image| image.signature == SignatureState::Empty)
+            }
         })
         .map(|planned| {
             Finding::error("unsigned-deferred", format!("{} is not signed yet", render::path(&planned.image)))
                 .at(&planned.at)
                 .because("systemd refuses an image whose signature partition is empty, and all others with it")
-                .help("sign it with `verity: signed`, or go on with --allow-unsigned")
+                .help("sign it: `prism-sysext sign request` tells what to sign, `prism-sysext sign attach` takes the signature; or go on with --allow-unsigned")
         })
         .collect();
     if findings.is_empty() {

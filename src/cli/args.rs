@@ -263,8 +263,56 @@ pub struct Verify {
 /// `sign`.
 #[derive(Debug, Subcommand)]
 pub enum Sign {
+    /// Tell what to sign for images with room for a signature.
+    Request(Request),
+    /// Put a signature that was made elsewhere into an image.
+    Attach(Attach),
+    /// Sign an image anew with another key; the root hash stays.
+    Resign(Resign),
     /// Make a private key and a self-signed certificate for development.
     Keygen(Keygen),
+}
+
+/// `sign request`.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// The images.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
+    /// The certificate whose key is to sign.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// Where to write the request; default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+}
+
+/// `sign attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// The signature: PKCS#7 in DER or PEM, or raw.
+    #[arg(long, value_name = "FILE")]
+    pub signature: PathBuf,
+    /// The signer's certificate; needed for a raw signature, and held against any other.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+}
+
+/// `sign resign`.
+#[derive(Debug, Args)]
+pub struct Resign {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// The new private key: `PATH`, `file:PATH`, or `env:NAME`.
+    #[arg(long, value_name = "KEY")]
+    pub key: String,
+    /// Its certificate.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
 }
 
 /// `sign keygen`.

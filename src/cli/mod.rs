@@ -11,6 +11,7 @@ pub mod render;
 mod screen;
 mod session;
 mod show;
+mod sign;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +53,9 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => look::inspect(screen, &args),
         Command::Verify(args) => look::verify(screen, &args),
         Command::Sign(Sign::Keygen(args)) => look::keygen(screen, &args),
+        Command::Sign(Sign::Request(args)) => sign::request(screen, &args),
+        Command::Sign(Sign::Attach(args)) => sign::attach(screen, &args),
+        Command::Sign(Sign::Resign(args)) => sign::resign(screen, &args),
         Command::Remove(args) => apply::remove(screen, &args),
         Command::List(args) => apply::list(screen, &args),
         Command::Schema(args) => look::schema(screen, &args),

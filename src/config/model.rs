@@ -30,6 +30,10 @@ pub struct Sysext {
     #[serde(default)]
     #[schemars(example = &"env:VERITY_KEY", example = &"file:verity_key.pem")]
     pub verity_key: Option<KeyReference>,
+    /// Passphrase of an encrypted key or PKCS#12 file: `env:NAME`, or `file:PATH` (its first line).
+    #[serde(default)]
+    #[schemars(example = &"env:VERITY_KEY_PASSPHRASE")]
+    pub verity_key_passphrase: Option<KeyReference>,
     /// Certificate (PEM or DER) that belongs to `verityKey`. It is installed on the target.
     #[serde(default)]
     pub verity_certificate: Option<PathBuf>,
@@ -132,6 +136,9 @@ pub struct Extension {
     /// Private key for this extension alone.
     #[serde(default)]
     pub verity_key: Option<KeyReference>,
+    /// Passphrase of that key.
+    #[serde(default)]
+    pub verity_key_passphrase: Option<KeyReference>,
     /// Certificate for this extension alone.
     #[serde(default)]
     pub verity_certificate: Option<PathBuf>,
@@ -300,8 +307,25 @@ impl From<String> for Target {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Signer {
-    /// Program and arguments.
+    /// Program and arguments. The bytes to sign come on its standard input, the raw signature is
+    /// expected on its standard output. A program with a slash in its name is relative to the
+    /// config file.
+    #[schemars(example = vec!["./sign.sh"], length(min = 1))]
     pub command: Vec<String>,
+    /// How long one try may take, in seconds.
+    #[serde(default = "default_signer_seconds")]
+    pub timeout_seconds: u32,
+    /// How often a failure is tried again.
+    #[serde(default = "default_signer_retries")]
+    pub retries: u32,
+}
+
+fn default_signer_seconds() -> u32 {
+    60
+}
+
+fn default_signer_retries() -> u32 {
+    2
 }
 
 /// What the extension declares in its release file.

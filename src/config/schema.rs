@@ -1,10 +1,12 @@
 //! The JSON schemas of the block and of a whole config file.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::model::Sysext;
 use crate::manifest::Manifest;
+use crate::sign::SignRequest;
 
 /// Where the schemas say they come from.
 const ID_BASE: &str = "urn:prism-sysext:schema:";
@@ -56,14 +58,20 @@ pub fn whole_file() -> Value {
 
 /// Schema of `sysext-manifest.json`.
 pub fn manifest() -> Value {
+    of_output::<Manifest>("manifest", "sysext-manifest.json of prism-sysext")
+}
+
+/// Schema of `NAME.sign-request.json` and of what `sign request` prints.
+pub fn sign_request() -> Value {
+    of_output::<SignRequest>("sign-request", "sign request of prism-sysext")
+}
+
+fn of_output<T: JsonSchema>(id: &str, title: &str) -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<Manifest>().to_value();
+    let mut schema = generator.into_root_schema_for::<T>().to_value();
     if let Value::Object(map) = &mut schema {
-        map.insert("$id".into(), json!(format!("{ID_BASE}manifest")));
-        map.insert(
-            "title".into(),
-            json!("sysext-manifest.json of prism-sysext"),
-        );
+        map.insert("$id".into(), json!(format!("{ID_BASE}{id}")));
+        map.insert("title".into(), json!(title));
     }
     schema
 }
@@ -74,6 +82,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("sysext.schema.json", block()),
         ("prism-sysext.schema.json", whole_file()),
         ("sysext-manifest.schema.json", manifest()),
+        ("sign-request.schema.json", sign_request()),
     ]
     .into_iter()
     .map(|(name, schema)| (name, format!("{schema:#}\n")))

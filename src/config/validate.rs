@@ -7,8 +7,8 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{
-    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Sysext,
-    Verity,
+    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer,
+    Sysext, Verity,
 };
 use crate::arch::Arch;
 use crate::base::unit::unit_name;
@@ -35,7 +35,7 @@ pub fn validate(config: &Config) -> Vec<Finding> {
 
 /// How an extension is protected once all defaults are applied; an error says what is missing.
 pub fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
-    let has_key = key(sysext, extension).is_some();
+    let has_key = signed_by(sysext, extension).is_some();
     match extension.verity {
         Some(Verity::Signed) if !has_key => Err(Finding::error(
             "key-missing",
@@ -52,9 +52,37 @@ pub fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity
     }
 }
 
-/// The key that signs this extension.
-pub fn key<'a>(sysext: &'a Sysext, extension: &'a Extension) -> Option<&'a KeyReference> {
-    extension.verity_key.as_ref().or(sysext.verity_key.as_ref())
+/// What signs an extension.
+#[derive(Debug, Clone, Copy)]
+pub enum SignedBy<'a> {
+    /// A key, and its passphrase.
+    Key(&'a KeyReference, Option<&'a KeyReference>),
+    /// A command.
+    Command(&'a Signer),
+}
+
+/// What signs this extension: its own key or command before that of all.
+pub fn signed_by<'a>(sysext: &'a Sysext, extension: &'a Extension) -> Option<SignedBy<'a>> {
+    let one = |key: &'a Option<KeyReference>,
+               passphrase: &'a Option<KeyReference>,
+               signer: &'a Option<Signer>| {
+        let key = key
+            .as_ref()
+            .map(|key| SignedBy::Key(key, passphrase.as_ref()));
+        key.or(signer.as_ref().map(SignedBy::Command))
+    };
+    let Extension {
+        verity_key,
+        verity_key_passphrase,
+        signer,
+        ..
+    } = extension;
+    let own = one(verity_key, verity_key_passphrase, signer);
+    own.or(one(
+        &sysext.verity_key,
+        &sysext.verity_key_passphrase,
+        &sysext.signer,
+    ))
 }
 
 /// The certificate that belongs to that key.
@@ -94,9 +122,17 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
         );
     }
     key_text(sysext.verity_key.as_ref(), "sysext.verityKey", findings);
-    if sysext.signer.is_some() {
-        findings.push(not_covered("`signer`", "sysext.signer", "use `verityKey`"));
-    }
+    signing_keys(
+        sysext.signer.as_ref(),
+        sysext.verity_key.as_ref(),
+        "sysext",
+        findings,
+    );
+    key_text(
+        sysext.verity_key_passphrase.as_ref(),
+        "sysext.verityKeyPassphrase",
+        findings,
+    );
     if !sysext.allow.is_empty() {
         findings.push(not_covered(
             "`allow`",
@@ -162,6 +198,33 @@ fn names(sysext: &Sysext, findings: &mut Vec<Finding>) {
     }
 }
 
+/// One of both signs, and a command is one.
+fn signing_keys(
+    signer: Option<&Signer>,
+    key: Option<&KeyReference>,
+    at: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(signer) = signer else { return };
+    let at = format!("{at}.signer");
+    if key.is_some() {
+        let message = "both `signer` and `verityKey` are given, expected one of them";
+        findings.push(
+            Finding::error("one-signer", message)
+                .at(&at)
+                .help("remove one"),
+        );
+    }
+    if signer.command.first().is_none_or(String::is_empty) {
+        let finding = Finding::error("missing-key", "the signer's `command` names no program");
+        findings.push(finding.at(format!("{at}.command")));
+    }
+    if signer.timeout_seconds == 0 || signer.retries > 10 {
+        let message = "expected `timeoutSeconds` of at least 1 and at most 10 `retries`";
+        findings.push(Finding::error("wrong-value", message).at(&at));
+    }
+}
+
 /// A key in place of its name must not get into messages as a path.
 fn key_text(reference: Option<&KeyReference>, at: &str, findings: &mut Vec<Finding>) {
     let text = match reference {
@@ -215,14 +278,10 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         ("tar", extension.tar.is_some()),
         ("oci", extension.oci.is_some()),
         ("mkosi", extension.mkosi.is_some()),
-        ("signer", extension.signer.is_some()),
     ] {
         if present {
-            let instead = if key == "signer" {
-                "use `verityKey`"
-            } else {
-                "unpack it to a folder and name that with `tree`, or give a built `image`"
-            };
+            let instead =
+                "unpack it to a folder and name that with `tree`, or give a built `image`";
             findings.push(not_covered(&format!("`{key}`"), &at_key(key), instead));
         }
     }
@@ -250,6 +309,8 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         &at_key("verityKey"),
         findings,
     );
+    let (signer, key) = (extension.signer.as_ref(), extension.verity_key.as_ref());
+    signing_keys(signer, key, at, findings);
     if let Some(text) = &extension.name
         && let Err(finding) = name::check(text)
     {
@@ -312,6 +373,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         ("compression", extension.compression.is_some()),
         ("verity", extension.verity.is_some()),
         ("verityKey", extension.verity_key.is_some()),
+        ("signer", extension.signer.is_some()),
         (
             "release",
             release.id.is_some()

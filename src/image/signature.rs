@@ -14,6 +14,7 @@ use openssl::ecdsa::EcdsaSig;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkcs7::{Pkcs7, Pkcs7Flags};
+use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private};
 use openssl::stack::Stack;
 use openssl::x509::X509Name;
@@ -57,20 +58,20 @@ pub struct KeyFile {
 impl KeyFile {
     /// Reads an unencrypted PEM key and checks that it belongs to the certificate.
     pub fn from_pem(key: &[u8], certificate: &Certificate) -> Result<KeyFile> {
-        // The callback keeps OpenSSL from asking for a passphrase on the terminal.
-        let mut encrypted = false;
-        let parsed = PKey::private_key_from_pem_callback(key, |_| {
-            encrypted = true;
-            Ok(0)
-        });
-        ensure!(
-            !encrypted,
-            "reading the private key: it is encrypted, expected a plain PEM key; \
-             decrypt it into memory and pass it as `env:NAME`, or use a signer command"
-        );
-        // OpenSSL's own text may quote the input, so it is not passed on.
-        let Ok(key) = parsed else {
-            bail!("reading the private key: expected a PEM block such as `PRIVATE KEY`");
+        KeyFile::read(key, None, certificate)
+    }
+
+    /// Reads a key in PEM, DER (PKCS#8, PKCS#1, SEC 1) or PKCS#12 and checks that it belongs to
+    /// the certificate.
+    pub fn read(
+        bytes: &[u8],
+        passphrase: Option<&[u8]>,
+        certificate: &Certificate,
+    ) -> Result<KeyFile> {
+        let key = if bytes.windows(11).any(|window| window == b"-----BEGIN ") {
+            from_pem(bytes, passphrase)?
+        } else {
+            from_der(bytes, passphrase)?
         };
         check_algorithm(&key)?;
         let public = certificate.x509()?.public_key()?;
@@ -86,6 +87,61 @@ impl KeyFile {
             certificate: certificate.der.clone(),
         })
     }
+}
+
+fn from_pem(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<PKey<Private>> {
+    // The callback keeps OpenSSL from asking for a passphrase on the terminal.
+    let mut asked = false;
+    let parsed = PKey::private_key_from_pem_callback(bytes, |buffer| {
+        asked = true;
+        let passphrase = passphrase.unwrap_or_default();
+        Ok(match buffer.get_mut(..passphrase.len()) {
+            Some(place) => {
+                place.copy_from_slice(passphrase);
+                passphrase.len()
+            }
+            None => 0,
+        })
+    });
+    // OpenSSL's own text may quote the input, so it is not passed on.
+    match (parsed, asked, passphrase) {
+        (Ok(key), ..) => Ok(key),
+        (Err(_), true, None) => bail!(
+            "reading the private key: it is encrypted; give its passphrase with \
+             `verityKeyPassphrase: env:NAME` or `file:PATH`"
+        ),
+        (Err(_), true, Some(_)) => {
+            bail!("reading the private key: the passphrase does not open it")
+        }
+        (Err(_), false, _) => {
+            bail!("reading the private key: expected a PEM block such as `PRIVATE KEY`")
+        }
+    }
+}
+
+fn from_der(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<PKey<Private>> {
+    if let Ok(key) = PKey::private_key_from_der(bytes) {
+        return Ok(key);
+    }
+    if let Ok(store) = Pkcs12::from_der(bytes) {
+        let text = std::str::from_utf8(passphrase.unwrap_or_default());
+        let text = text.map_err(|_| anyhow::anyhow!("the passphrase is not UTF-8"))?;
+        let Ok(parsed) = store.parse2(text) else {
+            bail!(
+                "reading the private key: the passphrase does not open the PKCS#12 file; give it \
+                 with `verityKeyPassphrase: env:NAME` or `file:PATH`"
+            );
+        };
+        return parsed
+            .pkey
+            .context("reading the private key: the PKCS#12 file holds none");
+    }
+    let encrypted = PKey::private_key_from_pkcs8_passphrase(bytes, passphrase.unwrap_or_default());
+    encrypted.map_err(|_| {
+        anyhow::anyhow!(
+            "reading the private key: expected a PEM block such as `PRIVATE KEY`, DER or PKCS#12"
+        )
+    })
 }
 
 /// Says nothing about the key.

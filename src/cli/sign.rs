@@ -1,0 +1,110 @@
+//! `sign request`, `sign attach` and `sign resign`: signatures that are made later or anew.
+
+use std::path::Path;
+
+use super::args::{Attach, Request, Resign};
+use super::progress::watch;
+use super::render;
+use super::screen::{Failure, Screen};
+use crate::build::write_whole;
+use crate::config::model::KeyReference;
+use crate::finding::Finding;
+use crate::image::ddi::{self, Ddi};
+use crate::image::signature::{KeyFile, SignaturePartition, sign_root_hash};
+use crate::key::{self, KeyText};
+use crate::sign::{self, Attached, SignRequest};
+use crate::trust;
+
+fn open(path: &Path) -> Result<Ddi, Failure> {
+    ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()).into())
+}
+
+pub(super) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
+    let certificate = args
+        .certificate
+        .as_deref()
+        .map(trust::read_one)
+        .transpose()?;
+    let mut requests = Vec::new();
+    for path in &args.images {
+        let image = open(path)?;
+        let request = watch(screen, |progress| {
+            sign::request(&image, certificate.as_ref(), progress)
+        })?;
+        requests.push(request);
+    }
+    let file = SignRequest {
+        schema_version: 1,
+        requests,
+    };
+    let text = file.to_text().map_err(anyhow::Error::from)?;
+    let Some(path) = &args.output_file else {
+        return screen.raw(&text);
+    };
+    write_whole(path, text.as_bytes(), 0o644)?;
+    screen.result(
+        &format!("sign request: {}\n", render::path(path)),
+        &serde_json::json!({"schemaVersion": 1, "signRequest": path}),
+    )
+}
+
+pub(super) fn attach(screen: &Screen, args: &Attach) -> Result<(), Failure> {
+    let certificate = args
+        .certificate
+        .as_deref()
+        .map(trust::read_one)
+        .transpose()?;
+    let image = open(&args.image)?;
+    let signature = sign::read_signature(&image, &args.signature, certificate.as_ref())?;
+    put(screen, &image, &signature)
+}
+
+pub(super) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
+    let certificate = trust::read_one(&args.certificate)?;
+    let image = open(&args.image)?;
+    let root = sign::root_hash(&image)?;
+    let text = match KeyReference::from(args.key.clone()) {
+        KeyReference::File(path) => key::read_file(&path)?,
+        KeyReference::Env(name) => match std::env::var(&name) {
+            Ok(text) => KeyText::from_bytes(text.into_bytes()),
+            Err(_) => {
+                let message = format!("the environment variable {name} is not set");
+                let finding = Finding::error("key-unreadable", message);
+                return Err(finding
+                    .help("set it to the PEM text of the private key")
+                    .into());
+            }
+        },
+    };
+    let key = KeyFile::from_pem(text.bytes(), &certificate)?;
+    let signature = SignaturePartition {
+        root_hash: root.as_bytes().to_vec(),
+        certificate_fingerprint: Some(certificate.fingerprint_sha256_hex.clone()),
+        signature: sign_root_hash(&key, &root.to_string())?,
+    };
+    put(screen, &image, &signature)
+}
+
+fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(), Failure> {
+    let outcome = sign::attach(image, signature)?;
+    let word = match outcome {
+        Attached::Attached => "signed",
+        Attached::Replaced => "signed anew",
+        Attached::Unchanged => "unchanged",
+    };
+    let signer = signature.certificate_fingerprint.as_deref();
+    let text = format!(
+        "{word}: {}, by the certificate {}\n",
+        render::path(&image.path),
+        signer.unwrap_or("?")
+    );
+    screen.result(
+        &text,
+        &serde_json::json!({
+            "schemaVersion": 1,
+            "image": image.path,
+            "outcome": outcome,
+            "certificateSha256": signer,
+        }),
+    )
+}
