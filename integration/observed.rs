@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use scenario::overlay::look;
+use scenario::predict::{Predicted, predict};
 use scenario::{Content, host, make, text};
 use serde_json::{Value, json};
 
@@ -31,17 +32,6 @@ const OUTCOMES: usize = 3549;
 /// Outcomes that `check` leaves open: it can't read attributes of ext4, which decide whether a release
 /// file counts under another name.
 const OPEN: usize = 27;
-
-/// What `check` says.
-#[derive(Debug, Default)]
-struct Predicted {
-    outcome: &'static str,
-    merged: BTreeMap<String, Vec<String>>,
-    /// Hierarchies in which the host's own files are gone.
-    base_hidden: Vec<String>,
-    /// The path of each layer by its name.
-    paths: BTreeMap<String, String>,
-}
 
 #[test]
 fn check_says_what_systemd_did() {
@@ -286,59 +276,5 @@ fn run(root: &Path, scenario: &Value, args: &[&str]) -> Predicted {
     let path = root.join("usr/lib/systemd/system/systemd-sysext.service");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, unit).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_prism-sysext"))
-        .args([
-            "check",
-            "--output",
-            "json",
-            "--config-file",
-            "/nonexistent",
-            "--rootfs",
-        ])
-        .arg(root)
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    let mut predicted = Predicted::default();
-    if output.stdout.is_empty() || !output.stdout.starts_with(b"{\n  \"ext") {
-        // The host itself is refused: systemd merges nothing on it.
-        assert!(stderr.contains("base-"), "{stderr}");
-        predicted.outcome = "failed";
-        return predicted;
-    }
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    predicted.outcome = match said["stack"]["merged"].as_bool() {
-        None => "unknown",
-        Some(false) => "failed",
-        Some(true) => "idle",
-    };
-    if predicted.outcome != "idle" {
-        return predicted;
-    }
-    for hierarchy in said["stack"]["hierarchies"].as_array().unwrap() {
-        let layers = serde_json::from_value(said["stack"]["layers"].clone()).unwrap();
-        predicted
-            .merged
-            .insert(text(&hierarchy["path"]).to_owned(), layers);
-        predicted.outcome = "merged";
-        if hierarchy["baseHidden"] == json!(true) {
-            predicted
-                .base_hidden
-                .push(text(&hierarchy["path"]).to_owned());
-        }
-    }
-    for extension in said["extensions"].as_array().unwrap() {
-        if text(&extension["verdict"]).starts_with("merges") {
-            let path = text(&extension["path"]).to_owned();
-            let path = match fs::read_link(root.join(path.trim_start_matches('/'))) {
-                Ok(target) => target.to_string_lossy().into_owned(),
-                Err(_) => path,
-            };
-            predicted
-                .paths
-                .insert(text(&extension["name"]).to_owned(), path);
-        }
-    }
-    predicted
+    predict(root)
 }

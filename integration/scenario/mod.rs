@@ -14,6 +14,7 @@
 
 pub(crate) mod image;
 pub(crate) mod overlay;
+pub(crate) mod predict;
 
 use std::collections::BTreeMap;
 use std::fs;

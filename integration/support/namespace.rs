@@ -30,21 +30,37 @@ exec chroot "$root" /bin/sh -c "$script"
 ///
 /// What remains of it is what systemd leaves in `root`: empty mount points.
 pub fn merge(root: &Path, files: &[&str]) -> Report {
-    merge_by("systemd-sysext", root, files)
+    merge_by("systemd-sysext", "refresh --no-reload", root, files)
+}
+
+/// The same by the systemd-sysext of a version, with arguments.
+pub fn merge_with(root: &Path, major: u32, args: &[&str]) -> Report {
+    let verb = match major {
+        ..=253 => "merge",
+        254 => "refresh",
+        _ => "refresh --no-reload",
+    };
+    let quoted: Vec<String> = args.iter().map(|arg| format!("'{arg}'")).collect();
+    merge_by(
+        "systemd-sysext",
+        &format!("{verb} {}", quoted.join(" ")),
+        root,
+        &[],
+    )
 }
 
 /// The same with configuration extensions.
 pub fn merge_confexts(root: &Path, files: &[&str]) -> Report {
-    merge_by("systemd-confext", root, files)
+    merge_by("systemd-confext", "refresh --no-reload", root, files)
 }
 
-fn merge_by(program: &str, root: &Path, files: &[&str]) -> Report {
+fn merge_by(program: &str, verb: &str, root: &Path, files: &[&str]) -> Report {
     // Up to 255 a refused merge exits 0 too, so the exit status decides nothing here. The manager
     // is not reloaded: there is none in a chroot.
     let inside = format!(
-        "log=$({program} refresh --no-reload 2>&1)\n\
+        "log=$({program} {verb} 2>&1)\n\
          {}\
-         {program} unmerge --no-reload >/dev/null 2>&1\n",
+         {program} unmerge >/dev/null 2>&1\n",
         script("chroot", "echo \"$log\"", files).replace("systemd-sysext", program)
     );
     let mut unshare = command("unshare");

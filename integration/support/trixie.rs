@@ -16,6 +16,8 @@ use super::tools::{command, have, output, root, run, skip, transcript};
 const SUITE: &str = "trixie";
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,libcryptsetup12,dmsetup,kmod,\
                         linux-image-cloud-amd64,systemd-container,erofs-utils";
+/// Where Debian is if this machine's apt does not say.
+const MIRROR: &str = "http://deb.debian.org/debian";
 /// Raise it when what is done to the root below changes.
 const VERSION: &str = "2";
 /// Not needed to merge or to boot; without them a copy is made in half the time.
@@ -97,13 +99,20 @@ pub fn lock(name: &str) -> File {
 /// A root in the cache that has these packages, made now if need be while others wait. It is not
 /// to be changed.
 pub fn with_packages(packages: &str) -> Option<PathBuf> {
-    let stamp = Sha256::digest(format!("{SUITE} {packages} {BALLAST:?} {VERSION}"));
+    of_suite(SUITE, packages, None)
+}
+
+/// The same of another suite of Debian; `newer` names a suite and a package that is upgraded from it.
+pub fn of_suite(suite: &str, packages: &str, newer: Option<(&str, &str)>) -> Option<PathBuf> {
+    let stamp = Sha256::digest(format!(
+        "{suite} {packages} {BALLAST:?} {VERSION} {newer:?}"
+    ));
     let stamp: String = stamp
         .iter()
         .take(6)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let name = format!("{SUITE}-{stamp}");
+    let name = format!("{suite}-{stamp}");
     let done = cache().join(&name);
     let _lock = lock(&name);
     if done.exists() {
@@ -116,9 +125,11 @@ pub fn with_packages(packages: &str) -> Option<PathBuf> {
     }
     let mut debootstrap = command("debootstrap");
     debootstrap
-        .args(["--variant=minbase", "--include", packages, SUITE])
+        .args(["--variant=minbase", "--include", packages, suite])
         .arg(&partial)
-        .args(mirror())
+        .arg(mirror().unwrap_or_else(|| MIRROR.to_owned()))
+        // All suites of today are set up alike; older debootstraps do not know the newest by name.
+        .arg("/usr/share/debootstrap/scripts/sid")
         // The kernel's package makes no initrd then.
         .env("INITRD", "No");
     let said = output(&mut debootstrap);
@@ -131,11 +142,43 @@ pub fn with_packages(packages: &str) -> Option<PathBuf> {
         ));
         return None;
     }
+    if let Some((from, package)) = newer {
+        upgrade(&partial, from, package);
+    }
     for path in BALLAST {
         fs::remove_dir_all(partial.join(path)).unwrap();
     }
     fs::rename(&partial, &done).unwrap();
     Some(done)
+}
+
+/// Upgrades a package of a root with apt of this machine's network.
+fn upgrade(root: &Path, suite: &str, package: &str) {
+    let mirror = mirror().unwrap_or_else(|| MIRROR.to_owned());
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let source = format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
+    fs::write(root.join("etc/apt/sources.list.d/newer.list"), source).unwrap();
+    let script = format!(
+        "apt-get -q update && apt-get -q install -y --no-install-recommends -t {suite} {package}"
+    );
+    // What makes apt reach the archive here must do so in there.
+    for name in ["resolv.conf", "hosts"] {
+        let _ = fs::copy(Path::new("/etc").join(name), root.join("etc").join(name));
+    }
+    let confs = fs::read_dir("/etc/apt/apt.conf.d")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for conf in confs {
+        let _ = fs::copy(
+            conf.path(),
+            root.join("etc/apt/apt.conf.d").join(conf.file_name()),
+        );
+    }
+    run(command("chroot")
+        .arg(root)
+        .args(["sh", "-c", &script])
+        .env("DEBIAN_FRONTEND", "noninteractive"));
 }
 
 /// The Debian mirror that this machine's apt uses; none (debootstrap's own) if it is no Debian.
