@@ -162,13 +162,13 @@ const BAD_CONFIGS: &[Case<'_>] = &[
     ),
     (
         "sysext: {extensions: [{name: a, tar: a.tar, verity: none}]}\n",
-        "not-covered",
-        &["`tar`", "tree"],
+        "archive-unreadable",
+        &["a.tar"],
     ),
     (
         "sysext: {extensions: [{name: a, oci: a, verity: none}]}\n",
-        "not-covered",
-        &["`oci`"],
+        "oci-unreadable",
+        &["a"],
     ),
     (
         "sysext: {extensions: [{name: a, mkosi: a, verity: none}]}\n",

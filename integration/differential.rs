@@ -387,7 +387,8 @@ fn prepare(root: &Path) {
         "CONFIG_EROFS_FS=y\nCONFIG_SQUASHFS=y\nCONFIG_SQUASHFS_ZLIB=y\nCONFIG_EXT4_FS=y\n\
                       CONFIG_OVERLAY_FS=y\nCONFIG_BLK_DEV_LOOP=y\n"
             .to_owned();
-    if Path::new("/dev/mapper/control").exists() {
+    let devices = fs::read_to_string("/proc/misc").unwrap_or_default();
+    if devices.contains("device-mapper") {
         config += "CONFIG_DM_VERITY=y\n";
     }
     fs::create_dir_all(root.join("boot")).unwrap();

@@ -4,10 +4,15 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::arch::Arch;
 use crate::config::model::Reload;
 use crate::finding::Finding;
+use crate::input;
+use crate::oci;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::tree::collect::{self, collect};
+use crate::tree::layer::{Layers, Pick};
+use crate::tree::read::Reader;
 use crate::tree::{Inode, Kind, Source, Tree};
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
@@ -18,6 +23,9 @@ const UNIT_DIRS: &[&str] = &[
     "etc/systemd/system/",
     "etc/systemd/user/",
 ];
+
+/// Largest release file of the content that is read, in bytes.
+const MAX_RELEASE_FILE: u64 = 1 << 20;
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]
@@ -30,6 +38,8 @@ pub struct Wanted {
     pub kind: ExtensionKind,
     /// Folder with `usr/` and/or `opt/`, or `etc/`.
     pub tree: Option<PathBuf>,
+    /// An archive or a container image instead of a folder.
+    pub archive: Option<WantedArchive>,
     /// Single files.
     pub files: Vec<WantedFile>,
     /// Whether owners of the tree are kept.
@@ -44,6 +54,17 @@ pub struct Wanted {
     pub expect: Vec<String>,
     /// Globs that must not match.
     pub forbid: Vec<String>,
+}
+
+/// An archive whose content is taken.
+#[derive(Debug, Clone)]
+pub struct WantedArchive {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What of it is taken.
+    pub pick: Pick,
+    /// Whether it is a container image, and for which architecture.
+    pub container: Option<Option<Arch>>,
 }
 
 /// One file to add.
@@ -88,7 +109,14 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
             findings.extend(at(collected.findings, &format!("{}.tree", wanted.at)));
             collected.tree
         }
-        None => Tree::new(),
+        None => match &wanted.archive {
+            Some(archive) => {
+                let (tree, notes) = unpack(archive).map_err(|finding| vec![finding])?;
+                findings.extend(at(notes, &wanted.at));
+                tree
+            }
+            None => Tree::new(),
+        },
     };
     // The folder's own mode is not content: a private 0700 would be the mode of the image's root.
     if let Some(root) = tree.get_mut(Tree::ROOT) {
@@ -145,6 +173,24 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     }
 }
 
+fn unpack(archive: &WantedArchive) -> Result<(Tree, Vec<Finding>), Finding> {
+    if let Some(arch) = archive.container {
+        return oci::read(&archive.path, arch, &archive.pick);
+    }
+    let unreadable = |error: std::io::Error| {
+        let message = format!("reading the archive: {error}");
+        Finding::error("archive-unreadable", message)
+            .in_file(&archive.path)
+            .help("name a tar archive, plain or compressed by gzip, xz or zstd")
+    };
+    let file = input::open(&archive.path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut layers = Layers::default();
+    let file = std::sync::Arc::new(file);
+    layers.add(&file, (0, size), &archive.path, &archive.pick, false)?;
+    Ok(layers.finish())
+}
+
 /// Whether the folder of an extension's content is there.
 pub fn check_tree(folder: &Path, kind: ExtensionKind) -> Result<(), Finding> {
     let why = match std::fs::metadata(folder) {
@@ -180,6 +226,8 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
     let (size, mode) = match &file.source {
         Source::Bytes(bytes) => (bytes.len() as u64, 0o644),
+        // A file of the config is a path or bytes.
+        Source::Packed(_) => (0, 0o644),
         Source::Path(path) => {
             let unreadable = |message: String| {
                 Finding::error(
@@ -206,7 +254,7 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
                 format!("reading {}: {error}", path.display()),
             )
         })?),
-        bytes => bytes.clone(),
+        other => other.clone(),
     };
     tree.insert_file(
         file.destination.trim_start_matches('/').as_bytes(),
@@ -322,12 +370,20 @@ fn place_release(
             Kind::File {
                 source: Source::Path(file),
                 size,
-            } if *size <= 1 << 20 => std::fs::read(file).map_err(|error| {
+            } if *size <= MAX_RELEASE_FILE => std::fs::read(file).map_err(|error| {
                 Finding::error(
                     "file-unreadable",
                     format!("reading {}: {error}", file.display()),
                 )
             })?,
+            Kind::File { source, size } if *size <= MAX_RELEASE_FILE => {
+                let mut bytes = Vec::new();
+                let count = usize::try_from(*size).unwrap_or(0);
+                Reader::new(source, *size)
+                    .and_then(|reader| reader.append(0, count, &mut bytes))
+                    .map_err(|error| Finding::error("file-unreadable", error.to_string()))?;
+                bytes
+            }
             _ => {
                 return Err(Finding::error(
                     "release-file-refused",
@@ -456,6 +512,7 @@ mod tests {
             name: "tools".into(),
             kind: ExtensionKind::Sysext,
             tree: None,
+            archive: None,
             files: files
                 .iter()
                 .map(|(destination, text)| WantedFile {

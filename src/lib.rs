@@ -32,6 +32,7 @@ pub mod input;
 pub mod key;
 pub mod manifest;
 pub mod name;
+pub mod oci;
 pub mod pending;
 pub mod plan;
 pub mod progress;

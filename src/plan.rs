@@ -18,7 +18,7 @@ use crate::config::model::{
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
-use crate::content::{Wanted, WantedFile};
+use crate::content::{Wanted, WantedArchive, WantedFile};
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
@@ -27,6 +27,7 @@ use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::signer::SignerCommand;
 use crate::tree::Source;
+use crate::tree::layer::Pick;
 use crate::trust::{self, Trusted};
 
 /// What the plan needs to know of the base to build for it.
@@ -367,6 +368,7 @@ fn build(
                 name: name.clone(),
                 kind: extension.kind,
                 tree: extension.tree.as_ref().map(|path| config.resolve(path)),
+                archive: archive(config, extension, arch),
                 files,
                 keep_owners: extension.keep_owners,
                 release,
@@ -411,6 +413,27 @@ fn take_in(
         at,
     };
     Ok((planned, notes))
+}
+
+/// The archive of an extension; its globs were checked.
+fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option<WantedArchive> {
+    let source = extension.tar.as_ref().or(extension.oci.as_ref())?;
+    let globs = |texts: &[String]| {
+        let globs = texts
+            .iter()
+            .filter_map(|text| glob::Pattern::new(text).ok());
+        globs.collect()
+    };
+    Some(WantedArchive {
+        path: config.resolve(&source.path),
+        pick: Pick {
+            include: globs(&source.include),
+            exclude: globs(&source.exclude),
+            strip: source.strip.into(),
+            keep_owners: extension.keep_owners,
+        },
+        container: extension.oci.is_some().then_some(arch),
+    })
 }
 
 /// Where images of a kind lie on the target. systemd searches no folder of /etc for

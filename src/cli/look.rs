@@ -113,6 +113,18 @@ fn files(config: &Config) -> Vec<Finding> {
         {
             findings.push(finding.at(format!("{at}.tree")));
         }
+        let archives = [
+            ("tar", "archive-unreadable", &extension.tar),
+            ("oci", "oci-unreadable", &extension.oci),
+        ];
+        for (key, id, archive) in archives {
+            if let Some(archive) = archive
+                && !config.resolve(&archive.path).exists()
+            {
+                let message = format!("{} is not there", config.resolve(&archive.path).display());
+                findings.push(Finding::error(id, message).at(format!("{at}.{key}")));
+            }
+        }
         for (number, file) in extension.files.iter().enumerate() {
             if let Some(source) = &file.source
                 && !config.resolve(source).is_file()

@@ -104,12 +104,14 @@ pub struct Extension {
     #[serde(default, deserialize_with = "scalars_or_maps")]
     #[schemars(with = "Vec<OrPath<FileEntry>>")]
     pub files: Vec<FileEntry>,
-    /// A tar archive.
-    #[serde(default)]
-    pub tar: Option<PathBuf>,
-    /// An OCI layout on disk.
-    #[serde(default)]
-    pub oci: Option<PathBuf>,
+    /// A tar archive: plain, or compressed by gzip, xz or zstd.
+    #[serde(default, deserialize_with = "scalar_or_map_option")]
+    #[schemars(with = "Option<OrPath<ArchiveSource>>", example = &"rootfs.tar.zst")]
+    pub tar: Option<ArchiveSource>,
+    /// A container image: an OCI layout, as a folder or as a tar archive of it.
+    #[serde(default, deserialize_with = "scalar_or_map_option")]
+    #[schemars(with = "Option<OrPath<ArchiveSource>>", example = &"./layout")]
+    pub oci: Option<ArchiveSource>,
     /// A `mkosi.conf`.
     #[serde(default)]
     pub mkosi: Option<PathBuf>,
@@ -209,6 +211,34 @@ impl From<String> for ImageSource {
         ImageSource {
             path: path.into(),
             sha256: None,
+        }
+    }
+}
+
+/// An archive and what of it is taken.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArchiveSource {
+    /// Path of the archive, relative to the config file.
+    pub path: PathBuf,
+    /// Path globs of what is taken, with all below; everything if there is none.
+    #[serde(default)]
+    #[schemars(example = vec!["/usr", "/opt"])]
+    pub include: Vec<String>,
+    /// Path globs of what is left out, with all below.
+    #[serde(default)]
+    #[schemars(example = vec!["/usr/share/doc"])]
+    pub exclude: Vec<String>,
+    /// How many folders are taken off the front of each path.
+    #[serde(default)]
+    pub strip: u8,
+}
+
+impl From<String> for ArchiveSource {
+    fn from(path: String) -> ArchiveSource {
+        ArchiveSource {
+            path: path.into(),
+            ..ArchiveSource::default()
         }
     }
 }

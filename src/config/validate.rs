@@ -271,14 +271,10 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
                 format!("expected one source of content, found {found}"),
             )
             .at(at)
-            .help("give exactly one of `image`, `tree` (with or without `files`), `files`"),
+            .help("give exactly one of `image`, `tree` (with or without `files`), `files`, `tar`, `oci`"),
         );
     }
-    for (key, present) in [
-        ("tar", extension.tar.is_some()),
-        ("oci", extension.oci.is_some()),
-        ("mkosi", extension.mkosi.is_some()),
-    ] {
+    for (key, present) in [("mkosi", extension.mkosi.is_some())] {
         if present {
             let instead =
                 "unpack it to a folder and name that with `tree`, or give a built `image`";
@@ -334,7 +330,23 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
                 .at(at_key("versionedName")),
         );
     }
-    for (key, patterns) in [("expect", &extension.expect), ("forbid", &extension.forbid)] {
+    let none = Vec::new();
+    let archive = extension.tar.as_ref().or(extension.oci.as_ref());
+    let (include, exclude) = match archive {
+        Some(archive) => (&archive.include, &archive.exclude),
+        None => (&none, &none),
+    };
+    let source = if extension.tar.is_some() {
+        "tar"
+    } else {
+        "oci"
+    };
+    for (key, patterns) in [
+        ("expect".to_owned(), &extension.expect),
+        ("forbid".to_owned(), &extension.forbid),
+        (format!("{source}.include"), include),
+        (format!("{source}.exclude"), exclude),
+    ] {
         for (index, pattern) in patterns.iter().enumerate() {
             if let Err(error) = glob::Pattern::new(pattern) {
                 findings.push(
@@ -351,7 +363,9 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         Some(image) if sources == ["image"] => {
             prebuilt(extension, image.sha256.as_deref(), at, findings);
         }
-        None if sources == ["tree/files"] => built(sysext, extension, at, findings),
+        None if matches!(sources.as_slice(), ["tree/files" | "tar" | "oci"]) => {
+            built(sysext, extension, at, findings);
+        }
         _ => {}
     }
 }
@@ -684,13 +698,11 @@ mod tests {
 
     #[test]
     fn what_is_not_covered_says_so() {
-        for (key, value) in [("tar", "x"), ("oci", "x"), ("mkosi", "x")] {
-            let text = format!("sysext:\n  extensions: [{{name: a, {key}: {value}}}]\n");
-            assert_eq!(
-                one(&text),
-                ("not-covered", format!("sysext.extensions[0].{key}"))
-            );
-        }
+        let (id, at) = one("sysext:\n  extensions: [{name: a, mkosi: x}]\n");
+        assert_eq!(
+            (id, at.as_str()),
+            ("not-covered", "sysext.extensions[0].mkosi")
+        );
         let text = "sysext:\n  extensions: [{name: a, tree: t, verity: none, repair: auto}]\n";
         assert_eq!(one(text).0, "not-covered");
     }

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -227,8 +227,19 @@ impl<'a> Script<'a> {
                 self.command("mkdir", &[name])?;
                 0o040_000
             }
-            Kind::File { source, .. } => {
+            Kind::File { source, size } => {
                 let path = match source {
+                    Source::Packed(packed) => {
+                        let path = self.scratch.path().join(id.0.to_string());
+                        let copy = || -> std::io::Result<()> {
+                            let mut from: &File = &packed.file;
+                            from.seek(SeekFrom::Start(packed.offset))?;
+                            std::io::copy(&mut from.take(*size), &mut File::create(&path)?)?;
+                            Ok(())
+                        };
+                        copy().with_context(|| format!("writing {}", path.display()))?;
+                        path
+                    }
                     Source::Path(path) => std::path::absolute(path)?,
                     Source::Bytes(bytes) => {
                         let path = self.scratch.path().join(id.0.to_string());

@@ -166,7 +166,7 @@ impl Collector<'_> {
 
 /// Attributes that mean the same on every machine. SELinux labels come from the target's
 /// policy and `trusted.*` belongs to the machine that set it.
-fn is_kept(name: &[u8]) -> bool {
+pub(super) fn is_kept(name: &[u8]) -> bool {
     let acls: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
     (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name == b"security.capability"

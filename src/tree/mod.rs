@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 pub mod archive;
 pub mod collect;
+pub mod layer;
+mod pax;
 pub mod read;
 
 /// Longest name of a directory entry in bytes (NAME_MAX of Linux).
@@ -70,6 +72,8 @@ pub enum Source {
     Path(PathBuf),
     /// Bytes made by us, such as the release file.
     Bytes(Vec<u8>),
+    /// A range of an archive.
+    Packed(layer::Packed),
 }
 
 impl Inode {

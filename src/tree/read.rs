@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{OFlags, SeekFrom};
 
 use super::Source;
+use super::layer::Packed;
 
 /// Why the bytes of a file cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,13 @@ pub enum Reader<'a> {
         /// Its length when it was collected, in bytes.
         size: u64,
     },
+    /// A range of an open archive.
+    Packed {
+        /// The archive.
+        packed: &'a Packed,
+        /// Length of the range in bytes.
+        size: u64,
+    },
 }
 
 impl<'a> Reader<'a> {
@@ -57,6 +65,7 @@ impl<'a> Reader<'a> {
         match source {
             Source::Path(path) => Reader::open(path, size),
             Source::Bytes(bytes) => Reader::bytes(bytes, size),
+            Source::Packed(packed) => Ok(Reader::Packed { packed, size }),
         }
     }
 
@@ -102,6 +111,19 @@ impl<'a> Reader<'a> {
                 let piece = bytes.get(start..).and_then(|rest| rest.get(..count));
                 to.extend_from_slice(piece.unwrap_or_default());
                 Ok(())
+            }
+            Reader::Packed { packed, size } => {
+                let before = to.len();
+                to.resize(before + count, 0);
+                let room = to.get_mut(before..).unwrap_or_default();
+                let at = packed.offset.saturating_add(offset);
+                packed
+                    .file
+                    .read_exact_at(room, at)
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::UnexpectedEof => changed(&packed.path, *size, "less"),
+                        _ => unreadable(&packed.path, error),
+                    })
             }
             Reader::File { file, path, size } => {
                 let before = to.len();
