@@ -201,9 +201,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["`signer` and `verityKey`"],
     ),
     (
-        "sysext: {allow: [/usr/bin/x], extensions: [a.raw]}\n",
-        "not-covered",
-        &["allow"],
+        "sysext: {allow: ['['], extensions: [a.raw]}\n",
+        "glob-syntax",
+        &["`[`"],
     ),
     (
         "sysext: {certificateLocation: /run/verity.d, extensions: [a.raw]}\n",
@@ -1295,4 +1295,66 @@ fn the_next_apply_is_judged_without_what_it_takes_out() {
     fs::rename(ground.path("project/b.raw"), ground.path("project/a.raw")).unwrap();
     ground.config("sysext: {extensions: [a.raw]}\n");
     ground.refused(APPLY, "signer-not-trusted");
+}
+
+/// What two extensions have in common, and what is asked of their protection.
+#[test]
+fn check_tells_conflicts_and_holds_to_demands() {
+    let ground = Ground::new();
+    let extensions = "  extensions:\n  - {name: a, files: [{content: '1', destination: /usr/share/x}]}\n  - {name: b, files: [{content: '2', destination: /usr/share/x}]}\n";
+    let keys = "  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n";
+    ground.config(&format!("sysext:\n{keys}{extensions}"));
+    let said = ground.run("apply --rootfs ../rootfs");
+    said.succeeded()
+        .names(&["layer-conflict", "`b` hides files of `a`", "/usr/share/x"]);
+    let check = "check --rootfs ../rootfs";
+    ground.run(&format!("{check} --require signed")).succeeded();
+    ground.config(&format!(
+        "sysext:\n  allow: ['/usr/share/x']\n{keys}{extensions}"
+    ));
+    let said = ground.run(check);
+    assert!(!said.succeeded().err.contains("layer-conflict"), "{said:?}");
+
+    let status = |usr: &str| {
+        format!(
+            "[{{\"hierarchy\":\"/opt\",\"extensions\":\"none\",\"since\":null}},{{\"hierarchy\":\"/usr\",\"extensions\":{usr},\"since\":1}}]"
+        )
+    };
+    ground.write("project/status", status("[\"a\",\"b\"]"), 0o644);
+    ground
+        .run(&format!("{check} --status-json status"))
+        .succeeded();
+    ground.write("project/status", status("[\"a\"]"), 0o644);
+    ground
+        .refused(&format!("{check} --status-json status"), "status-differs")
+        .names(&["/usr: a is merged, predicted was a, b"]);
+    ground.write("project/status", "none", 0o644);
+    ground.refused(
+        &format!("{check} --status-json status"),
+        "status-unreadable",
+    );
+
+    let plain = extensions
+        .replace("name: a,", "name: a, verity: none,")
+        .replace("name: b,", "name: b, verity: none,");
+    ground.config(&format!("sysext:\n  allow: ['/usr/share/*']\n{plain}"));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    ground.run(check).succeeded();
+    let said = ground.run(&format!("{check} --require verity"));
+    assert_eq!(said.status, Some(1), "{said:?}");
+    said.names(&["protection-required", "merges-unprotected"]);
+}
+
+/// systemd loads a library for dm-verity that small images leave out.
+#[test]
+fn a_base_without_libcryptsetup_takes_no_signed_extension() {
+    let ground = Ground::new();
+    let text = "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n  - {name: a, files: ['bin/tool:/usr/bin/a']}\n";
+    ground.config(text);
+    std::fs::remove_file(ground.path("rootfs/usr/lib/libcryptsetup.so.12")).unwrap();
+    let said = ground.run("apply --rootfs ../rootfs");
+    said.is_refused("libcryptsetup-missing")
+        .names(&["libcryptsetup12"]);
+    ground.config(&text.replace("name: a,", "name: a, verity: none,"));
+    ground.run("apply --rootfs ../rootfs").succeeded();
 }

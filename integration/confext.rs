@@ -28,17 +28,9 @@ sysext:
 "#;
 const FILE: &str = "/etc/tool/settings.conf";
 
-/// The unit that the example's root file system lacks.
-fn with_unit(ground: &Ground) {
-    let unit = "[Service]\nExecStart=systemd-confext refresh\n[Install]\nWantedBy=sysinit.target\n";
-    let path = "rootfs/usr/lib/systemd/system/systemd-confext.service";
-    ground.write(path, unit, 0o644);
-}
-
 #[test]
 fn each_kind_has_its_folder_its_release_file_and_its_service() {
     let ground = Ground::new();
-    with_unit(&ground);
     ground.config(CONFIG);
     let applied = ground.run("apply --rootfs ../rootfs --output json");
     let applied = applied.succeeded().json();

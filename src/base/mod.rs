@@ -62,6 +62,9 @@ pub struct Base {
     pub arch: Option<Arch>,
     /// Whether `systemd-sysext` is installed.
     pub has_sysext_tool: bool,
+    /// Whether the library that dm-verity needs is installed; nothing is known of it in a profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_cryptsetup: Option<bool>,
     /// Entries of the folders that systemd searches, in its order.
     pub extensions: Vec<ExistingExtension>,
     /// Files that systemd takes for trusted certificates.
@@ -109,6 +112,7 @@ impl Base {
             initrd: facts.metadata("etc/initrd-release").is_some(),
             arch: systemd::read_arch(&mut facts),
             has_sysext_tool: systemd::has_sysext_tool(&mut facts),
+            has_cryptsetup: Some(systemd::has_cryptsetup(&mut facts)),
             extensions: extensions::read_extensions(&mut facts, systemd.as_ref()),
             certificates: extensions::read_certificates(&mut facts),
             sysext_unit,

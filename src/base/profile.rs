@@ -254,6 +254,7 @@ fn bare(
         release,
         arch: None,
         has_sysext_tool: sysext,
+        has_cryptsetup: None,
         extensions: Vec::new(),
         certificates: Vec::new(),
         sysext_unit: unit(ExtensionKind::Sysext, sysext, exec_start.to_owned()),

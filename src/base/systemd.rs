@@ -18,6 +18,22 @@ const LIBRARY_DIRS: &[&str] = &[
     "lib/systemd",
 ];
 
+/// The library that systemd loads once it needs dm-verity (`dlopen_cryptsetup`,
+/// `src/shared/cryptsetup-util.c`); small images leave it out.
+const CRYPTSETUP: &str = "libcryptsetup.so.12";
+
+/// Where distributions put it.
+const CRYPTSETUP_DIRS: &[&str] = &[
+    "usr/lib",
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+];
+
 /// Programs that every base with systemd has, the one we need first.
 const PROGRAMS: &[&str] = &[
     "usr/bin/systemd-sysext",
@@ -132,6 +148,11 @@ fn dpkg_version(status: &[u8], package: &str) -> Option<String> {
 }
 
 /// Whether the program that merges is there.
+pub(super) fn has_cryptsetup(facts: &mut Facts<'_>) -> bool {
+    let mut dirs = CRYPTSETUP_DIRS.iter();
+    dirs.any(|dir| facts.metadata(&format!("{dir}/{CRYPTSETUP}")).is_some())
+}
+
 pub(super) fn has_sysext_tool(facts: &mut Facts<'_>) -> bool {
     ["usr/bin/systemd-sysext", "bin/systemd-sysext"]
         .iter()

@@ -2,14 +2,15 @@
 //!
 //! A prediction, not a test: it decides only what is certain for the base's
 //! version of systemd, and calls everything else [`Verdict::Unknown`]. Covered
-//! are disk images and folders on systemd 249 to 262; conflicts between layers
-//! are not judged.
+//! are disk images and folders on systemd 249 to 262. What layers hide from each
+//! other is told by [`conflicts`].
 //!
 //! systemd works in two stages (`image_discover_and_read_metadata` and
 //! `merge_subprocess`, src/sysext/sysext.c): an image whose metadata can't be
 //! read, and later one that can't be mounted, end the merge of all; one that
 //! does not fit the host is only left out.
 
+pub mod conflicts;
 pub mod discover;
 mod lookup;
 mod policy;
@@ -88,6 +89,8 @@ pub struct Host<'a> {
     pub trusted: &'a [Certificate],
     /// Whether it is an initrd, for which extensions have to say so.
     pub initrd: bool,
+    /// Whether the library that dm-verity needs is installed, as far as that is known.
+    pub has_cryptsetup: Option<bool>,
     /// Whether something of it could not be read, so that nothing is certain.
     pub incomplete: bool,
     /// What merges system extensions.
@@ -308,6 +311,14 @@ impl Prediction {
             .filter(|(kind, _)| *kind == ExtensionKind::Sysext || lists(*kind))
             .filter(|(kind, _)| lists(*kind) || !lists(ExtensionKind::Confext));
         listed.all(fine) && stacks.all(happens)
+    }
+
+    /// The stack of a class.
+    pub fn stack_mut(&mut self, class: ExtensionKind) -> Option<&mut Stack> {
+        match class {
+            ExtensionKind::Sysext => Some(&mut self.stack),
+            ExtensionKind::Confext => self.confext_stack.as_mut(),
+        }
     }
 
     /// The stacks that there are.

@@ -322,6 +322,15 @@ impl<'a> Protection<'a> {
                 "the image is damaged; build or fetch it again",
             );
         }
+        if self.host.has_cryptsetup == Some(false) {
+            case.worsen(
+                Verdict::BlocksAll,
+                "libcryptsetup-missing",
+                "the base has no libcryptsetup.so.12, which systemd loads to check the content",
+                rules::CRYPTSETUP,
+                "install it in the base (libcryptsetup12 in Debian and Ubuntu, cryptsetup-libs in Azure Linux and Fedora)",
+            );
+        }
         match self.host.kernel.dm_verity {
             Support::Yes | Support::Module => {}
             Support::No => case.worsen(

@@ -334,6 +334,7 @@ mod tests {
                 kernel: KernelFeatures::UNKNOWN,
                 trusted: &[],
                 initrd: false,
+                has_cryptsetup: None,
                 incomplete,
                 sysext: service(),
                 confext: service(),

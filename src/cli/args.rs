@@ -239,6 +239,23 @@ pub struct Check {
     /// Exit with 0 even if something can't be told.
     #[arg(long)]
     pub allow_unknown: bool,
+    /// The protection that every listed extension must have once it is merged.
+    #[arg(long, value_enum, default_value_t = Required::Any, value_name = "LEVEL")]
+    pub require: Required,
+    /// Compare with what `systemd-sysext status --json=short` said on the booted system.
+    #[arg(long, value_name = "FILE")]
+    pub status_json: Option<PathBuf>,
+}
+
+/// How well extensions must be protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Required {
+    /// Signature and content are checked.
+    Signed,
+    /// The content is checked.
+    Verity,
+    /// Merged is enough.
+    Any,
 }
 
 /// `inspect`.

@@ -30,6 +30,7 @@ const ROOTFS: &[EmbeddedFile] = &[
         0o644,
     ),
     ("usr/lib/systemd/libsystemd-shared-255.so", b"", 0o644),
+    ("usr/lib/libcryptsetup.so.12", b"", 0o644),
     (
         "usr/bin/systemd-sysext",
         include_bytes!("../../examples/rootfs/usr/bin/systemd-sysext"),

@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::apply::judge;
-use super::args::{Build, Check, Inspect, Keygen, Resources, Schema, ValidateConfig, Verify};
+use super::args::{
+    Build, Check, Inspect, Keygen, Required, Resources, Schema, ValidateConfig, Verify,
+};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
 use super::session::{Session, disk, find_base, folder, predict_on, predict_present};
@@ -14,13 +16,14 @@ use super::{render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build;
-use crate::check::{Allowed, Candidate, Image, Prediction};
+use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Stack, Verdict};
 use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
 use crate::config::{Config, schema};
 use crate::finding::{Finding, Severity};
 use crate::image::ddi;
+use crate::input;
 use crate::key;
 use crate::pending::PendingFile;
 use crate::plan::Environment;
@@ -28,6 +31,9 @@ use crate::progress::Progress;
 use crate::release::ExtensionKind;
 use crate::verify::verify_ddi;
 use crate::{content, ingest, trust};
+
+/// Longest saved status that is read, in bytes.
+const MAX_STATUS_BYTES: u64 = 1 << 20;
 
 pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     let environment = Environment {
@@ -171,12 +177,7 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
         session.images_ready()?;
         let prediction = watch(screen, |progress| session.predict(progress))?;
-        return verdict(
-            screen,
-            Some(&session.config.source),
-            &prediction,
-            unknown(args.allow_unknown),
-        );
+        return verdict(screen, Some(&session.config.source), &prediction, args);
     }
     let (base, root) = find_base(None, &args.base)?;
     let Some(base) = base else {
@@ -195,7 +196,7 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     } else {
         watch(screen, |progress| named(&args.images, &base, progress))
     };
-    verdict(screen, None, &prediction, unknown(args.allow_unknown))
+    verdict(screen, None, &prediction, args)
 }
 
 /// Judges images as if each were placed under its own file name.
@@ -250,15 +251,108 @@ fn verdict(
     screen: &Screen,
     source: Option<&ConfigSource>,
     prediction: &Prediction,
-    allowed: Allowed,
+    args: &Check,
 ) -> Result<(), Failure> {
+    let allowed = unknown(args.allow_unknown);
+    let mut demands = too_weak(prediction, args.require);
+    if let Some(path) = &args.status_json {
+        demands.extend(other_than(prediction, path)?);
+    }
     let mut value = serde_json::to_value(prediction).map_err(anyhow::Error::from)?;
     if let Some(map) = value.as_object_mut() {
         map.insert("schemaVersion".to_owned(), 1.into());
-        map.insert("good".to_owned(), prediction.is_good(allowed).into());
+        let good = prediction.is_good(allowed) && demands.is_empty();
+        map.insert("good".to_owned(), good.into());
     }
     screen.result(&show::prediction(prediction), &value)?;
-    judge(screen, source, prediction, allowed)
+    judge(screen, source, prediction, allowed)?;
+    if demands.is_empty() {
+        return Ok(());
+    }
+    screen.findings(source, &demands);
+    Err(Failure::Said(1))
+}
+
+/// Listed extensions that are merged with less protection than is asked for.
+fn too_weak(prediction: &Prediction, required: Required) -> Vec<Finding> {
+    let enough = match required {
+        Required::Any => return Vec::new(),
+        Required::Verity => Verdict::MergesVerity,
+        Required::Signed => Verdict::MergesSigned,
+    };
+    let listed = prediction
+        .extensions
+        .iter()
+        .filter(|judgement| judgement.listed);
+    let weak = listed.filter(|judgement| judgement.verdict.merges() && judgement.verdict > enough);
+    let finding = |judgement: &Judgement| {
+        let (name, word) = (&judgement.name, judgement.verdict.word());
+        let message = format!("`{name}` is only {word}, `{}` is required", enough.word());
+        Finding::error("protection-required", message)
+            .in_file(&judgement.path)
+            .help("sign it with `verity: signed` by a key whose certificate the base trusts")
+    };
+    weak.map(finding).collect()
+}
+
+/// Where a booted system differs from what was predicted.
+fn other_than(prediction: &Prediction, path: &Path) -> Result<Vec<Finding>, Failure> {
+    let refused = |message: String| {
+        let finding = Finding::error("status-unreadable", message).in_file(path);
+        finding.help("save the output of `systemd-sysext status --json=short`")
+    };
+    let bytes = input::read(path, MAX_STATUS_BYTES)
+        .map_err(|error| refused(format!("reading the status: {error}")))?;
+    let status: Vec<StatusLine> = serde_json::from_slice(&bytes)
+        .map_err(|error| refused(format!("reading the status: {error}")))?;
+    let mut findings = Vec::new();
+    for line in status {
+        let mut seen = match line.extensions {
+            StatusNames::Some(names) => names,
+            StatusNames::None(_) => Vec::new(),
+        };
+        let merged = |stack: &&Stack| {
+            let mut hierarchies = stack.hierarchies.iter();
+            let here = hierarchies.any(|it| it.path == line.hierarchy);
+            here && stack.merged != Some(false)
+        };
+        let mut expected = match prediction.stacks().find(merged) {
+            Some(stack) => stack.layers.clone(),
+            None => Vec::new(),
+        };
+        seen.sort();
+        expected.sort();
+        if seen != expected {
+            let text = |names: &[String]| match names {
+                [] => "nothing".to_owned(),
+                names => names.join(", "),
+            };
+            let message = format!(
+                "{}: {} is merged, predicted was {}",
+                line.hierarchy,
+                text(&seen),
+                text(&expected)
+            );
+            let finding = Finding::error("status-differs", message).in_file(path);
+            findings.push(finding.help("compare the base and the images with those of that system; if they are the same, this is a bug of prism-sysext"));
+        }
+    }
+    Ok(findings)
+}
+
+/// A line of `systemd-sysext status --json`.
+#[derive(serde::Deserialize)]
+struct StatusLine {
+    hierarchy: String,
+    extensions: StatusNames,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum StatusNames {
+    Some(Vec<String>),
+    /// `none`
+    None(#[allow(dead_code, reason = "only its type counts")] String),
 }
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {

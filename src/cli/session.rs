@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use glob::Pattern;
+
 use super::args::{BaseArgs, ConfigFile};
 use super::progress::watch;
 use super::render;
@@ -15,6 +17,7 @@ use crate::base::root::{RootDir, RootError};
 use crate::base::systemd::Systemd;
 use crate::base::unit::UnitState;
 use crate::build::{Built, build};
+use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
 use crate::check::surroundings;
 use crate::check::{
@@ -25,7 +28,8 @@ use crate::config::model::{Enable, Target};
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
-use crate::image::ddi::{self, Ddi};
+use crate::image::ddi::{self, Ddi, Files};
+use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::inject::record::Record;
 use crate::input;
@@ -228,7 +232,12 @@ impl Session {
             let will_enable = self.plan.enable != Enable::None && kinds.contains(&kind);
             service(base, kind, policy, will_enable)
         };
-        Ok(predict(&host(base, &trusted, service), &candidates))
+        let mut prediction = predict(&host(base, &trusted, service), &candidates);
+        let allow = self.config.sysext.iter().flat_map(|sysext| &sysext.allow);
+        // Their syntax was checked.
+        let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
+        add_conflicts(&mut prediction, &candidates, self.root.as_ref(), &allow);
+        Ok(prediction)
     }
 }
 
@@ -241,7 +250,57 @@ pub(super) fn predict_present(
 ) -> Prediction {
     let trusted = base.trusted();
     let candidates = present(root, base, &trusted, |_| false, listed, progress);
-    predict_on(base, &trusted, &candidates, false)
+    let mut prediction = predict_on(base, &trusted, &candidates, false);
+    add_conflicts(&mut prediction, &candidates, Some(root), &[]);
+    prediction
+}
+
+/// Tells what the layers that are merged hide from each other and from the base.
+fn add_conflicts(
+    prediction: &mut Prediction,
+    candidates: &[Candidate],
+    root: Option<&RootDir>,
+    allow: &[Pattern],
+) {
+    for class in [ExtensionKind::Sysext, ExtensionKind::Confext] {
+        let judged = || prediction.extensions.iter().zip(candidates);
+        let stack = match class {
+            ExtensionKind::Sysext => Some(&prediction.stack),
+            ExtensionKind::Confext => prediction.confext_stack.as_ref(),
+        };
+        let Some(stack) = stack.filter(|stack| stack.merged != Some(false)) else {
+            continue;
+        };
+        let layer = |name: &String| {
+            let (_, candidate) = judged().find(|(judgement, candidate)| {
+                judgement.verdict.merges() && candidate.class == class && candidate.name == *name
+            })?;
+            let (files, is_usr): (Box<dyn Files>, bool) = match &candidate.image {
+                Image::Disk(ddi, ..) => {
+                    let is_usr = ddi.designator == Designator::Usr;
+                    (Box::new(ddi.file_system().ok()?), is_usr)
+                }
+                Image::Folder { .. } => {
+                    let folder = root?.enter(Path::new(&candidate.path)).ok()??;
+                    (Box::new(folder), false)
+                }
+                Image::Unreadable(_) | Image::Other(_) => return None,
+            };
+            Some(Layer {
+                name: &candidate.name,
+                at: candidate.at.as_deref(),
+                path: &candidate.path,
+                files,
+                is_usr,
+            })
+        };
+        let layers: Vec<Layer<'_>> = stack.layers.iter().filter_map(layer).collect();
+        let base = root.map(|root| root as &dyn Files);
+        let found = conflicts::find(class, &layers, base, allow);
+        if let Some(stack) = prediction.stack_mut(class) {
+            stack.reasons.extend(found);
+        }
+    }
 }
 
 /// What becomes of candidates on a base as it is; `will_enable` tells that the service will run.
@@ -296,6 +355,7 @@ fn host<'a>(
         kernel: base.kernel_features(),
         trusted,
         initrd: base.initrd,
+        has_cryptsetup: base.has_cryptsetup,
         incomplete: base.is_incomplete(),
         sysext: service(ExtensionKind::Sysext),
         confext: service(ExtensionKind::Confext),

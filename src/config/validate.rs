@@ -133,12 +133,12 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
         "sysext.verityKeyPassphrase",
         findings,
     );
-    if !sysext.allow.is_empty() {
-        findings.push(not_covered(
-            "`allow`",
-            "sysext.allow",
-            "remove it; conflicts between layers are not judged yet",
-        ));
+    for (index, pattern) in sysext.allow.iter().enumerate() {
+        if let Err(error) = glob::Pattern::new(pattern) {
+            let message = format!("`{pattern}` is not a glob: {}", error.msg);
+            let finding = Finding::error("glob-syntax", message);
+            findings.push(finding.at(format!("sysext.allow[{index}]")));
+        }
     }
     if sysext.certificate_location == CertificateLocation::Run {
         findings.push(not_covered(
