@@ -87,15 +87,17 @@ impl Place {
             return Ok((head.next_multiple_of(INDEX_ALIGN) + INDEX_HEADER_SIZE) as u64 + index);
         }
         let tail = (self.size % BLOCK_SIZE as u64) as usize;
-        // The kernel reads a tail from the block of its inode only (fs/erofs/data.c).
-        let inline = tail > 0 && head + tail <= BLOCK_SIZE;
+        let chunk = chunk_size(self.size).filter(|_| file);
+        let addresses = chunk.map_or(0, |chunk| 4 * self.size.div_ceil(chunk));
+        // The kernel reads a tail from the block of its inode only (fs/erofs/data.c). What may
+        // need more than a block for addresses is packed without regard to blocks.
+        let most = head as u64 + addresses.max(tail as u64);
+        let inline = tail > 0 && most <= BLOCK_SIZE as u64;
         self.layout = match inline {
             true => DataLayout::Inline,
             false => DataLayout::Plain,
         };
         let after = if inline { tail as u64 } else { 0 };
-        let chunk = chunk_size(self.size).filter(|_| file);
-        let addresses = chunk.map_or(0, |chunk| 4 * self.size.div_ceil(chunk));
         Ok(head as u64 + after.max(addresses))
     }
 }
@@ -306,6 +308,25 @@ mod tests {
         let order: Vec<&[u8]> = names_in_order(&entries).collect();
         let expected: [&[u8]; 3] = [b".", b".\x01", b".."];
         assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn the_tail_of_a_file_with_many_chunks_does_not_either() {
+        let mut tree = Tree::new();
+        // From 64 MiB on the addresses of chunks may take more than a block.
+        for size in [77_715_304_u64, (64 << 20) + 100, (60 << 20) + 100, 1000] {
+            let source = Source::Path("never read here".into());
+            tree.insert_file(size.to_string().as_bytes(), source, size, 0o644)
+                .unwrap();
+        }
+        let layout = Layout::new(&tree, false).unwrap();
+        for place in &layout.places {
+            if place.layout == DataLayout::Inline {
+                let head = inode_size(place.extended) as u64;
+                let end = place.offset % 4096 + head + place.size % 4096;
+                assert!(end <= 4096, "{} ends at {end}", place.size);
+            }
+        }
     }
 
     #[test]
