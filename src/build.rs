@@ -18,7 +18,7 @@ use crate::content::{Content, gather};
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
-use crate::image::ddi::{self, SignatureState};
+use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::signature::{KeyFile, Signer};
 use crate::image::verity::RootHash;
@@ -191,18 +191,7 @@ fn signer<'a>(
         SigningKey::Text(reference, passphrase) => (reference, passphrase),
     };
     let read = |reference: &KeyReference, what: &str| {
-        let text = match reference {
-            KeyReference::File(path) => key::read_file(path),
-            KeyReference::Env(name) => match variable(name) {
-                Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
-                _ => Err(Finding::error(
-                    "key-unreadable",
-                    format!("the environment variable {name} is not set"),
-                )
-                .help(format!("set it to {what}"))),
-            },
-        };
-        text.map_err(|finding| finding.at(&signing.at))
+        key::read(reference, variable, what).map_err(|finding| finding.at(&signing.at))
     };
     let text = read(reference, "the PEM text of the private key")?;
     let passphrase = passphrase
@@ -223,21 +212,25 @@ fn signer<'a>(
 }
 
 /// Whose signature an image has.
-fn signer_of(image: &Path) -> Option<String> {
-    match ddi::open(image).ok()?.signature {
-        SignatureState::Present { partition, .. } => partition.certificate_fingerprint,
+fn signer_of(image: &Ddi) -> Option<String> {
+    match &image.signature {
+        SignatureState::Present { partition, .. } => partition.certificate_fingerprint.clone(),
         _ => None,
     }
 }
 
 /// What is to be signed, beside the image.
-fn write_request(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow::Result<()> {
-    let image = ddi::open(&extension.image)?;
+fn write_request(
+    plan: &Plan,
+    extension: &Planned,
+    image: &Ddi,
+    progress: &Progress,
+) -> anyhow::Result<()> {
     let own = format!("{}.verityCertificate", extension.at);
     let of = |at: &str| plan.certificates.iter().find(|trusted| trusted.at == at);
     let certificate = of(&own).or_else(|| of("sysext.verityCertificate"));
     let certificate = certificate.map(|trusted| &trusted.certificate);
-    let request = sign::request(&image, certificate, progress).map_err(Findings::from)?;
+    let request = sign::request(image, certificate, progress).map_err(Findings::from)?;
     let file = SignRequest {
         schema_version: 1,
         requests: vec![request],
@@ -284,14 +277,15 @@ fn build_one(
             .context("reading the image back")?,
         false => (None, None),
     };
-    let fingerprint = match &step.signing {
-        Some(signing) => Some(signing.certificate.fingerprint_sha256_hex.clone()),
-        None if assembled.signed => signer_of(&extension.image),
-        None => None,
+    let fingerprint = match (&step.signing, step.verity) {
+        (Some(signing), _) => Some(signing.certificate.fingerprint_sha256_hex.clone()),
+        (None, Verity::Defer) => {
+            let image = ddi::open(&extension.image)?;
+            write_request(plan, extension, &image, progress)?;
+            signer_of(&image)
+        }
+        (None, _) => None,
     };
-    if step.verity == Verity::Defer {
-        write_request(plan, extension, progress)?;
-    }
     Ok(Entry {
         name: extension.name.clone(),
         kind: extension.kind,

@@ -67,11 +67,20 @@ pub struct WantedArchive {
     pub container: Option<Option<Arch>>,
 }
 
+/// What a single file consists of.
+#[derive(Debug, Clone)]
+pub enum FileContent {
+    /// A file on this machine.
+    Path(PathBuf),
+    /// The bytes, as the config holds them.
+    Bytes(Vec<u8>),
+}
+
 /// One file to add.
 #[derive(Debug, Clone)]
 pub struct WantedFile {
-    /// Path on this machine, or the bytes.
-    pub source: Source,
+    /// What it consists of.
+    pub content: FileContent,
     /// Absolute path in the extension.
     pub destination: String,
     /// Mode, or that of the source.
@@ -95,28 +104,23 @@ pub struct Content {
 pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
-    let mut tree = match &wanted.tree {
-        Some(folder) => {
-            check_tree(folder, wanted.kind)
-                .map_err(|finding| vec![finding.at(format!("{}.tree", wanted.at))])?;
-            let collected = collect(
-                folder,
-                &collect::Options {
-                    keep_owners: wanted.keep_owners,
-                },
-            )
-            .map_err(|found| at(found.0, &format!("{}.tree", wanted.at)))?;
-            findings.extend(at(collected.findings, &format!("{}.tree", wanted.at)));
+    let mut tree = match (&wanted.tree, &wanted.archive) {
+        (Some(folder), _) => {
+            let at_tree = format!("{}.tree", wanted.at);
+            check_tree(folder, wanted.kind).map_err(|finding| vec![finding.at(&at_tree)])?;
+            let options = collect::Options {
+                keep_owners: wanted.keep_owners,
+            };
+            let collected = collect(folder, &options).map_err(|found| at(found.0, &at_tree))?;
+            findings.extend(at(collected.findings, &at_tree));
             collected.tree
         }
-        None => match &wanted.archive {
-            Some(archive) => {
-                let (tree, notes) = unpack(archive).map_err(|finding| vec![finding])?;
-                findings.extend(at(notes, &wanted.at));
-                tree
-            }
-            None => Tree::new(),
-        },
+        (None, Some(archive)) => {
+            let (tree, notes) = unpack(archive).map_err(|finding| vec![finding])?;
+            findings.extend(at(notes, &wanted.at));
+            tree
+        }
+        (None, None) => Tree::new(),
     };
     // The folder's own mode is not content: a private 0700 would be the mode of the image's root.
     if let Some(root) = tree.get_mut(Tree::ROOT) {
@@ -224,11 +228,9 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 }
 
 fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
-    let (size, mode) = match &file.source {
-        Source::Bytes(bytes) => (bytes.len() as u64, 0o644),
-        // A file of the config is a path or bytes.
-        Source::Packed(_) => (0, 0o644),
-        Source::Path(path) => {
+    let (source, size, mode) = match &file.content {
+        FileContent::Bytes(bytes) => (Source::Bytes(bytes.clone()), bytes.len() as u64, 0o644),
+        FileContent::Path(path) => {
             let unreadable = |message: String| {
                 Finding::error(
                     "file-unreadable",
@@ -236,25 +238,19 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
                 )
                 .help("name a regular file that you may read, relative to the config file")
             };
-            // Links are followed here, as Prism does for additionalFiles.
-            let metadata =
-                std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+            // Links are followed here, as Prism does for additionalFiles; the writer opens
+            // without following them, so it gets the real file.
+            let real = path.canonicalize();
+            let real = real.map_err(|error| unreadable(error.to_string()))?;
+            let metadata = std::fs::metadata(&real);
+            let metadata = metadata.map_err(|error| unreadable(error.to_string()))?;
             if !metadata.is_file() {
                 return Err(unreadable("it is not a regular file".to_owned()));
             }
             let executable = metadata.permissions().mode() & 0o111 != 0;
-            (metadata.len(), if executable { 0o755 } else { 0o644 })
+            let mode = if executable { 0o755 } else { 0o644 };
+            (Source::Path(real), metadata.len(), mode)
         }
-    };
-    let source = match &file.source {
-        // The writer opens without following links, so it gets the real file.
-        Source::Path(path) => Source::Path(path.canonicalize().map_err(|error| {
-            Finding::error(
-                "file-unreadable",
-                format!("reading {}: {error}", path.display()),
-            )
-        })?),
-        other => other.clone(),
     };
     tree.insert_file(
         file.destination.trim_start_matches('/').as_bytes(),
@@ -363,19 +359,6 @@ fn place_release(
     let mut release = wanted;
     if let Some(inode) = tree.lookup(path.as_bytes()).and_then(|id| tree.get(id)) {
         let bytes = match &inode.kind {
-            Kind::File {
-                source: Source::Bytes(bytes),
-                ..
-            } => bytes.clone(),
-            Kind::File {
-                source: Source::Path(file),
-                size,
-            } if *size <= MAX_RELEASE_FILE => std::fs::read(file).map_err(|error| {
-                Finding::error(
-                    "file-unreadable",
-                    format!("reading {}: {error}", file.display()),
-                )
-            })?,
             Kind::File { source, size } if *size <= MAX_RELEASE_FILE => {
                 let mut bytes = Vec::new();
                 let count = usize::try_from(*size).unwrap_or(0);
@@ -516,7 +499,7 @@ mod tests {
             files: files
                 .iter()
                 .map(|(destination, text)| WantedFile {
-                    source: Source::Bytes(text.as_bytes().to_vec()),
+                    content: FileContent::Bytes(text.as_bytes().to_vec()),
                     destination: (*destination).to_owned(),
                     permissions: Some(0o755),
                 })

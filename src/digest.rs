@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::thread;
 
@@ -16,11 +17,20 @@ const CHUNK: usize = 1 << 20;
 /// Digest of the first `size` bytes, lower-case hex; a shorter file is an error. What
 /// is read is counted in `progress`.
 pub fn digest<D: Digest>(file: &File, size: u64, progress: &Progress) -> io::Result<String> {
+    digest_of::<D>(file, 0..size, progress)
+}
+
+/// Digest of a range of bytes, likewise.
+pub fn digest_of<D: Digest>(
+    file: &File,
+    range: Range<u64>,
+    progress: &Progress,
+) -> io::Result<String> {
     let mut digest = D::new();
     let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    while offset < size {
-        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
+    let mut offset = range.start;
+    while offset < range.end {
+        let left = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
         let count = left.min(buffer.len());
         let piece = buffer.get_mut(..count).unwrap_or_default();
         file.read_exact_at(piece, offset)?;

@@ -13,6 +13,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, KeyUsage};
 use openssl::x509::{X509, X509NameBuilder};
 
+use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::input;
 
@@ -47,6 +48,25 @@ impl Drop for KeyText {
         self.0.fill(0);
         // Keeps the compiler from dropping the wipe as a dead store.
         std::hint::black_box(&self.0);
+    }
+}
+
+/// Reads what a reference names; `what` ends the advice for a variable that is not set.
+pub fn read(
+    reference: &KeyReference,
+    variable: &dyn Fn(&str) -> Option<String>,
+    what: &str,
+) -> Result<KeyText, Finding> {
+    match reference {
+        KeyReference::File(path) => read_file(path),
+        KeyReference::Env(name) => match variable(name) {
+            Some(text) if !text.is_empty() => Ok(KeyText::from_bytes(text.into_bytes())),
+            _ => Err(Finding::error(
+                "key-unreadable",
+                format!("the environment variable {name} is not set"),
+            )
+            .help(format!("set it to {what}"))),
+        },
     }
 }
 

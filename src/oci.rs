@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 use crate::arch::Arch;
+use crate::digest::digest_of;
 use crate::finding::Finding;
-use crate::image::hex;
 use crate::input;
+use crate::progress::Progress;
 use crate::tree::Tree;
 use crate::tree::layer::{Layers, Pick};
 
@@ -21,8 +22,6 @@ use crate::tree::layer::{Layers, Pick};
 const MAX_JSON: u64 = 4 << 20;
 /// Most layers of an image.
 const MAX_LAYERS: usize = 512;
-/// Bytes that are read at a time.
-const CHUNK: usize = 1 << 17;
 /// How deep indexes may nest.
 const MAX_DEPTH: usize = 4;
 
@@ -177,26 +176,14 @@ impl Layout {
             return Err(self.refused(&format!("`{}` is no SHA-256 digest", digest.escape_debug())));
         };
         let blob = self.find(&format!("blobs/sha256/{wanted}"))?;
-        let read = || -> std::io::Result<(u64, String)> {
-            let mut file = blob.file.try_clone()?;
-            file.seek(SeekFrom::Start(blob.offset))?;
-            let mut file = file.take(blob.size);
-            let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK]);
-            loop {
-                let count = file.read(&mut buffer)?;
-                if count == 0 {
-                    return Ok((size, hex::encode(&hash.finalize())));
-                }
-                hash.update(buffer.get(..count).unwrap_or_default());
-                size += count as u64;
-            }
-        };
-        let read = read().map_err(|error| self.refused(&format!("reading {digest}: {error}")));
-        let (size, found) = read?;
-        if size != descriptor.size || !found.eq_ignore_ascii_case(wanted) {
+        let end = blob.offset.checked_add(blob.size);
+        let range = blob.offset..end.ok_or_else(|| self.refused("a blob has no end"))?;
+        let found = digest_of::<Sha256>(&blob.file, range, &Progress::new())
+            .map_err(|error| self.refused(&format!("reading {digest}: {error}")))?;
+        if blob.size != descriptor.size || !found.eq_ignore_ascii_case(wanted) {
             let why = format!(
-                "{digest} of {} bytes is announced, found are {size} bytes with sha256:{found}",
-                descriptor.size
+                "{digest} of {} bytes is announced, found are {} bytes with sha256:{found}",
+                descriptor.size, blob.size
             );
             return Err(self.refused(&why));
         }

@@ -18,7 +18,7 @@ use crate::config::model::{
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
-use crate::content::{Wanted, WantedArchive, WantedFile};
+use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
@@ -26,7 +26,6 @@ use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::signer::SignerCommand;
-use crate::tree::Source;
 use crate::tree::layer::Pick;
 use crate::trust::{self, Trusted};
 
@@ -330,9 +329,9 @@ fn build(
         .files
         .iter()
         .map(|file| WantedFile {
-            source: match (&file.source, &file.content) {
-                (Some(path), _) => Source::Path(config.resolve(path)),
-                (None, content) => Source::Bytes(content.clone().unwrap_or_default().into_bytes()),
+            content: match (&file.source, &file.content) {
+                (Some(path), _) => FileContent::Path(config.resolve(path)),
+                (None, text) => FileContent::Bytes(text.clone().unwrap_or_default().into_bytes()),
             },
             destination: file.destination.clone().unwrap_or_default(),
             permissions: file.permissions,

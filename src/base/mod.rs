@@ -125,6 +125,14 @@ impl Base {
         })
     }
 
+    /// The unit that merges extensions of a kind.
+    pub fn unit(&self, kind: ExtensionKind) -> &UnitState {
+        match kind {
+            ExtensionKind::Sysext => &self.sysext_unit,
+            ExtensionKind::Confext => &self.confext_unit,
+        }
+    }
+
     /// The version of its systemd, when it can be told.
     pub fn systemd_version(&self) -> Option<SystemdVersion> {
         self.systemd.as_ref().map(|systemd| systemd.version)

@@ -11,12 +11,12 @@ use super::args::{
 };
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, disk, find_base, folder, predict_on, predict_present};
+use super::session::{Session, disk, find_base, folder, open_image, predict_on, predict_present};
 use super::{render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build;
-use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Stack, Verdict};
+use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, Stack, Verdict};
 use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
@@ -212,7 +212,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
                 false => match ddi::open_for(path, base.arch) {
-                    Ok(ddi) => disk(ddi, &trusted, progress),
+                    Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
             };
@@ -356,7 +356,7 @@ enum StatusNames {
 }
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
-    let ddi = open(&args.image)?;
+    let ddi = open_image(&args.image)?;
     screen.findings(None, &ddi.problems);
     let mut value = serde_json::to_value(&ddi).map_err(anyhow::Error::from)?;
     if let Some(map) = value.as_object_mut() {
@@ -370,7 +370,7 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
     for path in &args.certificate {
         trusted.push(trust::read_one(path)?);
     }
-    let ddi = open(&args.image)?;
+    let ddi = open_image(&args.image)?;
     let report = watch(screen, |progress| verify_ddi(&ddi, &trusted, progress));
     // Without a certificate nothing can be said of the signer, so only damage counts.
     let good = if trusted.is_empty() {
@@ -396,10 +396,6 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
     )
     .help("see the lines marked BAD; a line with `-` has nothing to check");
     Err(finding.into())
-}
-
-fn open(path: &Path) -> Result<ddi::Ddi, Failure> {
-    ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()).into())
 }
 
 pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {

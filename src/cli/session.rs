@@ -15,7 +15,6 @@ use crate::base::folder::folder_content;
 use crate::base::profile::{self, Custom};
 use crate::base::root::{RootDir, RootError};
 use crate::base::systemd::Systemd;
-use crate::base::unit::UnitState;
 use crate::build::{Built, build};
 use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
@@ -209,7 +208,7 @@ impl Session {
         };
         for extension in &self.plan.extensions {
             let image = match ddi::open_for(&extension.image, base.arch) {
-                Ok(ddi) => disk(ddi, &trusted, progress),
+                Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
                 Err(error) => Image::Unreadable(error.to_string()),
             };
             candidates.push(Candidate::placed(
@@ -223,7 +222,7 @@ impl Session {
         in_search_order(&mut candidates);
         let kinds = self.plan.kinds();
         let service = |kind| {
-            let unit = unit(base, kind);
+            let unit = base.unit(kind);
             let of_base = unit.image_policy.as_deref();
             let planned = self.plan.image_policy.as_deref();
             let planned = planned.filter(|_| kinds.contains(&kind));
@@ -311,17 +310,10 @@ pub(super) fn predict_on(
     will_enable: bool,
 ) -> Prediction {
     let service = |kind| {
-        let policy = unit(base, kind).image_policy.as_deref();
+        let policy = base.unit(kind).image_policy.as_deref();
         service(base, kind, policy, will_enable)
     };
     predict(&host(base, trusted, service), candidates)
-}
-
-fn unit(base: &Base, kind: ExtensionKind) -> &UnitState {
-    match kind {
-        ExtensionKind::Sysext => &base.sysext_unit,
-        ExtensionKind::Confext => &base.confext_unit,
-    }
 }
 
 /// What merges the extensions of a kind, as the rules see it.
@@ -331,7 +323,7 @@ fn service<'a>(
     image_policy: Option<&'a str>,
     will_enable: bool,
 ) -> Service<'a> {
-    let unit = unit(base, kind);
+    let unit = base.unit(kind);
     Service {
         image_policy,
         // `systemd-confext` is a link to `systemd-sysext`.
@@ -363,9 +355,14 @@ fn host<'a>(
 }
 
 /// An image with its hash tree recomputed.
-pub(super) fn disk(ddi: Ddi, trusted: &[Certificate], progress: &Progress) -> Image {
+pub(super) fn disk(
+    ddi: Ddi,
+    trusted: &[Certificate],
+    sidecars: Sidecars,
+    progress: &Progress,
+) -> Image {
     let report = verify_ddi(&ddi, trusted, progress);
-    Image::Disk(Box::new(ddi), Box::new(report), Sidecars::default())
+    Image::Disk(Box::new(ddi), Box::new(report), sidecars)
 }
 
 /// A folder of this machine or, with `root`, of a root file system.
@@ -436,12 +433,12 @@ fn image(
     if metadata.size > MAX_PRESENT_BYTES {
         return Some(Image::Other("an image of more than 64 GiB"));
     }
-    Some(match ddi::describe(file, path, base.arch) {
-        Ok(ddi) => match (disk(ddi, trusted, progress), sidecars(root, path)) {
-            (Image::Disk(ddi, report, _), Ok(sidecars)) => Image::Disk(ddi, report, sidecars),
-            (_, Err(error)) => Image::Unreadable(error.to_string()),
-            (other, Ok(_)) => other,
-        },
+    let ddi = match ddi::describe(file, path, base.arch) {
+        Ok(ddi) => ddi,
+        Err(error) => return Some(Image::Unreadable(error.to_string())),
+    };
+    Some(match sidecars(root, path) {
+        Ok(sidecars) => disk(ddi, trusted, sidecars, progress),
         Err(error) => Image::Unreadable(error.to_string()),
     })
 }
@@ -472,6 +469,11 @@ fn in_search_order(candidates: &mut [Candidate]) {
         };
         (candidate.class, dirs.iter().position(lies_in))
     });
+}
+
+/// An image of this machine.
+pub(super) fn open_image(path: &Path) -> Result<Ddi, Finding> {
+    ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()))
 }
 
 /// The root file system in a folder.

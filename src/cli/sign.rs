@@ -6,28 +6,27 @@ use super::args::{Attach, Request, Resign};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
+use super::session::open_image;
 use crate::build::write_whole;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
-use crate::image::ddi::{self, Ddi};
+use crate::image::certificate::Certificate;
+use crate::image::ddi::Ddi;
 use crate::image::signature::{KeyFile, SignaturePartition, sign_root_hash};
-use crate::key::{self, KeyText};
+use crate::key;
 use crate::sign::{self, Attached, SignRequest};
 use crate::trust;
 
-fn open(path: &Path) -> Result<Ddi, Failure> {
-    ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()).into())
+/// The certificate that was named, if one was.
+fn named(path: Option<&Path>) -> Result<Option<Certificate>, Finding> {
+    path.map(trust::read_one).transpose()
 }
 
 pub(super) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
-    let certificate = args
-        .certificate
-        .as_deref()
-        .map(trust::read_one)
-        .transpose()?;
+    let certificate = named(args.certificate.as_deref())?;
     let mut requests = Vec::new();
     for path in &args.images {
-        let image = open(path)?;
+        let image = open_image(path)?;
         let request = watch(screen, |progress| {
             sign::request(&image, certificate.as_ref(), progress)
         })?;
@@ -49,33 +48,19 @@ pub(super) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
 }
 
 pub(super) fn attach(screen: &Screen, args: &Attach) -> Result<(), Failure> {
-    let certificate = args
-        .certificate
-        .as_deref()
-        .map(trust::read_one)
-        .transpose()?;
-    let image = open(&args.image)?;
+    let certificate = named(args.certificate.as_deref())?;
+    let image = open_image(&args.image)?;
     let signature = sign::read_signature(&image, &args.signature, certificate.as_ref())?;
     put(screen, &image, &signature)
 }
 
 pub(super) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
     let certificate = trust::read_one(&args.certificate)?;
-    let image = open(&args.image)?;
+    let image = open_image(&args.image)?;
     let root = sign::root_hash(&image)?;
-    let text = match KeyReference::from(args.key.clone()) {
-        KeyReference::File(path) => key::read_file(&path)?,
-        KeyReference::Env(name) => match std::env::var(&name) {
-            Ok(text) => KeyText::from_bytes(text.into_bytes()),
-            Err(_) => {
-                let message = format!("the environment variable {name} is not set");
-                let finding = Finding::error("key-unreadable", message);
-                return Err(finding
-                    .help("set it to the PEM text of the private key")
-                    .into());
-            }
-        },
-    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let reference = KeyReference::from(args.key.clone());
+    let text = key::read(&reference, &variable, "the PEM text of the private key")?;
     let key = KeyFile::from_pem(text.bytes(), &certificate)?;
     let signature = SignaturePartition {
         root_hash: root.as_bytes().to_vec(),

@@ -133,13 +133,7 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
         "sysext.verityKeyPassphrase",
         findings,
     );
-    for (index, pattern) in sysext.allow.iter().enumerate() {
-        if let Err(error) = glob::Pattern::new(pattern) {
-            let message = format!("`{pattern}` is not a glob: {}", error.msg);
-            let finding = Finding::error("glob-syntax", message);
-            findings.push(finding.at(format!("sysext.allow[{index}]")));
-        }
-    }
+    glob_syntax(&sysext.allow, "sysext.allow", findings);
     if sysext.certificate_location == CertificateLocation::Run {
         findings.push(not_covered(
             "`certificateLocation: /run/verity.d`",
@@ -226,6 +220,15 @@ fn signing_keys(
 }
 
 /// A key in place of its name must not get into messages as a path.
+fn glob_syntax(patterns: &[String], at: &str, findings: &mut Vec<Finding>) {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if let Err(error) = glob::Pattern::new(pattern) {
+            let message = format!("`{pattern}` is not a glob: {}", error.msg);
+            findings.push(Finding::error("glob-syntax", message).at(format!("{at}[{index}]")));
+        }
+    }
+}
+
 fn key_text(reference: Option<&KeyReference>, at: &str, findings: &mut Vec<Finding>) {
     let text = match reference {
         None => return,
@@ -305,6 +308,11 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         &at_key("verityKey"),
         findings,
     );
+    key_text(
+        extension.verity_key_passphrase.as_ref(),
+        &at_key("verityKeyPassphrase"),
+        findings,
+    );
     let (signer, key) = (extension.signer.as_ref(), extension.verity_key.as_ref());
     signing_keys(signer, key, at, findings);
     if let Some(text) = &extension.name
@@ -347,17 +355,7 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         (format!("{source}.include"), include),
         (format!("{source}.exclude"), exclude),
     ] {
-        for (index, pattern) in patterns.iter().enumerate() {
-            if let Err(error) = glob::Pattern::new(pattern) {
-                findings.push(
-                    Finding::error(
-                        "glob-syntax",
-                        format!("`{pattern}` is not a glob: {}", error.msg),
-                    )
-                    .at(format!("{at}.{key}[{index}]")),
-                );
-            }
-        }
+        glob_syntax(patterns, &at_key(&key), findings);
     }
     match &extension.image {
         Some(image) if sources == ["image"] => {
@@ -705,6 +703,19 @@ mod tests {
         );
         let text = "sysext:\n  extensions: [{name: a, tree: t, verity: none, repair: auto}]\n";
         assert_eq!(one(text).0, "not-covered");
+    }
+
+    #[test]
+    fn a_key_or_its_passphrase_in_the_config_is_refused_where_it_stands() {
+        for key in ["verityKey", "verityKeyPassphrase"] {
+            let pem = "\"-----BEGIN X-----\\n\"";
+            let of_block = format!("sysext:\n  {key}: {pem}\n  extensions: [a.raw]\n");
+            let (id, at) = ("key-in-config", format!("sysext.{key}"));
+            assert!(ids(&of_block).contains(&(id, at)), "{of_block}");
+            let of_one = format!("sysext:\n  extensions: [{{name: a, tree: t, {key}: {pem}}}]\n");
+            let at = format!("sysext.extensions[0].{key}");
+            assert!(ids(&of_one).contains(&(id, at)), "{of_one}");
+        }
     }
 
     #[test]
