@@ -4,7 +4,7 @@
 //! a compressed one the wanted files go to an unnamed temporary file. Entries count in their order,
 //! as for `tar -x`: a later one replaces an earlier one of its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ struct Layer<'a> {
     /// The file and where the archive begins in it, if it is not compressed.
     plain: Option<(Arc<File>, u64)>,
     /// What this archive itself has put on the tree.
-    touched: Vec<Vec<u8>>,
+    touched: BTreeSet<Vec<u8>>,
 }
 
 /// A tree that archives are put on.
@@ -162,7 +162,7 @@ impl Layers {
             pick,
             whiteouts,
             plain: None,
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
         };
         match magic.as_slice() {
             [0x1f, 0x8b, ..] => {
@@ -263,18 +263,12 @@ impl Layers {
             .get(..place.len().saturating_sub(name.len() + 1))
             .unwrap_or_default();
         if whiteouts && let Some(hidden) = name.strip_prefix(b".wh.") {
-            if hidden == b".wh..opq" {
-                return self.clear(parent, touched);
-            }
-            let hidden = match parent {
-                [] => hidden.to_vec(),
-                parent => [parent, b"/", hidden].concat(),
+            return match hidden {
+                b".wh..opq" => self.clear(parent, touched),
+                hidden => self.hide(&joined(parent, hidden), touched),
             };
-            // What was never there is taken away as well.
-            let _ = self.tree.remove(&hidden);
-            return Ok(());
         }
-        touched.push(place.clone());
+        touched.insert(place.clone());
         let mut inode = Inode::new(
             u16::try_from(entry.header().mode()? & 0o7777).unwrap_or(0o644),
             Kind::Fifo,
@@ -398,22 +392,32 @@ impl Layers {
         Ok(())
     }
 
-    /// Empties a folder of what lower layers put into it.
-    fn clear(&mut self, folder: &[u8], touched: &[Vec<u8>]) -> Result<(), Problem> {
-        let there = self.tree.lookup(folder).and_then(|id| self.tree.get(id));
-        let names: Vec<Vec<u8>> = there
-            .and_then(Inode::entries)
-            .map(|entries| entries.keys().cloned().collect())
-            .unwrap_or_default();
-        for name in names {
-            let path = match folder {
-                [] => name,
-                folder => [folder, b"/", &name].concat(),
-            };
-            let inside = [path.as_slice(), b"/"].concat();
-            let own = |other: &Vec<u8>| *other == path || other.starts_with(&inside);
-            if !touched.iter().any(own) {
-                self.tree.remove(&path)?;
+    /// Takes away what lower layers have at a path; what was never there is as well.
+    fn hide(&mut self, path: &[u8], touched: &BTreeSet<Vec<u8>>) -> Result<(), Problem> {
+        match is_touched(path, touched) {
+            true => self.clear(path, touched),
+            false => {
+                let _ = self.tree.remove(path);
+                Ok(())
+            }
+        }
+    }
+
+    /// Empties a folder of what lower layers put into it and below it.
+    fn clear(&mut self, folder: &[u8], touched: &BTreeSet<Vec<u8>>) -> Result<(), Problem> {
+        let mut folders = vec![folder.to_vec()];
+        while let Some(folder) = folders.pop() {
+            let there = self.tree.lookup(&folder).and_then(|id| self.tree.get(id));
+            let names: Vec<Vec<u8>> = there
+                .and_then(Inode::entries)
+                .map(|entries| entries.keys().cloned().collect())
+                .unwrap_or_default();
+            for name in names {
+                let path = joined(&folder, &name);
+                match is_touched(&path, touched) {
+                    true => folders.push(path),
+                    false => drop(self.tree.remove(&path)?),
+                }
             }
         }
         Ok(())
@@ -484,9 +488,10 @@ fn extend<R: Read>(extended: &mut Extended, entry: &mut Entry<'_, R>) -> io::Res
     if !is_header {
         return Ok(false);
     }
-    if entry.size() > pax::MAX_SIZE {
+    extended.bytes = extended.bytes.saturating_add(entry.size());
+    if extended.bytes > pax::MAX_SIZE {
         return Err(io::Error::other(
-            "a header of an entry is longer than 1 MiB",
+            "the headers of an entry are longer than 1 MiB",
         ));
     }
     let mut bytes = Vec::new();
@@ -508,6 +513,20 @@ fn link_target<R: Read>(entry: &Entry<'_, R>, extended: &Extended) -> Option<Vec
         None => entry.link_name_bytes().map(|name| name.into_owned()),
     };
     target.filter(|target| !target.is_empty())
+}
+
+fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match folder {
+        [] => name.to_vec(),
+        folder => [folder, b"/", name].concat(),
+    }
+}
+
+/// Whether a path, or anything below it, is among those touched.
+fn is_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
+    let inside = joined(path, b"");
+    let first = touched.range(inside.clone()..).next();
+    touched.contains(path) || first.is_some_and(|first| first.starts_with(&inside))
 }
 
 fn as_path(bytes: &[u8]) -> &Path {
@@ -561,5 +580,92 @@ impl Tree {
             inodes.push(inode);
         }
         Tree { inodes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::{Builder, Header};
+
+    /// An archive with these entries: folders end in `/`.
+    fn archive(entries: &[&str]) -> Arc<File> {
+        let mut builder = Builder::new(tempfile::tempfile().unwrap());
+        for entry in entries {
+            let mut header = Header::new_ustar();
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_entry_type(match entry.ends_with('/') {
+                true => EntryType::Directory,
+                false => EntryType::Regular,
+            });
+            builder
+                .append_data(&mut header, entry, io::empty())
+                .unwrap();
+        }
+        Arc::new(builder.into_inner().unwrap())
+    }
+
+    fn add(layers: &mut Layers, file: &Arc<File>) -> Result<(), Finding> {
+        let window = (0, file.metadata().unwrap().len());
+        layers.add(file, window, Path::new("x.tar"), &Pick::default(), true)
+    }
+
+    fn stacked(archives: &[&[&str]]) -> Vec<String> {
+        let mut layers = Layers::default();
+        for entries in archives {
+            add(&mut layers, &archive(entries)).unwrap();
+        }
+        let (tree, _) = layers.finish();
+        let paths = tree.walk().filter(|(.., inode)| inode.entries().is_none());
+        paths
+            .map(|(path, ..)| String::from_utf8(path).unwrap())
+            .collect()
+    }
+
+    /// "Files that are present in the same layer as a whiteout file can only be hidden by whiteout
+    /// files in subsequent layers" (OCI image-spec, layer.md), in whatever order they stand.
+    #[test]
+    fn a_whiteout_hides_what_lies_below_and_nothing_of_its_own_layer() {
+        let below: &[&str] = &["usr/d/", "usr/d/old", "usr/d/e/", "usr/d/e/old", "usr/f"];
+        for (layer, left) in [
+            (&["usr/.wh.d", "usr/.wh.f"][..], &[][..]),
+            (
+                &["usr/f", "usr/.wh.f"],
+                &["usr/d/e/old", "usr/d/old", "usr/f"],
+            ),
+            (
+                &["usr/d/", "usr/d/new", "usr/.wh.d"],
+                &["usr/d/new", "usr/f"],
+            ),
+            (
+                &["usr/.wh.d", "usr/d/", "usr/d/new"],
+                &["usr/d/new", "usr/f"],
+            ),
+            (
+                &["usr/d/", "usr/d/e/", "usr/d/e/new", "usr/d/.wh..wh..opq"],
+                &["usr/d/e/new", "usr/f"],
+            ),
+            (
+                &["usr/.wh.", "usr/.wh..", "usr/.wh..."],
+                &["usr/d/e/old", "usr/d/old", "usr/f"],
+            ),
+        ] {
+            assert_eq!(stacked(&[below, layer]), left, "{layer:?}");
+        }
+    }
+
+    #[test]
+    fn headers_without_an_entry_do_not_pile_up() {
+        let mut builder = Builder::new(tempfile::tempfile().unwrap());
+        let value = vec![b'a'; 900 << 10];
+        for _ in 0..2 {
+            builder
+                .append_pax_extensions([("SCHILY.xattr.user.a", value.as_slice())])
+                .unwrap();
+        }
+        let file = Arc::new(builder.into_inner().unwrap());
+        let refused = add(&mut Layers::default(), &file).unwrap_err();
+        assert!(refused.message.contains("longer than 1 MiB"), "{refused}");
     }
 }

@@ -4,7 +4,7 @@
 //! The tar crate splits these records at line breaks, but values of attributes are any bytes; file
 //! capabilities often hold such a byte.
 
-/// Most bytes of one such header.
+/// Most bytes of all such headers of one entry.
 pub(super) const MAX_SIZE: u64 = 1 << 20;
 
 /// What the headers before an entry say of it; they count more than its own header.
@@ -15,6 +15,8 @@ pub(super) struct Extended {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) size: Option<u64>,
+    /// Length of all headers that were read for it, in bytes.
+    pub(super) bytes: u64,
     /// Whether it is a sparse file in one of GNU tar's forms.
     pub(super) is_sparse: bool,
     /// Extended attributes by name.
