@@ -9,11 +9,12 @@ use std::sync::OnceLock;
 use prism_sysext::arch::Arch;
 use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::certificate::Certificate;
+use prism_sysext::image::ddi;
 use prism_sysext::image::gpt::{self, Partition};
 use prism_sysext::image::gpt_types::{Designator, LINUX_GENERIC, PartitionType, Role};
 use prism_sysext::image::signature::KeyFile;
 use prism_sysext::image::squashfs::Compression;
-use prism_sysext::image::{ddi, hex};
+
 use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use uuid::Uuid;
@@ -310,12 +311,4 @@ fn vfat(path: &Path) {
     disk[54..62].copy_from_slice(b"FAT16   ");
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     File::create(path).unwrap().write_all_at(&disk, 0).unwrap();
-}
-
-/// The root hash of an image, hex.
-pub(crate) fn root_hash(path: &Path) -> Option<String> {
-    ddi::open(path)
-        .ok()?
-        .root_hash
-        .map(|hash| hex::encode(hash.as_bytes()))
 }

@@ -178,7 +178,7 @@ pub struct Metadata {
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
-    /// Major and minor number of a device, where the reader can tell (not in ext4).
+    /// Major and minor number of a device, where the reader can tell.
     pub device: Option<(u32, u32)>,
 }
 
@@ -201,7 +201,7 @@ pub struct Details {
 /// The value of an extended attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Xattr {
-    /// The reader of this file system knows no extended attributes.
+    /// The reader can't tell: an ext4 with a journal to replay, or values in inodes of their own.
     Unknown,
     /// There is none of this name.
     Absent,

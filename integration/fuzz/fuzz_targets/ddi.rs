@@ -24,6 +24,7 @@ fuzz_target!(init: drop(std::panic::take_hook()), |data: &[u8]| {
     if let Ok(fs) = ddi.file_system() {
         for (path, _) in fs.walk(10_000).unwrap_or_default() {
             let _ = fs.read(&path, 1 << 20);
+            let _ = fs.xattr(&path, "user.x");
         }
     }
 });

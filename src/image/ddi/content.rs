@@ -127,7 +127,7 @@ pub enum Strict {
     Yes,
     /// Set to a false value: the file counts for any image name.
     No,
-    /// The reader of this file system knows no attributes.
+    /// The reader of the file system can't tell.
     Unknown,
 }
 

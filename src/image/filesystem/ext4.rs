@@ -1,4 +1,8 @@
-//! ext2, ext3 and ext4 through `ext4-view`, which has no extended attributes.
+//! ext2, ext3 and ext4 through `ext4-view`; extended attributes and device numbers, which it has
+//! not, by [`inodes`] and [`attributes`].
+
+mod attributes;
+mod inodes;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -8,10 +12,13 @@ use std::path::{Path, PathBuf};
 use ext4_view::{Ext4Error, Ext4Read, FileType};
 
 use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
+use inodes::Inodes;
 
 pub(super) struct Ext4 {
     reader: ext4_view::Ext4,
     block_size: Option<u32>,
+    /// Nothing where their layout is not covered.
+    inodes: Option<Inodes>,
 }
 
 impl Ext4Read for Window {
@@ -35,8 +42,24 @@ impl Ext4 {
         // s_log_block_size, at 24 in the superblock, counts from 1 KiB.
         let shift = window.peek(1024 + 24).map(u32::from_le_bytes);
         let block_size = shift.and_then(|shift| 1024u32.checked_shl(shift));
-        let reader = ext4_view::Ext4::load(Box::new(window))?;
-        Ok(Ext4 { reader, block_size })
+        let reader = ext4_view::Ext4::load(Box::new(window.clone()))?;
+        Ok(Ext4 {
+            reader,
+            block_size,
+            inodes: Inodes::open(window),
+        })
+    }
+
+    /// What is at a path, with the number of a device.
+    fn metadata(&self, path: &Path, found: &ext4_view::Metadata) -> Result<Metadata, FsError> {
+        let found = metadata(found);
+        let device = match (found.kind, &self.inodes) {
+            (FileKind::CharDevice | FileKind::BlockDevice, Some(inodes)) => {
+                Some(inodes.find(path)?.device())
+            }
+            _ => None,
+        };
+        Ok(Metadata { device, ..found })
     }
 }
 
@@ -81,8 +104,9 @@ impl Reader for Ext4 {
     }
 
     fn child(&self, dir: &Path, name: &OsStr) -> Result<Option<Metadata>, FsError> {
-        match self.reader.symlink_metadata(path_of(&dir.join(name))?) {
-            Ok(found) => Ok(Some(metadata(&found))),
+        let path = dir.join(name);
+        match self.reader.symlink_metadata(path_of(&path)?) {
+            Ok(found) => self.metadata(&path, &found).map(Some),
             Err(Ext4Error::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -100,10 +124,9 @@ impl Reader for Ext4 {
             if entries.len() >= MAX_ENTRIES {
                 return Err(FsError::TooManyEntries(MAX_ENTRIES));
             }
-            entries.push((
-                OsString::from_vec(name.to_vec()),
-                metadata(&entry.metadata()?),
-            ));
+            let name = OsString::from_vec(name.to_vec());
+            let found = self.metadata(&dir.join(&name), &entry.metadata()?)?;
+            entries.push((name, found));
         }
         Ok(entries)
     }
@@ -128,7 +151,10 @@ impl Reader for Ext4 {
         Ok(content)
     }
 
-    fn xattrs(&self, _path: &Path) -> Result<Option<Xattrs>, FsError> {
-        Ok(None)
+    fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
+        match &self.inodes {
+            Some(inodes) => attributes::read(inodes, &inodes.find(path)?),
+            None => Ok(None),
+        }
     }
 }
