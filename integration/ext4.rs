@@ -1,9 +1,9 @@
-//! Attributes and device numbers of ext2, ext3 and ext4, held against the tree that mkfs.ext4 took
-//! in and against debugfs.
+//! ext2, ext3 and ext4: attributes and device numbers, held against the tree that mkfs.ext4 took in
+//! and against debugfs; and disk images as a base, held against the folder they were made from.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "support/mod.rs"]
+mod program;
 mod support;
 
 use std::fs;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use prism_sysext::image::filesystem::{FileSystem, Window, Xattr};
 use prism_sysext::image::hex;
+use program::Ground;
 use support::tools::{command, have, run};
 
 fn open(image: &Path) -> FileSystem {
@@ -137,4 +138,141 @@ fn devices_have_their_numbers() {
         let found = fs.metadata(path).unwrap().unwrap();
         assert_eq!(found.device, Some(device), "{path}");
     }
+}
+
+const CONFIG: &str = "sysext:
+  verityKey: ../keys/key.pem
+  verityCertificate: ../keys/cert.crt
+  extensions:
+  - {name: tool, files: ['bin/tool:/usr/local/bin/tool']}
+";
+
+/// The root file system of the ground: alone, and as a partition beside others.
+fn images(ground: &Ground) -> [&'static str; 2] {
+    let (root, naked) = (ground.path("rootfs"), ground.path("naked.raw"));
+    run(command("mkfs.ext4")
+        .args(["-q", "-d"])
+        .arg(&root)
+        .arg(&naked)
+        .arg("48M"));
+    let disk = ground.path("disk.raw");
+    File::create(&disk).unwrap().set_len(80 << 20).unwrap();
+    let partitions = [
+        "--new=1:2048:+8M",
+        "--typecode=1:ef00",
+        "--new=2:20480:+48M",
+    ];
+    run(command("sgdisk").args(partitions).arg(&disk));
+    let mut bytes = fs::read(&naked).unwrap();
+    let mut whole = fs::read(&disk).unwrap();
+    whole[20480 * 512..][..bytes.len()].swap_with_slice(&mut bytes);
+    fs::write(&disk, whole).unwrap();
+    ["naked.raw", "disk.raw"]
+}
+
+#[test]
+fn a_disk_image_is_a_base_like_its_folder() {
+    if !have(&["mkfs.ext4", "sgdisk"]) {
+        return;
+    }
+    let ground = Ground::new();
+    ground.config(CONFIG);
+    ground.run("apply --rootfs ../rootfs").succeeded();
+    let folder = "usr/lib/extension-release.d";
+    let release = format!("rootfs/var/lib/extensions/plain/{folder}/extension-release.plain");
+    ground.write(&release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
+    ground.write("rootfs/var/lib/extensions/plain/usr/bin/x", "", 0o755);
+    for image in images(&ground) {
+        for verb in ["list", "check --config-file none.yaml", "check"] {
+            let said = |base: &str| {
+                let said = ground.run(&format!("{verb} {base} --output json"));
+                said.succeeded().json()
+            };
+            let of_folder = said("--rootfs ../rootfs");
+            let of_image = said(&format!("--image-file ../{image}"));
+            assert_eq!(of_folder, of_image, "{verb} {image}");
+        }
+        let built = |base: &str| {
+            ground.run(&format!("build {base}")).succeeded();
+            ground.read("project/.sysext/tool.raw")
+        };
+        assert!(built("--rootfs ../rootfs") == built(&format!("--image-file ../{image}")));
+    }
+    let refused = ground.refused("apply --image-file ../disk.raw", "apply-to-image");
+    assert!(refused.err.contains("customize"), "{refused:?}");
+}
+
+#[test]
+fn the_image_that_prism_customizes_is_the_base_where_it_can_be_read() {
+    if !have(&["mkfs.ext4", "sgdisk", "qemu-img"]) {
+        return;
+    }
+    let ground = Ground::new();
+    ground.write("rootfs/etc/fstab", "UUID=1 /var ext4 defaults 0 0\n", 0o644);
+    images(&ground);
+    let with_input = |path: &str| format!("input: {{image: {{path: {path}}}}}\n{CONFIG}");
+    ground.config(&with_input("../disk.raw"));
+    let said = ground.run("build");
+    said.succeeded();
+    assert!(
+        said.err.contains("warning[other-partition]"),
+        "{}",
+        said.err
+    );
+    ground.config(&with_input("../disk.qcow2"));
+    for format in ["qcow2", "vpc", "vhdx"] {
+        run(command("qemu-img")
+            .args(["convert", "-f", "raw", "-O", format])
+            .args([ground.path("disk.raw"), ground.path("disk.qcow2")]));
+        let said = ground.run("build");
+        said.is_refused("no-base");
+        let warned = said.err.contains("warning[image-file-unreadable]");
+        assert!(
+            warned && said.err.contains("qemu-img convert"),
+            "{}",
+            said.err
+        );
+        ground.refused("list --image-file ../disk.qcow2", "image-file-unreadable");
+    }
+}
+
+#[test]
+fn a_disk_image_without_one_os_is_refused_with_the_way_out() {
+    if !have(&["mkfs.ext4", "sgdisk", "mkfs.btrfs"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let refused = |what: &str| {
+        let said = ground.refused("list --image-file ../bad.raw", "image-file-unreadable");
+        assert!(
+            said.err.contains(what) && said.err.contains("help:"),
+            "{}",
+            said.err
+        );
+    };
+    ground.write("bad.raw", "no image", 0o644);
+    refused("holds no file system of an OS");
+    run(command("mkfs.ext4")
+        .args(["-q"])
+        .arg(ground.path("other.raw"))
+        .arg("16M"));
+    fs::rename(ground.path("other.raw"), ground.path("bad.raw")).unwrap();
+    refused("ext4 without an OS");
+    File::create(ground.path("bad.raw"))
+        .unwrap()
+        .set_len(128 << 20)
+        .unwrap();
+    run(command("mkfs.btrfs")
+        .args(["-q"])
+        .arg(ground.path("bad.raw")));
+    refused("btrfs");
+    images(&ground);
+    let mut bytes = fs::read(ground.path("naked.raw")).unwrap();
+    bytes.truncate(bytes.len() / 3);
+    ground.write("bad.raw", bytes, 0o644);
+    let said = ground.run("list --image-file ../bad.raw");
+    assert!(
+        said.status == Some(1) || said.err.contains("warning"),
+        "{said:?}"
+    );
 }

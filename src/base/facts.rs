@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::root::{EntryKind, Metadata, RootDir, RootError};
+use super::root::{EntryKind, Metadata, RootError};
+use super::rootfs::RootFs;
 use crate::finding::Finding;
 
 /// Most names that are read of one directory.
@@ -14,7 +15,7 @@ pub(super) const NAME_LIMIT: usize = 4096;
 /// A root file system and what was odd about it so far.
 pub(super) struct Facts<'a> {
     /// The root file system.
-    pub(super) root: &'a RootDir,
+    pub(super) root: &'a dyn RootFs,
     /// What could not be read, or was strange.
     pub(super) findings: Vec<Finding>,
 }

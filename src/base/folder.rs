@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::root::{EntryKind, RootDir, RootError};
+use super::rootfs::RootFs;
 use crate::image::ddi::{Content, Files, content};
 use crate::image::filesystem::{FileKind, FsError, Xattr};
 use crate::image::gpt_types::Designator;
@@ -15,9 +16,12 @@ use crate::image::gpt_types::Designator;
 const NAME_LIMIT: usize = 65_536;
 
 /// What an extension that is a folder holds; `None` when there is no such folder.
-pub fn folder_content(root: &RootDir, path: &Path) -> Result<Option<Content>, FsError> {
+pub fn folder_content(root: &dyn RootFs, path: &Path) -> Result<Option<Content>, FsError> {
     match root.enter(path).map_err(|error| fs_error(path, error))? {
-        Some(folder) => content(&folder, Designator::Root).map(Some),
+        Some(folder) => {
+            let files: &dyn Files = folder.as_ref();
+            content(files, Designator::Root).map(Some)
+        }
         None => Ok(None),
     }
 }

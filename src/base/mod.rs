@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::finding::Finding;
 use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
 
+pub mod disk;
 pub mod extensions;
 mod facts;
 pub mod folder;
@@ -20,6 +21,7 @@ pub mod kernel;
 pub mod mounts;
 pub mod profile;
 pub mod root;
+pub mod rootfs;
 pub mod systemd;
 pub mod unit;
 
@@ -28,7 +30,7 @@ use extensions::{CertificateFile, ExistingExtension};
 use facts::Facts;
 use kernel::{Kernel, KernelFeatures};
 use mounts::{OverlayMount, SelinuxMode};
-use root::RootDir;
+use rootfs::RootFs;
 use systemd::Systemd;
 use unit::UnitState;
 
@@ -39,7 +41,7 @@ const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind", content = "name")]
 pub enum Origin {
-    /// A root file system in this folder.
+    /// A root file system in this folder or disk image.
     Rootfs(PathBuf),
     /// A built-in profile.
     Profile(&'static str),
@@ -90,7 +92,7 @@ impl Base {
     ///
     /// Fails only with `base-without-os-release` and `base-os-release`:
     /// without that file systemd merges nothing.
-    pub fn read(root: &RootDir) -> Result<Base, Finding> {
+    pub fn read(root: &dyn RootFs) -> Result<Base, Finding> {
         let mut facts = Facts {
             root,
             findings: Vec::new(),
@@ -174,7 +176,7 @@ impl Base {
 }
 
 /// The state of the merging unit of a base, without the other facts.
-pub fn read_unit_state(root: &RootDir, kind: ExtensionKind) -> (UnitState, Vec<Finding>) {
+pub fn read_unit_state(root: &dyn RootFs, kind: ExtensionKind) -> (UnitState, Vec<Finding>) {
     let mut facts = Facts {
         root,
         findings: Vec::new(),
@@ -185,14 +187,14 @@ pub fn read_unit_state(root: &RootDir, kind: ExtensionKind) -> (UnitState, Vec<F
 }
 
 /// What SELinux does in a base, without the other facts.
-pub fn read_selinux(root: &RootDir) -> Option<SelinuxMode> {
+pub fn read_selinux(root: &dyn RootFs) -> Option<SelinuxMode> {
     mounts::read_selinux(&mut Facts {
         root,
         findings: Vec::new(),
     })
 }
 
-fn read_os_release(root: &RootDir, paths: &[&str]) -> Result<ReleaseFields, Finding> {
+fn read_os_release(root: &dyn RootFs, paths: &[&str]) -> Result<ReleaseFields, Finding> {
     for path in paths {
         let unreadable = |message: String| {
             Finding::error("base-os-release", message)
@@ -230,6 +232,7 @@ mod tests {
     use super::extensions::TakenAs;
     use super::kernel::Support;
     use super::root::EntryKind;
+    use super::root::RootDir;
     use super::unit::Enablement;
     use super::*;
     use std::os::unix::fs::symlink;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::base::Base;
 use crate::base::mounts::SelinuxMode;
-use crate::base::root::{EntryKind, RootDir};
+use crate::base::root::EntryKind;
+use crate::base::rootfs::RootFs;
 use crate::config::model::OverlayConflict;
 use crate::finding::Finding;
 
@@ -57,7 +58,7 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
 
 /// Folders of extensions whose mode differs from the base's: the topmost layer's mode is the one
 /// that counts in an overlay (Documentation/filesystems/overlayfs.rst, merged directories).
-pub fn of_folders(root: &RootDir, folders: &[Folder]) -> Vec<Finding> {
+pub fn of_folders(root: &dyn RootFs, folders: &[Folder]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in folders {
         // What can't be looked at has been told when the base was read.
@@ -84,6 +85,7 @@ pub fn of_folders(root: &RootDir, folders: &[Folder]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::root::RootDir;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

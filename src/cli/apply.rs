@@ -6,12 +6,13 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 
 use super::args::{Apply, BaseArgs, List, Remove};
+use super::base::{find_base, open_root};
 use super::changes::Changes;
 use super::expand::{self, expanded_text};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
-use super::session::{Session, open_root, predict_present};
+use super::session::{Session, predict_present};
 use super::show;
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -44,17 +45,20 @@ struct Result<'a> {
 }
 
 pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
+    let Some(rootfs) = &args.rootfs else {
+        return Err(Finding::error("apply-to-image", "nothing is written into disk images here")
+            .help("let Prism do it (`customize`, or `expand` and imagecustomizer), or mount the image (`systemd-dissect --mount IMAGE DIR`) and name the folder with --rootfs")
+            .into());
+    };
+    let root = open_root(rootfs)?;
     let base_args = BaseArgs {
-        rootfs: Some(args.rootfs.clone()),
-        target: None,
+        rootfs: Some(rootfs.clone()),
+        ..BaseArgs::default()
     };
     let session = Session::open(screen, &args.config, &base_args, Environment::default())?;
     if args.dry_run {
         return dry_run(screen, &session);
     }
-    let Some(root) = &session.root else {
-        return Err(Failure::Said(1));
-    };
     let built = session.build(screen)?;
     screen.findings(Some(&session.config.source), &session.noticed(&built));
     refuse_unsigned(&session, args.overrides.allow_unsigned)?;
@@ -82,11 +86,11 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
             progress: Some(progress),
             ..Options::default()
         };
-        inject::apply(root, &placements, &options).map_err(|findings| session.refuse(findings.0))
+        inject::apply(&root, &placements, &options).map_err(|findings| session.refuse(findings.0))
     })?;
     screen.findings(Some(&session.config.source), &applied.findings);
     if !args.no_check {
-        check_again(screen, &session, root, args.overrides.allowed())?;
+        check_again(screen, &session, &root, args.overrides.allowed())?;
     }
     let manifest = build::write_manifest(&session.plan, &built, &overrides(args))?;
     let changes = Changes::from(&applied);
@@ -396,8 +400,16 @@ pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), 
 }
 
 pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
-    let root = open_root(&args.rootfs)?;
-    let listing = inject::list(&root, &Base::read(&root)?);
+    let base_args = BaseArgs {
+        rootfs: args.rootfs.clone(),
+        image_file: args.image_file.clone(),
+        ..BaseArgs::default()
+    };
+    let found = find_base(None, &base_args)?;
+    let (Some(root), Some(base)) = (&found.root, &found.base) else {
+        return Err(Failure::Said(2));
+    };
+    let listing = inject::list(root.as_ref(), base);
     screen.findings(None, &listing.findings);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();

@@ -80,6 +80,23 @@ pub struct BaseArgs {
     /// Folder that holds the base's root file system.
     #[arg(long, value_name = "DIR", conflicts_with = "target")]
     pub rootfs: Option<PathBuf>,
+    /// Raw disk image that holds the base (GPT or one file system; ext4).
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["rootfs", "target"])]
+    pub image_file: Option<PathBuf>,
+    /// Image that Prism is going to customize, from its own flags.
+    #[arg(skip)]
+    pub input_image: Option<PathBuf>,
+    /// Built-in profile of the base, such as azurelinux-3.0.
+    #[arg(long, value_name = "PROFILE")]
+    pub target: Option<String>,
+}
+
+/// The base where Prism's own `--image-file` names an image as well.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KnownBase {
+    /// Folder that holds the base's root file system.
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
+    pub rootfs: Option<PathBuf>,
     /// Built-in profile of the base, such as azurelinux-3.0.
     #[arg(long, value_name = "PROFILE")]
     pub target: Option<String>,
@@ -122,7 +139,7 @@ pub struct Customize {
     pub imagecustomizer: OsString,
     /// The base.
     #[command(flatten)]
-    pub base: BaseArgs,
+    pub base: KnownBase,
     /// Overrides.
     #[command(flatten)]
     pub overrides: Overrides,
@@ -139,8 +156,11 @@ pub struct Customize {
 #[derive(Debug, Args)]
 pub struct Apply {
     /// Root file system that receives the extensions.
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "image_file")]
+    pub rootfs: Option<PathBuf>,
+    /// Disk image; refused, with what to do instead.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    pub image_file: Option<PathBuf>,
     /// The config.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -371,8 +391,11 @@ pub struct Remove {
 #[derive(Debug, Args)]
 pub struct List {
     /// Root file system to look at.
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "image_file")]
+    pub rootfs: Option<PathBuf>,
+    /// Raw disk image to look at.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    pub image_file: Option<PathBuf>,
 }
 
 /// `schema`.

@@ -195,7 +195,8 @@ fn apply_one(screen: &Screen, dir: &Path, example: &str, rootfs: &str) -> Result
     apply::apply(
         screen,
         &Apply {
-            rootfs,
+            rootfs: Some(rootfs),
+            image_file: None,
             config,
             dry_run: false,
             expanded_config: None,
@@ -255,7 +256,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
             digests: false,
             base: BaseArgs {
                 rootfs: Some(dir.join("rootfs")),
-                target: None,
+                ..BaseArgs::default()
             },
         },
     )?;

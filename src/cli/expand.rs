@@ -171,12 +171,12 @@ fn additions(plan: &Plan) -> Additions {
 }
 
 pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure> {
-    let args = own_flags(args)?;
+    let (args, base) = own_flags(args)?;
     let config = Config::read(&args.config.config_file)?;
     let text = if config.sysext.is_none() {
         config.source.text.clone()
     } else {
-        let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
+        let session = Session::open(screen, &args.config, &base, Environment::default())?;
         let built = session.build(screen)?;
         screen.findings(Some(&session.config.source), &session.noticed(&built));
         refuse_unsigned(&session, args.overrides.allow_unsigned)?;
@@ -217,7 +217,7 @@ fn overrides(overrides: Overrides) -> Vec<String> {
 
 /// Our own flags may stand anywhere among Prism's; after the first of Prism's the parser leaves
 /// all to us.
-fn own_flags(args: Customize) -> Result<Customize, Failure> {
+fn own_flags(args: Customize) -> Result<(Customize, BaseArgs), Failure> {
     let Customize {
         mut config,
         mut imagecustomizer,
@@ -225,7 +225,7 @@ fn own_flags(args: Customize) -> Result<Customize, Failure> {
         mut overrides,
         flags,
     } = args;
-    let mut rest = Vec::new();
+    let (mut rest, mut input_image) = (Vec::new(), None);
     let mut flags = flags.into_iter();
     while let Some(flag) = flags.next() {
         let text = flag.to_string_lossy().into_owned();
@@ -248,10 +248,15 @@ fn own_flags(args: Customize) -> Result<Customize, Failure> {
             "--imagecustomizer" => imagecustomizer = value()?,
             "--rootfs" => base.rootfs = Some(value()?.into()),
             "--target" => {
-                base = BaseArgs {
-                    target: Some(value()?.to_string_lossy().into_owned()),
-                    ..base
-                }
+                base.target = Some(value()?.to_string_lossy().into_owned());
+            }
+            // Prism's, which tells us the base.
+            "--image-file" => {
+                let is_apart = !flag.as_encoded_bytes().contains(&b'=');
+                let path = value()?;
+                rest.push(flag);
+                rest.extend(is_apart.then(|| path.clone()));
+                input_image = Some(path.into());
             }
             "--allow-unknown" => overrides.allow_unknown = true,
             "--allow-unsigned" => overrides.allow_unsigned = true,
@@ -262,18 +267,27 @@ fn own_flags(args: Customize) -> Result<Customize, Failure> {
         super::usage("`--rootfs` can't be used with `--target`");
         return Err(Failure::Said(2));
     }
-    Ok(Customize {
+    let known = BaseArgs {
+        rootfs: base.rootfs.clone(),
+        target: base.target.clone(),
+        input_image,
+        ..BaseArgs::default()
+    };
+    let args = Customize {
         config,
         imagecustomizer,
         base,
         overrides,
         flags: rest,
-    })
+    };
+    Ok((args, known))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::cli::args::KnownBase;
 
     #[test]
     fn own_flags_are_found_among_prisms() {
@@ -282,7 +296,7 @@ mod tests {
                 config_file: "./config.yaml".into(),
             },
             imagecustomizer: "imagecustomizer".into(),
-            base: BaseArgs::default(),
+            base: KnownBase::default(),
             overrides: Overrides::default(),
             flags: [
                 "--build-dir",
@@ -296,10 +310,11 @@ mod tests {
             .map(OsString::from)
             .to_vec(),
         };
-        let args = own_flags(args).unwrap();
+        let (args, base) = own_flags(args).unwrap();
         assert_eq!(args.config.config_file, PathBuf::from("c.yaml"));
         assert!(args.overrides.allow_unknown);
-        assert_eq!(args.base.target.as_deref(), Some("debian-13"));
+        assert_eq!(base.target.as_deref(), Some("debian-13"));
+        assert_eq!(base.input_image.as_deref(), Some(Path::new("i")));
         assert_eq!(args.flags, ["--build-dir", "b", "--image-file=i"]);
     }
 

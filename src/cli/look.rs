@@ -9,9 +9,10 @@ use super::apply::judge;
 use super::args::{
     Build, Check, Inspect, Keygen, Required, Resources, Schema, ValidateConfig, Verify,
 };
+use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, disk, find_base, folder, open_image, predict_on, predict_present};
+use super::session::{Session, disk, folder, open_image, predict_on, predict_present};
 use super::{render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -73,8 +74,9 @@ pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
         }
     }
     // A wrong --target or `target` is a finding like any other.
-    if let Err(finding) = find_base(Some(&config), &args.base) {
-        findings.push(finding);
+    match find_base(Some(&config), &args.base) {
+        Ok(found) => findings.extend(found.findings),
+        Err(finding) => findings.push(finding),
     }
     let bad = findings
         .iter()
@@ -171,25 +173,29 @@ fn images(config: &Config) -> Vec<Finding> {
 }
 
 pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
-    let no_config = !args.images.is_empty()
-        || (args.base.rootfs.is_some() && !args.config.config_file.exists());
+    let has_root = args.base.rootfs.is_some() || args.base.image_file.is_some();
+    let no_config = !args.images.is_empty() || (has_root && !args.config.config_file.exists());
     if !no_config {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
         session.images_ready()?;
         let prediction = watch(screen, |progress| session.predict(progress))?;
         return verdict(screen, Some(&session.config.source), &prediction, args);
     }
-    let (base, root) = find_base(None, &args.base)?;
+    let Found {
+        base,
+        root,
+        findings,
+    } = find_base(None, &args.base)?;
     let Some(base) = base else {
         return Err(Finding::error("no-base", "the base OS is not known")
-            .help("give it with --rootfs DIR or --target PROFILE")
+            .help("give it with --rootfs DIR, --image-file IMAGE or --target PROFILE")
             .into());
     };
-    screen.findings(None, &base.findings);
+    screen.findings(None, &findings);
     let prediction = if args.images.is_empty() {
         match &root {
             Some(root) => watch(screen, |progress| {
-                predict_present(root, &base, |path| Some(path.to_owned()), progress)
+                predict_present(root.as_ref(), &base, |path| Some(path.to_owned()), progress)
             }),
             None => return Err(Finding::error("nothing-to-check", "no image is named").into()),
         }

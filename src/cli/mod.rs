@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod args;
+mod base;
 mod changes;
 mod demo;
 mod expand;

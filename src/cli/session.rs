@@ -5,16 +5,15 @@ use std::path::Path;
 use glob::Pattern;
 
 use super::args::{BaseArgs, ConfigFile};
+use super::base::{Found, find_base};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
-use crate::arch::Arch;
 use crate::base::Base;
 use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::folder::folder_content;
-use crate::base::profile::{self, Custom};
-use crate::base::root::{RootDir, RootError};
-use crate::base::systemd::Systemd;
+use crate::base::root::RootError;
+use crate::base::rootfs::RootFs;
 use crate::build::{Built, build};
 use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
@@ -23,7 +22,7 @@ use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
 use crate::config::Config;
-use crate::config::model::{Enable, Target};
+use crate::config::model::Enable;
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
@@ -31,14 +30,10 @@ use crate::image::ddi::{self, Ddi, Files};
 use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::inject::record::Record;
-use crate::input;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::progress::Progress;
-use crate::release::{ExtensionKind, ReleaseFields, SystemdVersion};
+use crate::release::{ExtensionKind, SystemdVersion};
 use crate::verify::verify_ddi;
-
-/// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
-const MAX_TARGET_BYTES: u64 = 4 << 20;
 
 /// Longest sidecar file that is read, in bytes; systemd has no such limit, real ones have some 1 KiB.
 const MAX_SIDECAR_BYTES: u64 = 4 << 20;
@@ -54,7 +49,7 @@ pub(super) struct Session {
     /// The base, if it is known.
     pub base: Option<Base>,
     /// The root file system, if there is one.
-    pub root: Option<RootDir>,
+    pub root: Option<Box<dyn RootFs>>,
     /// The plan.
     pub plan: Plan,
 }
@@ -68,9 +63,14 @@ impl Session {
         environment: Environment,
     ) -> Result<Session, Failure> {
         let config = Config::read(&file.config_file)?;
-        let (base, root) = find_base(Some(&config), base).map_err(|finding| {
+        let Found {
+            base,
+            root,
+            findings,
+        } = find_base(Some(&config), base).map_err(|finding| {
             Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
         })?;
+        screen.findings(Some(&config.source), &findings);
         let identity = base.as_ref().map(|base| BaseIdentity {
             os_release: &base.release,
             arch: base.arch,
@@ -90,7 +90,6 @@ impl Session {
         };
         screen.findings(Some(&config.source), &plan.findings);
         if let Some(base) = &base {
-            screen.findings(None, &base.findings);
             let conflict = config.sysext.as_ref().map(|sysext| sysext.overlay_conflict);
             let told = surroundings::of_base(base, conflict.unwrap_or_default());
             if told
@@ -131,7 +130,7 @@ impl Session {
                     "the base OS is not known, so nothing can be said about the merge",
                 )
                 .at("sysext")
-                .help("give it with --rootfs DIR, --target PROFILE, or `target: azurelinux-3.0`"),
+                .help("give it with --rootfs DIR, --image-file IMAGE, --target PROFILE, or `target: azurelinux-3.0`"),
             ])
         })
     }
@@ -159,7 +158,7 @@ impl Session {
     pub(super) fn noticed(&self, built: &Built) -> Vec<Finding> {
         let mut findings = built.findings.clone();
         if let Some(root) = &self.root {
-            findings.extend(surroundings::of_folders(root, &built.folders));
+            findings.extend(surroundings::of_folders(root.as_ref(), &built.folders));
         }
         findings
     }
@@ -188,7 +187,9 @@ impl Session {
             .map(|trusted| trusted.certificate.clone())
             .collect();
         let record = match &self.root {
-            Some(root) => Record::read(root).map_err(|findings| self.refuse(findings.0))?,
+            Some(root) => {
+                Record::read(root.as_ref()).map_err(|findings| self.refuse(findings.0))?
+            }
             None => None,
         };
         // What an earlier apply placed stays only as far as the plan lists it again.
@@ -197,7 +198,7 @@ impl Session {
         trusted.extend(others.map(|file| file.certificate.clone()));
         let mut candidates = match &self.root {
             Some(root) => present(
-                root,
+                root.as_ref(),
                 base,
                 &trusted,
                 |path| planned.contains(&path) || ours(path),
@@ -235,14 +236,14 @@ impl Session {
         let allow = self.config.sysext.iter().flat_map(|sysext| &sysext.allow);
         // Their syntax was checked.
         let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
-        add_conflicts(&mut prediction, &candidates, self.root.as_ref(), &allow);
+        add_conflicts(&mut prediction, &candidates, self.root.as_deref(), &allow);
         Ok(prediction)
     }
 }
 
 /// What becomes of what a root file system carries; `listed` gives the place in the config.
 pub(super) fn predict_present(
-    root: &RootDir,
+    root: &dyn RootFs,
     base: &Base,
     listed: impl Fn(&str) -> Option<String>,
     progress: &Progress,
@@ -258,7 +259,7 @@ pub(super) fn predict_present(
 fn add_conflicts(
     prediction: &mut Prediction,
     candidates: &[Candidate],
-    root: Option<&RootDir>,
+    root: Option<&dyn RootFs>,
     allow: &[Pattern],
 ) {
     for class in [ExtensionKind::Sysext, ExtensionKind::Confext] {
@@ -281,7 +282,8 @@ fn add_conflicts(
                 }
                 Image::Folder { .. } => {
                     let folder = root?.enter(Path::new(&candidate.path)).ok()??;
-                    (Box::new(folder), false)
+                    let folder: Box<dyn Files> = folder;
+                    (folder, false)
                 }
                 Image::Unreadable(_) | Image::Other(_) => return None,
             };
@@ -294,7 +296,7 @@ fn add_conflicts(
             })
         };
         let layers: Vec<Layer<'_>> = stack.layers.iter().filter_map(layer).collect();
-        let base = root.map(|root| root as &dyn Files);
+        let base = root.map(|root| -> &dyn Files { root });
         let found = conflicts::find(class, &layers, base, allow);
         if let Some(stack) = prediction.stack_mut(class) {
             stack.reasons.extend(found);
@@ -366,7 +368,7 @@ pub(super) fn disk(
 }
 
 /// A folder of this machine or, with `root`, of a root file system.
-pub(super) fn folder(root: &RootDir, path: &Path, in_usr: bool) -> Image {
+pub(super) fn folder(root: &dyn RootFs, path: &Path, in_usr: bool) -> Image {
     match folder_content(root, path) {
         Ok(Some(content)) => Image::Folder {
             content: Box::new(content),
@@ -379,7 +381,7 @@ pub(super) fn folder(root: &RootDir, path: &Path, in_usr: bool) -> Image {
 }
 
 fn present(
-    root: &RootDir,
+    root: &dyn RootFs,
     base: &Base,
     trusted: &[Certificate],
     skip: impl Fn(&str) -> bool,
@@ -420,7 +422,7 @@ fn present(
 
 /// An image of a root file system; nothing when it is gone meanwhile.
 fn image(
-    root: &RootDir,
+    root: &dyn RootFs,
     path: &Path,
     base: &Base,
     trusted: &[Certificate],
@@ -444,8 +446,8 @@ fn image(
 }
 
 /// What lies beside an image (`verity_settings_load`, systemd src/shared/dissect-image.c).
-fn sidecars(root: &RootDir, image: &Path) -> Result<Sidecars, RootError> {
-    let text = match root.attribute(image, "user.verity.roothash")? {
+fn sidecars(root: &dyn RootFs, image: &Path) -> Result<Sidecars, RootError> {
+    let text = match root.value_of(image, "user.verity.roothash")? {
         Some(text) => Some(text),
         None => root.read(&image.with_extension("roothash"), MAX_SIDECAR_BYTES)?,
     };
@@ -474,109 +476,6 @@ fn in_search_order(candidates: &mut [Candidate]) {
 /// An image of this machine.
 pub(super) fn open_image(path: &Path) -> Result<Ddi, Finding> {
     ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()))
-}
-
-/// The root file system in a folder.
-pub(super) fn open_root(path: &Path) -> Result<RootDir, Finding> {
-    RootDir::open(path).map_err(|error| {
-        Finding::error("rootfs-unreadable", error.to_string())
-            .help("name the folder of the root file system")
-    })
-}
-
-/// The base by the first of: --rootfs, --target, `target`, `input.image.azureLinux`.
-pub(super) fn find_base(
-    config: Option<&Config>,
-    args: &BaseArgs,
-) -> Result<(Option<Base>, Option<RootDir>), Finding> {
-    if let Some(path) = &args.rootfs {
-        let root = open_root(path)?;
-        let base = Base::read(&root)?;
-        return Ok((Some(base), Some(root)));
-    }
-    if let Some(name) = &args.target {
-        return Ok((Some(profile::by_name(name)?), None));
-    }
-    let Some(config) = config else {
-        return Ok((None, None));
-    };
-    if let Some(target) = config
-        .sysext
-        .as_ref()
-        .and_then(|sysext| sysext.target.as_ref())
-    {
-        let base = target_base(config, target).map_err(|finding| finding.at("sysext.target"))?;
-        return Ok((Some(base), None));
-    }
-    let machine = Arch::parse(std::env::consts::ARCH);
-    let image = config
-        .prism
-        .input
-        .as_ref()
-        .and_then(|input| input.image.as_ref());
-    let version = image.and_then(|image| image.azure_linux.as_ref()?.version.as_deref());
-    Ok((
-        version.and_then(|version| profile::azure_linux(version, machine)),
-        None,
-    ))
-}
-
-fn target_base(config: &Config, target: &Target) -> Result<Base, Finding> {
-    let arch = match &target.arch {
-        None => None,
-        Some(text) => Some(Arch::parse(text).ok_or_else(|| {
-            Finding::error("unknown-value", format!("`{text}` is not an architecture"))
-        })?),
-    };
-    if let Some(name) = &target.profile {
-        let base = profile::by_name(name)?;
-        return Ok(Base {
-            arch: arch.or(base.arch),
-            ..base
-        });
-    }
-    let read = |path: &Path| {
-        let path = config.resolve(path);
-        input::read(&path, MAX_TARGET_BYTES).map_err(|error| {
-            Finding::error(
-                "target-unreadable",
-                format!("reading {}: {error}", path.display()),
-            )
-        })
-    };
-    let Some(os_release) = &target.os_release else {
-        return Err(Finding::error(
-            "missing-key",
-            "`target` needs `osRelease`, or the name of a profile",
-        ));
-    };
-    let release = ReleaseFields::parse(&read(os_release)?).map_err(|error| {
-        Finding::error(
-            "target-unreadable",
-            format!("reading {}: {error}", os_release.display()),
-        )
-    })?;
-    let systemd = match &target.systemd {
-        None => None,
-        Some(text) => Some(Systemd::parse(text, "target").ok_or_else(|| {
-            Finding::error(
-                "unknown-value",
-                format!("`{text}` is not a version of systemd"),
-            )
-            .help("write for example \"255\" or \"255.4\"")
-        })?),
-    };
-    let kernel_config = match &target.kernel_config {
-        None => None,
-        Some(path) => Some(String::from_utf8_lossy(&read(path)?).into_owned()),
-    };
-    Ok(Custom {
-        release,
-        systemd,
-        kernel_config: kernel_config.as_deref(),
-        arch,
-    }
-    .base())
 }
 
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), else 0.

@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub use window::{Window, WindowReader};
 const MAX_ENTRIES: usize = 1_000_000;
 /// Longest directory in bytes; stops directories that describe one block over and over.
 const MAX_DIRECTORY: u64 = 64 * 1024 * 1024;
+/// Largest file that is copied through memory, in bytes.
+const MAX_COPY: u64 = 256 << 20;
 /// Most symbolic links on the way to one file, as in Linux `fs/namei.c` (MAXSYMLINKS).
 const MAX_SYMLINKS: u32 = 40;
 /// Longest path (Linux PATH_MAX), which ends directories that contain themselves.
@@ -266,6 +269,16 @@ trait Reader {
     fn read_link(&self, path: &Path) -> Result<PathBuf, FsError>;
     /// The first `size` bytes.
     fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError>;
+    /// Writes all of a file of `size` bytes.
+    fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
+        let most = usize::try_from(size).ok().filter(|_| size <= MAX_COPY);
+        let size = most.ok_or_else(|| FsError::TooBig {
+            path: path.to_owned(),
+            size,
+            limit: MAX_COPY,
+        })?;
+        Ok(out.write_all(&self.read(path, size)?)?)
+    }
     /// All extended attributes, or `None` if it has no means to read them.
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError>;
 }
@@ -273,7 +286,9 @@ trait Reader {
 /// A file system in an image, open for reading.
 pub struct FileSystem {
     kind: FsKind,
-    reader: Box<dyn Reader>,
+    reader: Rc<dyn Reader>,
+    /// The folder that paths begin at, and that no link leads out of.
+    root: PathBuf,
 }
 
 impl fmt::Debug for FileSystem {
@@ -297,13 +312,50 @@ impl FileSystem {
         let kind = FsKind::identify(&window).ok_or(FsError::Unrecognized)?;
         let reader = guarded(|| {
             Ok(match kind {
-                FsKind::Erofs => Box::new(erofs::Erofs::open(window)?) as Box<dyn Reader>,
-                FsKind::Squashfs => Box::new(squashfs::Squashfs::open(window)?),
-                FsKind::Ext4 | FsKind::Ext3 | FsKind::Ext2 => Box::new(ext4::Ext4::open(window)?),
+                FsKind::Erofs => Rc::new(erofs::Erofs::open(window)?) as Rc<dyn Reader>,
+                FsKind::Squashfs => Rc::new(squashfs::Squashfs::open(window)?),
+                FsKind::Ext4 | FsKind::Ext3 | FsKind::Ext2 => Rc::new(ext4::Ext4::open(window)?),
                 other => return Err(FsError::Unsupported(other)),
             })
         })?;
-        Ok(FileSystem { kind, reader })
+        Ok(FileSystem {
+            kind,
+            reader,
+            root: PathBuf::from("/"),
+        })
+    }
+
+    /// A folder as a file system of its own, as after a chroot; nothing if there is none.
+    pub fn enter(&self, folder: &Path) -> Result<Option<FileSystem>, FsError> {
+        match self.walk_path(folder, true)? {
+            None => Ok(None),
+            Some((root, found)) if found.kind == FileKind::Directory => Ok(Some(FileSystem {
+                kind: self.kind,
+                reader: self.reader.clone(),
+                root,
+            })),
+            Some(_) => Err(wrong(folder, FileKind::Directory)),
+        }
+    }
+
+    /// Writes the content of a regular file, and returns its length.
+    pub fn copy(&self, path: &Path, out: &mut dyn Write) -> Result<u64, FsError> {
+        let (real, found) = self.existing(path)?;
+        if found.kind != FileKind::File {
+            return Err(wrong(path, FileKind::File));
+        }
+        guarded(|| self.reader.copy(&real, found.size, out))?;
+        Ok(found.size)
+    }
+
+    /// The first bytes of a regular file, `count` at most.
+    pub fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
+        let (real, found) = self.existing(path)?;
+        if found.kind != FileKind::File {
+            return Err(wrong(path, FileKind::File));
+        }
+        let count = usize::try_from(found.size.min(count)).unwrap_or(0);
+        guarded(|| self.reader.read(&real, count))
     }
 
     /// What it is.
@@ -413,7 +465,8 @@ impl FileSystem {
                 check_directory(&path, metadata)?;
                 push_children(&path, &mut pending)?;
             }
-            found.push((path, metadata));
+            let path = path.strip_prefix(&self.root).unwrap_or(&path);
+            found.push((Path::new("/").join(path), metadata));
         }
         Ok(found)
     }
@@ -449,6 +502,16 @@ impl FileSystem {
         guarded(|| self.reader.read_link(real))
     }
 
+    fn root_metadata(&self) -> Result<Metadata, FsError> {
+        let found = match (self.root.parent(), self.root.file_name()) {
+            (Some(parent), Some(name)) => guarded(|| self.reader.child(parent, name))?
+                .ok_or_else(|| FsError::NotFound(self.root.clone()))?,
+            _ => guarded(|| self.reader.root())?,
+        };
+        check_directory(&self.root, found)?;
+        Ok(found)
+    }
+
     /// Resolves a path as if the image were the root of everything.
     fn walk_path(
         &self,
@@ -458,9 +521,7 @@ impl FileSystem {
         let mut pending: Vec<OsString> = steps(path);
         let mut links = 0;
         // The way so far, each with its metadata; the root is always there.
-        let root = guarded(|| self.reader.root())?;
-        check_directory(Path::new("/"), root)?;
-        let mut way = vec![(PathBuf::from("/"), root)];
+        let mut way = vec![(self.root.clone(), self.root_metadata()?)];
         while let Some(step) = pending.pop() {
             if step == ".." {
                 if way.len() > 1 {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::record::Record;
 use crate::base::Base;
 use crate::base::extensions::TakenAs;
-use crate::base::root::RootDir;
+use crate::base::rootfs::RootFs;
 use crate::base::unit::UnitState;
 use crate::finding::{Finding, Severity};
 use crate::release::ExtensionKind;
@@ -81,7 +81,7 @@ impl From<&UnitState> for ListedService {
 }
 
 /// Lists extensions, certificates and the service of a root file system, whose facts are `base`.
-pub fn list(root: &RootDir, base: &Base) -> Listing {
+pub fn list(root: &dyn RootFs, base: &Base) -> Listing {
     let mut findings = base.findings.clone();
     let record = Record::read(root).unwrap_or_else(|damaged| {
         // Listing goes on without it.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::PlacedKind;
 use crate::base::extensions::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::root::{RootDir, RootError};
+use crate::base::rootfs::RootFs;
 use crate::base::unit::{enablement_link, unit_name};
 use crate::finding::{Finding, Findings};
 use crate::image::hex;
@@ -83,7 +84,7 @@ impl Record {
     /// Reads the record; `None` when nothing was ever applied.
     ///
     /// Fails with `record-unreadable` when it is not one of ours.
-    pub fn read(root: &RootDir) -> Result<Option<Record>, Findings> {
+    pub fn read(root: &dyn RootFs) -> Result<Option<Record>, Findings> {
         let damaged = |message: String| {
             Finding::error("record-unreadable", message)
                 .in_file(RECORD_PATH)

@@ -80,8 +80,6 @@ pub struct Metadata {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Device and inode: the same for two paths to one file.
-    pub id: (u64, u64),
 }
 
 impl From<&Stat> for Metadata {
@@ -92,7 +90,6 @@ impl From<&Stat> for Metadata {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            id: (stat.st_dev, stat.st_ino),
         }
     }
 }

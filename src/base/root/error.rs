@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::EntryKind;
 use crate::finding::{Finding, Findings};
+use crate::image::filesystem::FsError;
 
 /// Why a root file system could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,16 @@ pub enum RootError {
         path: PathBuf,
         /// What the kernel said.
         errno: Errno,
+    },
+    /// A disk image is damaged, or more than this program reads.
+    #[error("could not {action} {}: {source}", path.display())]
+    Image {
+        /// What we were doing, such as `read`.
+        action: &'static str,
+        /// The image and the path inside it.
+        path: PathBuf,
+        /// What was wrong.
+        source: FsError,
     },
     /// Something else stands where a regular file was expected.
     #[error("{} is a {found}, expected a regular file", path.display())]

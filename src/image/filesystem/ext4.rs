@@ -6,6 +6,7 @@ mod inodes;
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use ext4_view::{Ext4Error, Ext4Read, FileType};
 
 use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
 use inodes::Inodes;
+
+/// Bytes of a file that are copied at a time.
+const PIECE: usize = 1 << 20;
 
 pub(super) struct Ext4 {
     reader: ext4_view::Ext4,
@@ -149,6 +153,23 @@ impl Reader for Ext4 {
         }
         content.truncate(filled);
         Ok(content)
+    }
+
+    fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
+        let mut file = self.reader.open(path_of(path)?)?;
+        let mut piece = vec![0; PIECE];
+        let mut left = size;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let count = file.read_bytes(piece.get_mut(..wanted).unwrap_or_default())?;
+            if count == 0 {
+                let reason = format!("{} ends {left} bytes too early", path.display());
+                return Err(FsError::Damaged(reason));
+            }
+            out.write_all(piece.get(..count).unwrap_or_default())?;
+            left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
+        }
+        Ok(())
     }
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
