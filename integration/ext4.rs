@@ -270,9 +270,5 @@ fn a_disk_image_without_one_os_is_refused_with_the_way_out() {
     let mut bytes = fs::read(ground.path("naked.raw")).unwrap();
     bytes.truncate(bytes.len() / 3);
     ground.write("bad.raw", bytes, 0o644);
-    let said = ground.run("list --image-file ../bad.raw");
-    assert!(
-        said.status == Some(1) || said.err.contains("warning"),
-        "{said:?}"
-    );
+    refused("end is missing");
 }

@@ -68,6 +68,13 @@ impl DiskRoot {
             let number = entry.map_or_else(String::new, |it| format!("partition {}: ", it.number));
             match FsKind::identify(&window) {
                 Some(FsKind::Vfat) | None => {}
+                Some(kind)
+                    if kind
+                        .claimed_size(&window)
+                        .is_some_and(|size| size > window.length()) =>
+                {
+                    seen.push(format!("{number}{kind} whose end is missing"));
+                }
                 Some(kind) => match FileSystem::open(window) {
                     Ok(fs) if is_os(&fs) => found.push((is_root(entry), fs)),
                     Ok(_) => seen.push(format!("{number}{kind} without an OS")),
