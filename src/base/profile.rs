@@ -41,6 +41,24 @@ const PROFILES: &[Profile] = &[
         arch: Arch::ARM64,
         ..DEBIAN_13
     },
+    DEBIAN_12,
+    Profile {
+        name: "debian-12-arm64",
+        arch: Arch::ARM64,
+        ..DEBIAN_12
+    },
+    UBUNTU_24_04,
+    Profile {
+        name: "ubuntu-24.04-arm64",
+        arch: Arch::ARM64,
+        ..UBUNTU_24_04
+    },
+    UBUNTU_22_04,
+    Profile {
+        name: "ubuntu-22.04-arm64",
+        arch: Arch::ARM64,
+        ..UBUNTU_22_04
+    },
 ];
 
 /// microsoft/azurelinux, branch 3.0 at 2172d5cf45 (2026-04-28).
@@ -113,6 +131,76 @@ const DEBIAN_13: Profile = Profile {
     // systemd v257 units/systemd-sysext.service (2024-12-10).
     exec_start: "systemd-sysext refresh",
     selinux: None,
+};
+
+/// Debian 12 "bookworm" as in its archive on 2026-11-27.
+const DEBIAN_12: Profile = Profile {
+    name: "debian-12",
+    arch: Arch::X86_64,
+    // Package base-files 12.4.
+    release: &[("ID", "debian"), ("VERSION_ID", "12")],
+    // Package systemd 252.39-1~deb12u2; the first release had 252.6.
+    systemd: "252.6",
+    systemd_source: "Debian 12.0 package systemd, 2023-06-10",
+    from_dpkg: true,
+    // Package linux-config-6.1 6.1.192-2, config.amd64_none_amd64.
+    kernel: "6.1",
+    features: KernelFeatures {
+        erofs: Support::Module,
+        erofs_lz4: Support::Yes,
+        erofs_lzma: Support::No,
+        erofs_deflate: Support::No,
+        erofs_zstd: Support::No,
+        ..DEBIAN_13.features
+    },
+    // systemd v252 units/systemd-sysext.service (2022-10-31).
+    exec_start: "systemd-sysext merge",
+    selinux: None,
+};
+
+/// Ubuntu 24.04 "noble" as released. Its packages can't be fetched where this table is kept: the
+/// kernel's options are those that the generic flavour is known for, not read again.
+const UBUNTU_24_04: Profile = Profile {
+    name: "ubuntu-24.04",
+    arch: Arch::X86_64,
+    release: &[("ID", "ubuntu"), ("VERSION_ID", "24.04")],
+    systemd: "255.4",
+    systemd_source: "Ubuntu 24.04 package systemd 255.4-1ubuntu8, 2024-04-25",
+    from_dpkg: true,
+    kernel: "6.8",
+    features: KernelFeatures {
+        erofs: Support::Module,
+        erofs_lz4: Support::Yes,
+        erofs_lzma: Support::Unknown,
+        erofs_deflate: Support::Unknown,
+        // Linux 6.10.
+        erofs_zstd: Support::No,
+        squashfs: Support::Yes,
+        ext4: Support::Yes,
+        loop_device: Support::Yes,
+        ..DEBIAN_13.features
+    },
+    // systemd v255 units/systemd-sysext.service.in (2023-12-06).
+    exec_start: "systemd-sysext refresh",
+    selinux: None,
+};
+
+/// Ubuntu 22.04 "jammy" as released, likewise.
+const UBUNTU_22_04: Profile = Profile {
+    name: "ubuntu-22.04",
+    release: &[("ID", "ubuntu"), ("VERSION_ID", "22.04")],
+    systemd: "249.11",
+    systemd_source: "Ubuntu 22.04 package systemd 249.11-0ubuntu3, 2022-04-21",
+    kernel: "5.15",
+    features: KernelFeatures {
+        // Linux 5.16 and 6.6.
+        erofs_lzma: Support::No,
+        erofs_deflate: Support::No,
+        ..UBUNTU_24_04.features
+    },
+    // systemd v249 units/systemd-sysext.service (2021-07-07).
+    exec_start: "systemd-sysext merge",
+    ..UBUNTU_24_04
 };
 
 /// A built-in profile by name.
