@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arch::Arch;
 use crate::config::model::Reload;
+use crate::demands::unmet;
 use crate::finding::Finding;
 use crate::input;
 use crate::oci;
@@ -164,7 +165,10 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
             release = ReleaseFields::new();
         }
     }
-    errors.extend(globs(&tree, wanted));
+    let paths = tree
+        .walk()
+        .map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
+    errors.extend(unmet(paths, &wanted.expect, &wanted.forbid, &wanted.at));
     if errors.is_empty() {
         Ok(Content {
             tree,
@@ -443,43 +447,6 @@ fn link_program(tree: &mut Tree, program: &str) -> Result<(), Finding> {
     tree.insert_symlink(format!("usr/bin/{program}").as_bytes(), &relative)
         .map(|_| ())
         .map_err(|error| Finding::error("content-conflict", error.to_string()))
-}
-
-fn globs(tree: &Tree, wanted: &Wanted) -> Vec<Finding> {
-    let lists = [
-        ("expect", &wanted.expect, true),
-        ("forbid", &wanted.forbid, false),
-    ];
-    let mut findings = Vec::new();
-    for (key, patterns, must_match) in lists {
-        for (index, text) in patterns.iter().enumerate() {
-            // validate() has refused what does not parse.
-            let Ok(pattern) = glob::Pattern::new(text) else {
-                continue;
-            };
-            let hit = tree.walk().find_map(|(path, ..)| {
-                let path = format!("/{}", String::from_utf8_lossy(&path));
-                pattern.matches(&path).then_some(path)
-            });
-            let place = format!("{}.{key}[{index}]", wanted.at);
-            match (hit, must_match) {
-                (None, true) => findings.push(
-                    Finding::error(
-                        "expected-path-missing",
-                        format!("nothing in the extension matches `{text}`"),
-                    )
-                    .at(place),
-                ),
-                (Some(path), false) => findings.push(
-                    Finding::error("forbidden-path", format!("{path} matches `{text}`"))
-                        .at(place)
-                        .help("leave it out"),
-                ),
-                _ => {}
-            }
-        }
-    }
-    findings
 }
 
 #[cfg(test)]

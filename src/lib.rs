@@ -5,7 +5,7 @@
 //! user wrote, [`base`] what the base OS is, [`plan`] joins both into what will
 //! be done; [`build`] makes images out of [`content`], [`ingest`] takes in those
 //! of others; [`verify`] recomputes them, [`check`] predicts what systemd does
-//! with them; [`inject`] places them in a root file system, [`expand`] turns the
+//! with them, [`lint`] looks at what they hold; [`inject`] places them in a root file system, [`expand`] turns the
 //! config into a plain one and [`customize`] runs Prism on it. [`image`] and
 //! [`tree`] are the leaves that know formats and nothing else.
 //!
@@ -21,6 +21,7 @@ pub mod compression;
 pub mod config;
 pub mod content;
 pub mod customize;
+pub mod demands;
 pub mod digest;
 pub mod expand;
 pub mod finding;
@@ -30,6 +31,7 @@ pub mod ingest;
 pub mod inject;
 pub mod input;
 pub mod key;
+pub mod lint;
 pub mod manifest;
 pub mod name;
 pub mod oci;

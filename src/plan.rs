@@ -19,15 +19,20 @@ use crate::config::model::{
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
+use crate::demands::unmet;
 use crate::expand::drop_in_path;
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
+use crate::image::ddi::Ddi;
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::signer::SignerCommand;
 use crate::tree::layer::Pick;
 use crate::trust::{self, Trusted};
+
+/// Most entries of a prebuilt image that are looked at.
+const MAX_ENTRIES: usize = 1_000_000;
 
 /// What the plan needs to know of the base to build for it.
 #[derive(Debug, Clone)]
@@ -402,6 +407,10 @@ fn take_in(
         &at,
     )
     .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
+    let unmet = demanded(&taken.ddi, extension, &at);
+    if !unmet.is_empty() {
+        return Err(unmet);
+    }
     let planned = Planned {
         destination: format!("{}/{}.raw", folder(sysext, extension.kind), taken.name),
         name: taken.name.clone(),
@@ -412,6 +421,30 @@ fn take_in(
         at,
     };
     Ok((planned, notes))
+}
+
+/// What a prebuilt image lacks, or has too much.
+fn demanded(ddi: &Ddi, extension: &Extension, at: &str) -> Vec<Finding> {
+    if extension.expect.is_empty() && extension.forbid.is_empty() {
+        return Vec::new();
+    }
+    let paths = ddi
+        .file_system()
+        .and_then(|fs| fs.walk(MAX_ENTRIES))
+        .map(|entries| entries.into_iter().map(|(path, _)| path));
+    match paths {
+        Ok(paths) => {
+            let paths = paths.map(|path| path.to_string_lossy().into_owned());
+            unmet(paths, &extension.expect, &extension.forbid, at)
+        }
+        Err(error) => vec![
+            Finding::error(
+                "file-system-unreadable",
+                format!("looking for what `expect` and `forbid` name: {error}"),
+            )
+            .at(format!("{at}.image")),
+        ],
+    }
 }
 
 /// The archive of an extension; its globs were checked.

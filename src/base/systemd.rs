@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
-use crate::arch::Arch;
+use crate::arch::{Arch, ELF_START};
 use crate::release::SystemdVersion;
 
 /// The library whose name carries the version since systemd 231 (`src/shared/meson.build`).
@@ -163,48 +163,7 @@ pub(super) fn has_sysext_tool(facts: &mut Facts<'_>) -> bool {
 pub(super) fn read_arch(facts: &mut Facts<'_>) -> Option<Arch> {
     PROGRAMS
         .iter()
-        .find_map(|path| elf_arch(&facts.read_start(path, 20)?))
-}
-
-/// The architecture in an ELF header (gABI: class at 4, byte order at 5, machine at 18).
-fn elf_arch(header: &[u8]) -> Option<Arch> {
-    if header.get(..4)? != b"\x7fELF" {
-        return None;
-    }
-    let wide = *header.get(4)? == 2;
-    let little = *header.get(5)? == 1;
-    let machine: [u8; 2] = header.get(18..20)?.try_into().ok()?;
-    let machine = if little {
-        u16::from_le_bytes(machine)
-    } else {
-        u16::from_be_bytes(machine)
-    };
-    // Numbers of the Linux `include/uapi/linux/elf-em.h`.
-    let name = match (machine, wide, little) {
-        (62, _, true) => "x86-64",
-        (3, _, true) => "x86",
-        (183, _, true) => "arm64",
-        (40, _, true) => "arm",
-        (243, true, _) => "riscv64",
-        (243, false, _) => "riscv32",
-        (21, _, true) => "ppc64-le",
-        (21, _, false) => "ppc64",
-        (20, _, false) => "ppc",
-        (22, true, _) => "s390x",
-        (22, false, _) => "s390",
-        (258, true, _) => "loongarch64",
-        (8, true, true) => "mips64-le",
-        (8, true, false) => "mips64",
-        (8, false, true) => "mips-le",
-        (8, false, false) => "mips",
-        (50, _, _) => "ia64",
-        (0x9026, _, _) => "alpha",
-        (15, _, _) => "parisc",
-        (191, _, _) => "tilegx",
-        (93 | 195, _, true) => "arc",
-        _ => return None,
-    };
-    Arch::parse(name)
+        .find_map(|path| Arch::of_elf(&facts.read_start(path, ELF_START)?))
 }
 
 #[cfg(test)]
@@ -222,23 +181,6 @@ mod tests {
         assert_eq!(dpkg_version(status, "none"), None);
         let removed = b"Package: systemd\nStatus: deinstall ok config-files\nVersion: 250\n";
         assert_eq!(dpkg_version(removed, "systemd"), None);
-    }
-
-    #[test]
-    fn elf_headers_tell_the_architecture() {
-        let header = |class: u8, order: u8, machine: [u8; 2]| {
-            let mut bytes = b"\x7fELF".to_vec();
-            bytes.extend([class, order]);
-            bytes.resize(18, 0);
-            bytes.extend(machine);
-            elf_arch(&bytes).map(Arch::name)
-        };
-        assert_eq!(header(2, 1, [62, 0]), Some("x86-64"));
-        assert_eq!(header(2, 1, [183, 0]), Some("arm64"));
-        assert_eq!(header(2, 2, [0, 22]), Some("s390x"));
-        assert_eq!(header(2, 1, [1, 0]), None);
-        assert_eq!(elf_arch(b"\x7fELF"), None);
-        assert_eq!(elf_arch(b"#!/bin/sh                  "), None);
     }
 
     #[test]

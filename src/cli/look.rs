@@ -12,7 +12,7 @@ use super::args::{
 use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, disk, folder, open_image, predict_on, predict_present};
+use super::session::{Session, add_lint, disk, folder, open_image, predict_on, predict_present};
 use super::{render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -232,7 +232,9 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
             Candidate::placed(class, at, target, image, base.systemd_version())
         })
         .collect();
-    predict_on(base, &trusted, &candidates, true)
+    let mut prediction = predict_on(base, &trusted, &candidates, true);
+    add_lint(&mut prediction, &candidates, base, None);
+    prediction
 }
 
 /// What its release files make it.

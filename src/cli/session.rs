@@ -30,6 +30,7 @@ use crate::image::ddi::{self, Ddi, Files};
 use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::inject::record::Record;
+use crate::lint::{Subject, Target, lint};
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
@@ -237,6 +238,7 @@ impl Session {
         // Their syntax was checked.
         let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
         add_conflicts(&mut prediction, &candidates, self.root.as_deref(), &allow);
+        add_lint(&mut prediction, &candidates, base, self.root.as_deref());
         Ok(prediction)
     }
 }
@@ -301,6 +303,34 @@ fn add_conflicts(
         if let Some(stack) = prediction.stack_mut(class) {
             stack.reasons.extend(found);
         }
+    }
+}
+
+/// Tells what the content of the listed extensions lacks to be of use once it is merged.
+pub(super) fn add_lint(
+    prediction: &mut Prediction,
+    candidates: &[Candidate],
+    base: &Base,
+    root: Option<&dyn RootFs>,
+) {
+    for (judgement, candidate) in prediction.extensions.iter_mut().zip(candidates) {
+        if !judgement.listed || !judgement.verdict.merges() {
+            continue;
+        }
+        let Image::Disk(ddi, ..) = &candidate.image else {
+            continue;
+        };
+        let Ok(fs) = ddi.file_system() else { continue };
+        let subject = Subject {
+            fs: &fs,
+            kind: candidate.class,
+            is_usr: ddi.designator == Designator::Usr,
+        };
+        let at = candidate.at.as_deref().unwrap_or(&candidate.path);
+        let found = lint(subject, Target { base, root }).into_iter();
+        judgement
+            .reasons
+            .extend(found.map(|finding| finding.at(at)));
     }
 }
 

@@ -1,0 +1,80 @@
+//! What the config demands of the content: `expect` must be there, `forbid` must not.
+
+use glob::Pattern;
+
+use crate::finding::Finding;
+
+/// Demands that the paths of an extension do not meet. `at` is the extension's place in the config.
+pub fn unmet(
+    paths: impl Iterator<Item = String>,
+    expect: &[String],
+    forbid: &[String],
+    at: &str,
+) -> Vec<Finding> {
+    // What does not parse was refused with the config.
+    let parsed = |texts: &[String]| -> Vec<Pattern> {
+        texts
+            .iter()
+            .filter_map(|text| Pattern::new(text).ok())
+            .collect()
+    };
+    let (expected, forbidden) = (parsed(expect), parsed(forbid));
+    let mut is_there = vec![false; expected.len()];
+    let mut found: Vec<Option<String>> = vec![None; forbidden.len()];
+    if expected.is_empty() && forbidden.is_empty() {
+        return Vec::new();
+    }
+    for path in paths {
+        for (pattern, is_there) in expected.iter().zip(&mut is_there) {
+            *is_there = *is_there || pattern.matches(&path);
+        }
+        for (pattern, found) in forbidden.iter().zip(&mut found) {
+            if found.is_none() && pattern.matches(&path) {
+                *found = Some(path.clone());
+            }
+        }
+    }
+    let missing = expected.iter().zip(is_there).enumerate();
+    let missing = missing.filter(|(_, (_, is_there))| !is_there);
+    let missing = missing.map(|(index, (pattern, _))| {
+        let message = format!("nothing in the extension matches `{pattern}`");
+        Finding::error("expected-path-missing", message).at(format!("{at}.expect[{index}]"))
+    });
+    let present = forbidden.iter().zip(found).enumerate();
+    let present = present.filter_map(|(index, (pattern, path))| {
+        let message = format!("{} matches `{pattern}`", path?);
+        let finding = Finding::error("forbidden-path", message);
+        Some(
+            finding
+                .at(format!("{at}.forbid[{index}]"))
+                .help("leave it out"),
+        )
+    });
+    missing.chain(present).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_demand_is_judged_by_itself() {
+        let paths = || ["/usr/bin/a", "/usr/bin/b"].map(str::to_owned).into_iter();
+        let texts = |texts: &[&str]| -> Vec<String> {
+            texts.iter().map(|text| (*text).to_owned()).collect()
+        };
+        let expect = texts(&["/usr/bin/*", "/opt/*"]);
+        let forbid = texts(&["/etc/*", "/usr/bin/[ab]"]);
+        let found: Vec<String> = unmet(paths(), &expect, &forbid, "x")
+            .into_iter()
+            .map(|finding| format!("{} {}", finding.id, finding.message))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "expected-path-missing nothing in the extension matches `/opt/*`",
+                "forbidden-path /usr/bin/a matches `/usr/bin/[ab]`",
+            ]
+        );
+    }
+}
