@@ -12,28 +12,28 @@
 
 pub mod conflicts;
 pub mod discover;
+mod host;
 mod lookup;
+mod mounting;
 mod policy;
 mod protection;
+mod release;
 mod rules;
 mod stack;
 pub mod surroundings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::arch::Arch;
-use crate::base::kernel::{KernelFeatures, Support};
 use crate::finding::{Finding, Severity};
-use crate::image::certificate::Certificate;
-use crate::image::ddi::{Content, Ddi, Fault, Layout};
-use crate::image::filesystem::FsKind;
+use crate::image::ddi::{Content, Ddi, Layout};
 use crate::name::{self, Effect};
-use crate::release::{Decision, ExtensionKind, ReleaseFields, SystemdVersion, matches};
+use crate::release::{ExtensionKind, SystemdVersion};
 use crate::verify::Report;
 
-use lookup::Found as Lookup;
+pub use host::{Candidate, Host, Image, Service, Sidecars};
+use release::Holder;
 pub use rules::COVERED;
 pub use stack::{Activation, Hierarchy, Stack};
 
@@ -72,152 +72,6 @@ impl Verdict {
     pub fn merges(self) -> bool {
         self <= Verdict::MergesUnprotected
     }
-}
-
-/// What the rules need to know of the base.
-#[derive(Debug)]
-pub struct Host<'a> {
-    /// Its os-release.
-    pub os_release: &'a ReleaseFields,
-    /// Its systemd.
-    pub systemd: Option<SystemdVersion>,
-    /// Its architecture.
-    pub arch: Option<Arch>,
-    /// What all its kernels can do.
-    pub kernel: KernelFeatures,
-    /// Certificates that systemd will find.
-    pub trusted: &'a [Certificate],
-    /// Whether it is an initrd, for which extensions have to say so.
-    pub initrd: bool,
-    /// Whether the library that dm-verity needs is installed, as far as that is known.
-    pub has_cryptsetup: Option<bool>,
-    /// Whether something of it could not be read, so that nothing is certain.
-    pub incomplete: bool,
-    /// What merges system extensions.
-    pub sysext: Service<'a>,
-    /// What merges configuration extensions.
-    pub confext: Service<'a>,
-}
-
-impl<'a> Host<'a> {
-    /// What merges extensions of a class.
-    pub fn service(&self, class: ExtensionKind) -> &Service<'a> {
-        match class {
-            ExtensionKind::Sysext => &self.sysext,
-            ExtensionKind::Confext => &self.confext,
-        }
-    }
-}
-
-/// What merges extensions of one class.
-#[derive(Debug)]
-pub struct Service<'a> {
-    /// The value of `--image-policy=` at boot, if any.
-    pub image_policy: Option<&'a str>,
-    /// Whether the program is installed.
-    pub has_tool: bool,
-    /// Whether the service runs at boot.
-    pub activation: Activation,
-    /// Whether it runs with `--force`.
-    pub force: bool,
-    /// Variables that the service sets.
-    pub environment: &'a BTreeMap<String, String>,
-}
-
-impl Service<'_> {
-    fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.get(name).map(String::as_str)
-    }
-
-    /// Whether a variable switches something off.
-    fn is_off(&self, name: &str) -> bool {
-        self.variable(name)
-            .is_some_and(|value| ["0", "no", "n", "false", "f", "off"].contains(&value))
-    }
-
-    /// What is merged into, without a leading slash (`parse_env_extension_hierarchies`,
-    /// src/shared/extension-util.c).
-    fn hierarchies(&self, class: ExtensionKind) -> Vec<String> {
-        let name = format!("SYSTEMD_{}_HIERARCHIES", class.key_prefix());
-        match self.variable(&name) {
-            Some(list) => {
-                let paths = list
-                    .split(':')
-                    .map(|path| path.trim_matches('/').to_owned());
-                let mut paths: Vec<String> = paths.filter(|path| !path.is_empty()).collect();
-                paths.sort();
-                paths.dedup();
-                paths
-            }
-            None => class
-                .hierarchies()
-                .iter()
-                .map(|top| (*top).to_owned())
-                .collect(),
-        }
-    }
-}
-
-/// One extension to judge.
-#[derive(Debug)]
-pub struct Candidate {
-    /// For which merge it is found.
-    pub class: ExtensionKind,
-    /// Path in the config, if it is listed there.
-    pub at: Option<String>,
-    /// Path on the target.
-    pub path: String,
-    /// The name under which systemd knows it.
-    pub name: String,
-    /// What is there.
-    pub image: Image,
-}
-
-impl Candidate {
-    /// An image that will lie at `path`; its file name gives its name.
-    pub fn placed(
-        class: ExtensionKind,
-        at: String,
-        path: String,
-        image: Image,
-        systemd: Option<SystemdVersion>,
-    ) -> Candidate {
-        Candidate {
-            name: lookup::name_of(&path, class, systemd),
-            class,
-            at: Some(at),
-            path,
-            image,
-        }
-    }
-}
-
-/// What is there.
-#[derive(Debug)]
-pub enum Image {
-    /// A disk image, described and with its hash tree recomputed, and what lies beside it.
-    Disk(Box<Ddi>, Box<Report>, Sidecars),
-    /// A folder with an OS tree.
-    Folder {
-        /// What it holds.
-        content: Box<Content>,
-        /// Whether it lies in `/usr`, so that it can't be a layer over `/usr`.
-        in_usr: bool,
-    },
-    /// A file that is no image, or something else at which systemd gives up; the reason.
-    Unreadable(String),
-    /// Anything that this version does not judge.
-    Other(&'static str),
-}
-
-/// Files and attributes beside an image that name its root hash (`verity_settings_load`,
-/// src/shared/dissect-image.c).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sidecars {
-    /// `NAME.roothash`, or the attribute `user.verity.roothash`.
-    pub root_hash: Option<Vec<u8>>,
-    /// `NAME.roothash.p7s`.
-    pub signature: Option<Vec<u8>>,
 }
 
 /// What becomes of one extension, and why.
@@ -302,14 +156,12 @@ impl Prediction {
             Some(false) => allowed.unsigned && blocked_only(kind, stack),
             None => allowed.unknown,
         };
-        let confext = self.confext_stack.as_ref();
-        let confext = confext.map(|stack| (ExtensionKind::Confext, stack));
-        let mut stacks = [Some((ExtensionKind::Sysext, &self.stack)), confext]
-            .into_iter()
-            .flatten()
-            // What nobody asked for may fail; with nothing listed the merge itself was asked for.
-            .filter(|(kind, _)| *kind == ExtensionKind::Sysext || lists(*kind))
-            .filter(|(kind, _)| lists(*kind) || !lists(ExtensionKind::Confext));
+        // What nobody asked for may fail; with nothing listed the merge itself was asked for.
+        let counts = |kind| match kind {
+            ExtensionKind::Sysext => lists(kind) || !lists(ExtensionKind::Confext),
+            ExtensionKind::Confext => lists(kind),
+        };
+        let mut stacks = self.stacks().filter(|(kind, _)| counts(*kind));
         listed.all(fine) && stacks.all(happens)
     }
 
@@ -321,9 +173,11 @@ impl Prediction {
         }
     }
 
-    /// The stacks that there are.
-    pub fn stacks(&self) -> impl Iterator<Item = &Stack> {
-        std::iter::once(&self.stack).chain(&self.confext_stack)
+    /// The stacks that there are, each with what it is of.
+    pub fn stacks(&self) -> impl Iterator<Item = (ExtensionKind, &Stack)> {
+        let confext = self.confext_stack.as_ref();
+        let confext = confext.map(|stack| (ExtensionKind::Confext, stack));
+        std::iter::once((ExtensionKind::Sysext, &self.stack)).chain(confext)
     }
 }
 
@@ -400,6 +254,10 @@ impl Case<'_> {
         self.reasons.push(finding);
     }
 
+    fn bad_name(&mut self, verdict: Verdict, message: String, rule: &str) {
+        self.worsen(verdict, "name-refused", message, rule, "rename it");
+    }
+
     fn unknown(&mut self, id: &'static str, message: impl Into<String>, help: &str) {
         let mut finding = reason(id, self.candidate, message).help(help);
         finding.severity = Severity::Warning;
@@ -473,21 +331,10 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
 /// What systemd makes of the name before it looks at the extension.
 fn naming(case: &mut Case<'_>) -> Effect {
     let (effect, message) = name::effect(&case.candidate.name);
-    let help = "rename it";
     match effect {
         Effect::Taken | Effect::BreaksOverlay => {}
-        Effect::Skipped => {
-            case.worsen(Verdict::Ignored, "name-refused", message, rules::NAME, help);
-        }
-        Effect::BlocksAll => {
-            case.worsen(
-                Verdict::BlocksAll,
-                "name-refused",
-                message,
-                name::BREAKS,
-                help,
-            );
-        }
+        Effect::Skipped => case.bad_name(Verdict::Ignored, message, rules::NAME),
+        Effect::BlocksAll => case.bad_name(Verdict::BlocksAll, message, name::BREAKS),
     }
     effect
 }
@@ -497,14 +344,7 @@ fn overlay_name(case: &mut Case<'_>) {
     if let (Effect::BreaksOverlay, message) = name::effect(&case.candidate.name)
         && case.verdict.merges()
     {
-        let help = "rename the image";
-        case.worsen(
-            Verdict::BlocksAll,
-            "name-refused",
-            message,
-            name::BREAKS,
-            help,
-        );
+        case.bad_name(Verdict::BlocksAll, message, name::BREAKS);
     }
 }
 
@@ -553,7 +393,7 @@ fn disk(
             "build the image for sectors of 512 bytes",
         );
     }
-    file_system(host, systemd, ddi, case);
+    mounting::judge(host, systemd, ddi, case);
     let Some(content) = &ddi.content else {
         return case.unknown(
             "content-unreadable",
@@ -561,9 +401,13 @@ fn disk(
             "use erofs, squashfs or ext4",
         );
     };
-    let in_folder = false;
     let name = lookup::release_name(case.candidate, systemd);
-    release(host, systemd, &name, content, in_folder, case);
+    let holder = Holder {
+        name: &name,
+        content,
+        is_folder: false,
+    };
+    release::judge(host, systemd, holder, case);
     protection::judge(host, systemd, ddi, report, sidecars, case);
 }
 
@@ -576,8 +420,12 @@ fn folder(
     case: &mut Case<'_>,
 ) {
     case.verdict = case.verdict.max(Verdict::MergesUnprotected);
-    let name = case.candidate.name.clone();
-    release(host, systemd, &name, content, true, case);
+    let holder = Holder {
+        name: &case.candidate.name,
+        content,
+        is_folder: true,
+    };
+    release::judge(host, systemd, holder, case);
     if in_usr && case.verdict.merges() {
         case.worsen(
             Verdict::BlocksAll,
@@ -587,213 +435,4 @@ fn folder(
             "move it to /var/lib/extensions, or make it an image",
         );
     }
-}
-
-/// Whether the base's kernel can mount the file system.
-fn file_system(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) {
-    let Some(kind) = ddi.fs_kind else {
-        return case.worsen(
-            Verdict::BlocksAll,
-            "no-file-system",
-            "the image holds no known file system",
-            rules::STAGE_A,
-            "use erofs, squashfs or ext4",
-        );
-    };
-    let kernel = &host.kernel;
-    let support = match kind {
-        FsKind::Erofs => kernel.erofs,
-        FsKind::Squashfs => kernel.squashfs,
-        FsKind::Ext4 => kernel.ext4,
-        FsKind::Btrfs => kernel.btrfs,
-        FsKind::Vfat => kernel.vfat,
-        FsKind::Xfs => kernel.xfs,
-        FsKind::F2fs => kernel.f2fs,
-        _ => Support::Unknown,
-    };
-    let needs = |case: &mut Case<'_>, what: &str, support: Support| {
-        match support {
-        Support::Yes | Support::Module => {}
-        Support::No => case.worsen(
-            Verdict::BlocksAll,
-            "kernel-without-file-system",
-            format!("the kernel of the base can't mount {what}"),
-            rules::STAGE_A,
-            "use a file system and a compression that it has",
-        ),
-        Support::Unknown => case.unknown(
-            "kernel-unknown",
-            format!("it can't be told whether the kernel of the base mounts {what}"),
-            "give a base that holds its kernel's configuration (boot/config-*), or --target PROFILE",
-        ),
-    }
-    };
-    needs(case, kind.name(), support);
-    for algorithm in ddi.fs.iter().flat_map(|details| &details.compression) {
-        let support = match (kind, algorithm.as_str()) {
-            (FsKind::Erofs, "lz4" | "lz4hc") => kernel.erofs_lz4,
-            (FsKind::Erofs, "zstd") => kernel.erofs_zstd,
-            (FsKind::Erofs, "lzma") => kernel.erofs_lzma,
-            (FsKind::Erofs, "deflate") => kernel.erofs_deflate,
-            (FsKind::Squashfs, "zstd") => kernel.squashfs_zstd,
-            (FsKind::Squashfs, "xz") => kernel.squashfs_xz,
-            (FsKind::Squashfs, "lz4") => kernel.squashfs_lz4,
-            (FsKind::Squashfs, "gzip") => kernel.squashfs_gzip,
-            _ => Support::Unknown,
-        };
-        needs(case, &format!("{} with {algorithm}", kind.name()), support);
-    }
-    if systemd.major >= 253 && !rules::MOUNTABLE.contains(&kind.name()) {
-        case.worsen(
-            Verdict::BlocksAll,
-            "file-system-not-allowed",
-            format!("systemd mounts no {} for extensions", kind.name()),
-            rules::ALLOWED_FILE_SYSTEMS,
-            "use erofs, squashfs or ext4",
-        );
-    }
-}
-
-/// Whether the release file is found, and fits the base.
-fn release(
-    host: &Host<'_>,
-    systemd: SystemdVersion,
-    name: &str,
-    content: &Content,
-    in_folder: bool,
-    case: &mut Case<'_>,
-) {
-    let class = case.candidate.class;
-    // Folders are looked at for system extensions only, images whatever they are.
-    let forbidden = content.has_os_release && (!in_folder || class == ExtensionKind::Sysext);
-    if forbidden {
-        // A folder and the folder `os-release` fail where metadata is read, which nothing forces.
-        let verdict = match systemd.major {
-            _ if content.os_release_is_folder && !in_folder => Some(Verdict::BlocksAll),
-            254.. if in_folder => Some(Verdict::BlocksAll),
-            _ if case.service.force => None,
-            ..=253 => Some(Verdict::BlocksAll),
-            _ => Some(Verdict::Ignored),
-        };
-        if let Some(verdict) = verdict {
-            case.worsen(
-                verdict,
-                "os-release-inside",
-                "it holds /usr/lib/os-release",
-                rules::FORBIDDEN_CONTENT,
-                "build it without that file",
-            );
-        }
-    }
-    let fields = match lookup::release_file(content, name, class, systemd) {
-        Lookup::One(release) if release.fault == Some(Fault::Unreadable) && !in_folder => {
-            let problem = release.problem.as_deref().unwrap_or("it can't be read");
-            return case.worsen(
-                Verdict::BlocksAll,
-                "release-file-unreadable",
-                format!("reading extension-release.{name}: {problem}"),
-                rules::RELEASE_FILE,
-                "make it a regular file",
-            );
-        }
-        Lookup::One(release) => release.fields.clone().unwrap_or_default(),
-        Lookup::Unknown => {
-            return case.unknown(
-                "release-file-unknown",
-                format!("the image has no extension-release.{name}, and whether another one counts can't be read from this file system"),
-                "name the image after its release file",
-            );
-        }
-        Lookup::None => return no_release_file(systemd, name, content, in_folder, case),
-    };
-    if case.service.force {
-        return;
-    }
-    let declared = fields.filled("ARCHITECTURE").filter(|arch| *arch != "_any");
-    let arch = match (host.arch, declared) {
-        (Some(arch), _) => arch,
-        // Nothing declared is compared with nothing.
-        (None, None) => Arch::X86_64,
-        (None, Some(declared)) => {
-            case.unknown(
-                "architecture-unknown",
-                format!("the image is for {declared}, the architecture of the base can't be told"),
-                "give the base with --rootfs DIR, or its `arch` in `target`",
-            );
-            match Arch::parse(declared) {
-                Some(arch) => arch,
-                None => return,
-            }
-        }
-    };
-    match matches(
-        &fields,
-        host.os_release,
-        arch,
-        systemd,
-        class,
-        host.initrd,
-    ) {
-        Decision::Accepted => {}
-        Decision::Ignored(refusal) => case.worsen(
-            Verdict::Ignored,
-            refusal.id,
-            refusal.message,
-            rules::RELEASE_MATCH,
-            "make `release` and `arch` agree with the base, or leave them out; a prebuilt image must have been built for this base",
-        ),
-        Decision::HostUnusable(refusal) => {
-            case.worsen(
-                Verdict::BlocksAll,
-                refusal.id,
-                refusal.message,
-                rules::RELEASE_MATCH,
-                "mend the base's os-release",
-            );
-        }
-    }
-}
-
-/// Folders are passed over; an image is, too, if it looks like an OS or an extension of the other
-/// class, and else ends the merge.
-fn no_release_file(
-    systemd: SystemdVersion,
-    name: &str,
-    content: &Content,
-    in_folder: bool,
-    case: &mut Case<'_>,
-) {
-    let class = case.candidate.class;
-    let others: Vec<&str> = content
-        .releases
-        .iter()
-        .filter(|release| release.kind == class)
-        .map(|release| release.suffix.as_str())
-        .collect();
-    let found = match others.as_slice() {
-        [] => "none".to_owned(),
-        others => others.join(", "),
-    };
-    let of_other_class = content
-        .releases
-        .iter()
-        .any(|release| release.kind != class && release.suffix == name && release.fault.is_none());
-    let message = format!("expected a release file for `{name}`, found {found}");
-    let help = match others.first() {
-        Some(other) if in_folder => format!("name the folder {other}"),
-        Some(other) => format!("name the image {other}.raw"),
-        None => "build it with a release file".to_owned(),
-    };
-    let looks_like_os = content.has_os_release || content.has_etc_os_release;
-    let passed_over = in_folder || looks_like_os || (of_other_class && systemd.major >= 255);
-    let (verdict, rule) = match (in_folder, passed_over) {
-        (true, _) => (Verdict::Ignored, rules::RELEASE_FILE_OF_FOLDER),
-        (false, true) if case.service.force => return,
-        (false, true) => (Verdict::Ignored, rules::RELEASE_FILE),
-        (false, false) => (Verdict::BlocksAll, rules::RELEASE_FILE),
-    };
-    if in_folder && case.service.force {
-        return;
-    }
-    case.worsen(verdict, "release-file-missing", message, rule, &help);
 }

@@ -220,7 +220,7 @@ pub(super) fn judge(
         .extensions
         .iter()
         .flat_map(|judgement| &judgement.reasons)
-        .chain(prediction.stacks().flat_map(|stack| &stack.reasons));
+        .chain(prediction.stacks().flat_map(|(_, stack)| &stack.reasons));
     let good = prediction.is_good(allowed);
     let mut findings: Vec<Finding> = reasons.cloned().collect();
     if good {

@@ -319,13 +319,13 @@ fn other_than(prediction: &Prediction, path: &Path) -> Result<Vec<Finding>, Fail
             StatusNames::Some(names) => names,
             StatusNames::None(_) => Vec::new(),
         };
-        let merged = |stack: &&Stack| {
+        let merged = |(_, stack): &(ExtensionKind, &Stack)| {
             let mut hierarchies = stack.hierarchies.iter();
             let here = hierarchies.any(|it| it.path == line.hierarchy);
             here && stack.merged != Some(false)
         };
         let mut expected = match prediction.stacks().find(merged) {
-            Some(stack) => stack.layers.clone(),
+            Some((_, stack)) => stack.layers.clone(),
             None => Vec::new(),
         };
         seen.sort();

@@ -264,15 +264,12 @@ fn add_conflicts(
     root: Option<&dyn RootFs>,
     allow: &[Pattern],
 ) {
-    for class in [ExtensionKind::Sysext, ExtensionKind::Confext] {
-        let judged = || prediction.extensions.iter().zip(candidates);
-        let stack = match class {
-            ExtensionKind::Sysext => Some(&prediction.stack),
-            ExtensionKind::Confext => prediction.confext_stack.as_ref(),
-        };
-        let Some(stack) = stack.filter(|stack| stack.merged != Some(false)) else {
+    let judged = || prediction.extensions.iter().zip(candidates);
+    let mut told = Vec::new();
+    for (class, stack) in prediction.stacks() {
+        if stack.merged == Some(false) {
             continue;
-        };
+        }
         let layer = |name: &String| {
             let (_, candidate) = judged().find(|(judgement, candidate)| {
                 judgement.verdict.merges() && candidate.class == class && candidate.name == *name
@@ -299,7 +296,9 @@ fn add_conflicts(
         };
         let layers: Vec<Layer<'_>> = stack.layers.iter().filter_map(layer).collect();
         let base = root.map(|root| -> &dyn Files { root });
-        let found = conflicts::find(class, &layers, base, allow);
+        told.push((class, conflicts::find(class, &layers, base, allow)));
+    }
+    for (class, found) in told {
         if let Some(stack) = prediction.stack_mut(class) {
             stack.reasons.extend(found);
         }

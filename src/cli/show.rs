@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use super::render::{path, size, table};
 use crate::base::unit::unit_name;
 use crate::build::Built;
-use crate::check::{Judgement, Prediction};
+use crate::check::{Judgement, Prediction, Stack};
 use crate::expand::drop_in_path;
 use crate::image::ddi::{Ddi, Layout, SignatureState};
 use crate::image::hex;
 use crate::plan::{Plan, Step};
+use crate::release::ExtensionKind;
 use crate::verify::{Outcome, Report};
 
 /// What will be done.
@@ -84,22 +85,38 @@ pub(super) fn prediction(prediction: &Prediction) -> String {
     if prediction.extensions.is_empty() {
         return "no extensions\n".to_owned();
     }
-    for (index, stack) in prediction.stacks().enumerate() {
+    for (kind, stack) in prediction.stacks() {
         let nothing = stack.layers.is_empty() && stack.reasons.is_empty();
-        if index == 0 && nothing && prediction.confext_stack.is_some() {
+        if kind == ExtensionKind::Sysext && nothing && prediction.confext_stack.is_some() {
             continue;
         }
-        let line = match stack.merged {
-            Some(true) => format!(
-                "at boot: {} merged, lowest layer first",
-                stack.layers.join(", ")
-            ),
-            Some(false) => "at boot: nothing is merged".to_owned(),
-            None => "at boot: it can't be told".to_owned(),
-        };
-        let _ = writeln!(text, "{line}");
+        match stack.merged {
+            Some(true) => {
+                let layers = stack.layers.join(", ");
+                let _ = writeln!(text, "at boot: {layers} merged, lowest layer first");
+                text.push_str(&status(kind, stack));
+            }
+            Some(false) => text.push_str("at boot: nothing is merged\n"),
+            None => text.push_str("at boot: it can't be told\n"),
+        }
     }
     text
+}
+
+/// What `systemd-sysext status` will say: all that are merged stand for each folder that any of
+/// them adds to.
+fn status(kind: ExtensionKind, stack: &Stack) -> String {
+    let mut rows = Vec::new();
+    for top in kind.hierarchies() {
+        let path = format!("/{top}");
+        let mut merged = stack.hierarchies.iter();
+        let extensions = match merged.any(|it| it.path == path && !it.layers.is_empty()) {
+            true => stack.layers.join(", "),
+            false => "none".to_owned(),
+        };
+        rows.push(vec![format!("  {path}"), extensions]);
+    }
+    format!("{} status:\n{}", kind.program(), table(&rows))
 }
 
 fn first_reason(judgement: &Judgement) -> String {

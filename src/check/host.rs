@@ -1,0 +1,158 @@
+//! What is judged, and on what.
+
+use std::collections::BTreeMap;
+
+use super::lookup;
+use super::stack::Activation;
+use crate::arch::Arch;
+use crate::base::kernel::KernelFeatures;
+use crate::image::certificate::Certificate;
+use crate::image::ddi::{Content, Ddi};
+use crate::release::{ExtensionKind, ReleaseFields, SystemdVersion};
+use crate::verify::Report;
+
+/// What the rules need to know of the base.
+#[derive(Debug)]
+pub struct Host<'a> {
+    /// Its os-release.
+    pub os_release: &'a ReleaseFields,
+    /// Its systemd.
+    pub systemd: Option<SystemdVersion>,
+    /// Its architecture.
+    pub arch: Option<Arch>,
+    /// What all its kernels can do.
+    pub kernel: KernelFeatures,
+    /// Certificates that systemd will find.
+    pub trusted: &'a [Certificate],
+    /// Whether it is an initrd, for which extensions have to say so.
+    pub initrd: bool,
+    /// Whether the library that dm-verity needs is installed, as far as that is known.
+    pub has_cryptsetup: Option<bool>,
+    /// Whether something of it could not be read, so that nothing is certain.
+    pub incomplete: bool,
+    /// What merges system extensions.
+    pub sysext: Service<'a>,
+    /// What merges configuration extensions.
+    pub confext: Service<'a>,
+}
+
+impl<'a> Host<'a> {
+    /// What merges extensions of a class.
+    pub fn service(&self, class: ExtensionKind) -> &Service<'a> {
+        match class {
+            ExtensionKind::Sysext => &self.sysext,
+            ExtensionKind::Confext => &self.confext,
+        }
+    }
+}
+
+/// What merges extensions of one class.
+#[derive(Debug)]
+pub struct Service<'a> {
+    /// The value of `--image-policy=` at boot, if any.
+    pub image_policy: Option<&'a str>,
+    /// Whether the program is installed.
+    pub has_tool: bool,
+    /// Whether the service runs at boot.
+    pub activation: Activation,
+    /// Whether it runs with `--force`.
+    pub force: bool,
+    /// Variables that the service sets.
+    pub environment: &'a BTreeMap<String, String>,
+}
+
+impl Service<'_> {
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
+    /// Whether a variable switches something off.
+    pub(super) fn is_off(&self, name: &str) -> bool {
+        self.variable(name)
+            .is_some_and(|value| ["0", "no", "n", "false", "f", "off"].contains(&value))
+    }
+
+    /// What is merged into, without a leading slash (`parse_env_extension_hierarchies`,
+    /// src/shared/extension-util.c).
+    pub(super) fn hierarchies(&self, class: ExtensionKind) -> Vec<String> {
+        let name = format!("SYSTEMD_{}_HIERARCHIES", class.key_prefix());
+        match self.variable(&name) {
+            Some(list) => {
+                let paths = list
+                    .split(':')
+                    .map(|path| path.trim_matches('/').to_owned());
+                let mut paths: Vec<String> = paths.filter(|path| !path.is_empty()).collect();
+                paths.sort();
+                paths.dedup();
+                paths
+            }
+            None => class
+                .hierarchies()
+                .iter()
+                .map(|top| (*top).to_owned())
+                .collect(),
+        }
+    }
+}
+
+/// One extension to judge.
+#[derive(Debug)]
+pub struct Candidate {
+    /// For which merge it is found.
+    pub class: ExtensionKind,
+    /// Path in the config, if it is listed there.
+    pub at: Option<String>,
+    /// Path on the target.
+    pub path: String,
+    /// The name under which systemd knows it.
+    pub name: String,
+    /// What is there.
+    pub image: Image,
+}
+
+impl Candidate {
+    /// An image that will lie at `path`; its file name gives its name.
+    pub fn placed(
+        class: ExtensionKind,
+        at: String,
+        path: String,
+        image: Image,
+        systemd: Option<SystemdVersion>,
+    ) -> Candidate {
+        Candidate {
+            name: lookup::name_of(&path, class, systemd),
+            class,
+            at: Some(at),
+            path,
+            image,
+        }
+    }
+}
+
+/// What is there.
+#[derive(Debug)]
+pub enum Image {
+    /// A disk image, described and with its hash tree recomputed, and what lies beside it.
+    Disk(Box<Ddi>, Box<Report>, Sidecars),
+    /// A folder with an OS tree.
+    Folder {
+        /// What it holds.
+        content: Box<Content>,
+        /// Whether it lies in `/usr`, so that it can't be a layer over `/usr`.
+        in_usr: bool,
+    },
+    /// A file that is no image, or something else at which systemd gives up; the reason.
+    Unreadable(String),
+    /// Anything that this version does not judge.
+    Other(&'static str),
+}
+
+/// Files and attributes beside an image that name its root hash (`verity_settings_load`,
+/// src/shared/dissect-image.c).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sidecars {
+    /// `NAME.roothash`, or the attribute `user.verity.roothash`.
+    pub root_hash: Option<Vec<u8>>,
+    /// `NAME.roothash.p7s`.
+    pub signature: Option<Vec<u8>>,
+}

@@ -1,0 +1,72 @@
+//! Whether the base's kernel and systemd mount the file system of an image.
+
+use super::{Case, Host, Verdict, rules};
+use crate::base::kernel::Support;
+use crate::image::ddi::Ddi;
+use crate::image::filesystem::FsKind;
+use crate::release::SystemdVersion;
+
+/// Judges the file system and its compressions.
+pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) {
+    let Some(kind) = ddi.fs_kind else {
+        return case.worsen(
+            Verdict::BlocksAll,
+            "no-file-system",
+            "the image holds no known file system",
+            rules::STAGE_A,
+            "use erofs, squashfs or ext4",
+        );
+    };
+    let kernel = &host.kernel;
+    let support = match kind {
+        FsKind::Erofs => kernel.erofs,
+        FsKind::Squashfs => kernel.squashfs,
+        FsKind::Ext4 => kernel.ext4,
+        FsKind::Btrfs => kernel.btrfs,
+        FsKind::Vfat => kernel.vfat,
+        FsKind::Xfs => kernel.xfs,
+        FsKind::F2fs => kernel.f2fs,
+        _ => Support::Unknown,
+    };
+    let needs = |case: &mut Case<'_>, what: &str, support: Support| {
+        match support {
+        Support::Yes | Support::Module => {}
+        Support::No => case.worsen(
+            Verdict::BlocksAll,
+            "kernel-without-file-system",
+            format!("the kernel of the base can't mount {what}"),
+            rules::STAGE_A,
+            "use a file system and a compression that it has",
+        ),
+        Support::Unknown => case.unknown(
+            "kernel-unknown",
+            format!("it can't be told whether the kernel of the base mounts {what}"),
+            "give a base that holds its kernel's configuration (boot/config-*), or --target PROFILE",
+        ),
+    }
+    };
+    needs(case, kind.name(), support);
+    for algorithm in ddi.fs.iter().flat_map(|details| &details.compression) {
+        let support = match (kind, algorithm.as_str()) {
+            (FsKind::Erofs, "lz4" | "lz4hc") => kernel.erofs_lz4,
+            (FsKind::Erofs, "zstd") => kernel.erofs_zstd,
+            (FsKind::Erofs, "lzma") => kernel.erofs_lzma,
+            (FsKind::Erofs, "deflate") => kernel.erofs_deflate,
+            (FsKind::Squashfs, "zstd") => kernel.squashfs_zstd,
+            (FsKind::Squashfs, "xz") => kernel.squashfs_xz,
+            (FsKind::Squashfs, "lz4") => kernel.squashfs_lz4,
+            (FsKind::Squashfs, "gzip") => kernel.squashfs_gzip,
+            _ => Support::Unknown,
+        };
+        needs(case, &format!("{} with {algorithm}", kind.name()), support);
+    }
+    if systemd.major >= 253 && !rules::MOUNTABLE.contains(&kind.name()) {
+        case.worsen(
+            Verdict::BlocksAll,
+            "file-system-not-allowed",
+            format!("systemd mounts no {} for extensions", kind.name()),
+            rules::ALLOWED_FILE_SYSTEMS,
+            "use erofs, squashfs or ext4",
+        );
+    }
+}
