@@ -147,12 +147,13 @@ fn dpkg_version(status: &[u8], package: &str) -> Option<String> {
     None
 }
 
-/// Whether the program that merges is there.
+/// Whether the library is there that systemd loads for dm-verity.
 pub(super) fn has_cryptsetup(facts: &mut Facts<'_>) -> bool {
     let mut dirs = CRYPTSETUP_DIRS.iter();
     dirs.any(|dir| facts.metadata(&format!("{dir}/{CRYPTSETUP}")).is_some())
 }
 
+/// Whether the program that merges is there.
 pub(super) fn has_sysext_tool(facts: &mut Facts<'_>) -> bool {
     ["usr/bin/systemd-sysext", "bin/systemd-sysext"]
         .iter()

@@ -75,18 +75,14 @@ pub fn find(
     allow: &[Pattern],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // What is visible so far: its kind and the layer it is from.
-    let mut visible: BTreeMap<PathBuf, (FileKind, usize)> = BTreeMap::new();
+    let mut comparison = Comparison::new(layers, base);
     for (index, layer) in layers.iter().enumerate() {
         let mut found = Found::default();
         let walked = walk(class, layer, |path, kind| {
-            if allow
-                .iter()
-                .any(|glob| glob.matches_path(&Path::new("/").join(path)))
-            {
-                return;
+            let full = Path::new("/").join(path);
+            if !allow.iter().any(|glob| glob.matches_path(&full)) {
+                comparison.add(path, kind, index, &mut found);
             }
-            compare(path, kind, index, layers, base, &mut visible, &mut found);
         });
         if let Err(error) = walked {
             let message = format!("what `{}` hides can't be told: {error}", layer.name);
@@ -109,61 +105,83 @@ struct Found {
     whiteouts: Vec<PathBuf>,
 }
 
-fn compare(
-    path: &Path,
-    kind: FileKind,
-    index: usize,
-    layers: &[Layer<'_>],
-    base: Option<&dyn Files>,
-    visible: &mut BTreeMap<PathBuf, (FileKind, usize)>,
-    found: &mut Found,
-) {
-    let is_folder = kind == FileKind::Directory;
-    if kind == FileKind::CharDevice {
-        found.whiteouts.push(path.to_owned());
+/// All layers so far.
+struct Comparison<'a> {
+    layers: &'a [Layer<'a>],
+    base: Option<&'a dyn Files>,
+    /// What is visible: its kind and the layer it is from.
+    visible: BTreeMap<PathBuf, (FileKind, usize)>,
+    /// Folders that were looked for in the base: most of an extension's are its own.
+    in_base: BTreeMap<PathBuf, bool>,
+    indexes: Vec<Pattern>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(layers: &'a [Layer<'a>], base: Option<&'a dyn Files>) -> Comparison<'a> {
+        let indexes = INDEXES.iter().filter_map(|glob| Pattern::new(glob).ok());
+        Comparison {
+            layers,
+            base,
+            visible: BTreeMap::new(),
+            in_base: BTreeMap::new(),
+            indexes: indexes.collect(),
+        }
     }
-    let below = match visible.entry(path.to_owned()) {
-        Entry::Vacant(place) => {
-            place.insert((kind, index));
-            None
+
+    /// Puts something of layer `index` on top.
+    fn add(&mut self, path: &Path, kind: FileKind, index: usize, found: &mut Found) {
+        let is_folder = kind == FileKind::Directory;
+        if kind == FileKind::CharDevice {
+            found.whiteouts.push(path.to_owned());
         }
-        Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), (kind, index))),
-    };
-    match below {
-        Some((other, _)) if is_folder && other == FileKind::Directory => {}
-        Some((other, of)) if is_folder || other == FileKind::Directory => {
-            found.kinds.push(path.to_owned());
-            // Told once, with the layer that is hidden.
-            found.layers.entry(of).or_default();
-        }
-        Some((other, of)) => {
-            let same = layers
-                .get(of)
-                .zip(layers.get(index))
-                .is_some_and(|(a, b)| kind == other && is_same(a, b, path));
-            if !same {
-                found.layers.entry(of).or_default().push(path.to_owned());
+        let below = match self.visible.entry(path.to_owned()) {
+            Entry::Vacant(place) => {
+                place.insert((kind, index));
+                None
             }
-        }
-        None => {
-            let Some(base) = base else { return };
-            let there = match base.kind(path) {
-                Ok(Some(there)) => there,
-                _ => return,
-            };
-            match (is_folder, there == FileKind::Directory) {
-                (true, true) => {}
-                (false, false) => {
-                    let text = path.to_string_lossy();
-                    let is_index =
-                        |glob: &&str| Pattern::new(glob).is_ok_and(|glob| glob.matches(&text));
-                    match INDEXES.iter().any(is_index) {
+            Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), (kind, index))),
+        };
+        match below {
+            Some((other, _)) if is_folder && other == FileKind::Directory => {}
+            Some((other, _)) if is_folder || other == FileKind::Directory => {
+                found.kinds.push(path.to_owned());
+            }
+            Some((other, of)) => {
+                let pair = self.layers.get(of).zip(self.layers.get(index));
+                if kind != other || !pair.is_some_and(|(a, b)| is_same(a, b, path)) {
+                    found.layers.entry(of).or_default().push(path.to_owned());
+                }
+            }
+            None => match self.of_base(path).map(|there| there == FileKind::Directory) {
+                None => {}
+                Some(true) if is_folder => {}
+                Some(false) if !is_folder => {
+                    match self.indexes.iter().any(|glob| glob.matches_path(path)) {
                         true => found.indexes.push(path.to_owned()),
                         false => found.base.push(path.to_owned()),
                     }
                 }
-                _ => found.kinds.push(path.to_owned()),
+                Some(_) => found.kinds.push(path.to_owned()),
+            },
+        }
+    }
+
+    /// What the base has at a path. Nothing is asked for in folders that it has not.
+    fn of_base(&mut self, path: &Path) -> Option<FileKind> {
+        let base = self.base?;
+        let kind = |path: &Path| base.kind(path).ok().flatten();
+        let parent = path.parent()?;
+        let is_there = match self.in_base.get(parent) {
+            Some(is_there) => *is_there,
+            None => {
+                let is_there = kind(parent) == Some(FileKind::Directory);
+                self.in_base.insert(parent.to_owned(), is_there);
+                is_there
             }
+        };
+        match is_there {
+            true => kind(path),
+            false => None,
         }
     }
 }
@@ -177,7 +195,7 @@ impl Found {
     fn findings(self, layer: &Layer<'_>, layers: &[Layer<'_>]) -> Vec<Finding> {
         let mut findings = Vec::new();
         let name = layer.name;
-        for (of, paths) in self.layers.iter().filter(|(_, paths)| !paths.is_empty()) {
+        for (of, paths) in &self.layers {
             let other = layers.get(*of).map_or("?", |layer| layer.name);
             let message = format!(
                 "`{name}` hides files of `{other}` that are different: {}",

@@ -154,8 +154,8 @@ fn pick(
 /// What the name of a version says.
 struct Choice<'a> {
     version: &'a str,
-    /// Native before secondary before none.
-    arch: u8,
+    /// Whether it names the host's architecture.
+    is_native: bool,
     /// None is without end.
     tries_left: Option<u64>,
     tries_done: u64,
@@ -174,17 +174,17 @@ impl<'a> Choice<'a> {
             }
             None => (text, None, 0),
         };
-        let (version, arch) = match text.rsplit_once('_') {
+        let (version, is_native) = match text.rsplit_once('_') {
             Some((version, arch)) => match Arch::all().find(|known| known.name() == arch) {
-                Some(arch) if Some(arch) == native || native.is_none() => (version, 2),
+                Some(arch) if Some(arch) == native || native.is_none() => (version, true),
                 Some(_) => return None,
-                None => (version, 0),
+                None => (version, false),
             },
-            None => (text, 0),
+            None => (text, false),
         };
         version_is_valid(version, systemd).then_some(Choice {
             version,
-            arch,
+            is_native,
             tries_left,
             tries_done,
         })
@@ -196,7 +196,7 @@ impl<'a> Choice<'a> {
         usable(self)
             .cmp(&usable(other))
             .then_with(|| name::compare(self.version, other.version))
-            .then(self.arch.cmp(&other.arch))
+            .then(self.is_native.cmp(&other.is_native))
             .then(left(self).cmp(&left(other)))
             .then(other.tries_done.cmp(&self.tries_done))
     }

@@ -98,20 +98,15 @@ pub(super) struct Shape {
     pub encrypted: bool,
 }
 
-/// What becomes of an image under a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ruling {
-    /// It is mounted; partitions that the policy says to pass over are not used.
-    Admitted {
-        /// Whether the hash tree is used.
-        hash: bool,
-        /// Whether the signature is used.
-        signature: bool,
-        /// Whether a hash tree alone would be good enough.
-        verity_suffices: bool,
-    },
-    /// It is refused, and everything with it; the reason.
-    Refused(&'static str),
+/// What of an admitted image is used; partitions that the policy says to pass over are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// Whether the hash tree is used.
+    pub(super) hash: bool,
+    /// Whether the signature is used.
+    pub(super) signature: bool,
+    /// Whether a hash tree alone would be good enough.
+    pub(super) verity_suffices: bool,
 }
 
 impl Policy {
@@ -187,7 +182,11 @@ impl Policy {
     }
 
     /// What becomes of an image.
-    pub(super) fn rule(&self, shape: Shape, systemd: SystemdVersion) -> Ruling {
+    pub(super) fn rule(
+        &self,
+        shape: Shape,
+        systemd: SystemdVersion,
+    ) -> Result<Admitted, &'static str> {
         let data = Slot::Data(shape.designator);
         let plain = match shape.encrypted {
             true => Flags::ENCRYPTED,
@@ -202,15 +201,15 @@ impl Policy {
         if !shape.partitioned {
             let own = self.of(Slot::Data(Root));
             return match () {
-                () if own.meets(plain) => Ruling::Admitted {
+                () if own.meets(plain) => Ok(Admitted {
                     hash: shape.hash,
                     signature: shape.signature,
                     verity_suffices,
-                },
+                }),
                 () if !own.meets(Flags::PRESENT) && own.meets(Flags::UNUSED) => {
-                    Ruling::Refused("the policy passes over it, and nothing is left")
+                    Err("the policy passes over it, and nothing is left")
                 }
-                () => Ruling::Refused("the policy does not admit an image without hash tree"),
+                () => Err("the policy does not admit an image without hash tree"),
             };
         }
         let mut used = [false; 3];
@@ -226,12 +225,12 @@ impl Policy {
                 _ if !there => {}
                 flags if flags.meets(Flags::PRESENT) => *used = true,
                 flags if flags.meets(Flags::UNUSED) => {}
-                _ => return Ruling::Refused("the policy does not admit one of its partitions"),
+                _ => return Err("the policy does not admit one of its partitions"),
             }
         }
         let [data_used, hash, signature] = used;
         if !data_used {
-            return Ruling::Refused("the policy passes over its data, and nothing is left");
+            return Err("the policy passes over its data, and nothing is left");
         }
         // 258 counts the weaker levels in (commit 1e6f03a45d).
         let cumulative = systemd.major >= 258;
@@ -251,7 +250,7 @@ impl Policy {
                 _ => Flags::ABSENT,
             };
             if !self.of(slot).meets(found) {
-                return Ruling::Refused(match position {
+                return Err(match position {
                     Some(0) => "the policy asks for another protection",
                     Some(_) => "the policy asks for a hash tree or a signature that is not there",
                     None => "the policy asks for partitions that an extension does not have",
@@ -259,13 +258,13 @@ impl Policy {
             }
         }
         if !self.of(data).meets(readable) {
-            return Ruling::Refused("the policy asks for encryption");
+            return Err("the policy asks for encryption");
         }
-        Ruling::Admitted {
+        Ok(Admitted {
             hash,
             signature,
             verity_suffices,
-        }
+        })
     }
 }
 
@@ -308,7 +307,12 @@ fn parse_flags(text: &str) -> Result<Flags, PolicyError> {
 mod tests {
     use super::*;
 
-    fn ruling(policy: &str, hash: bool, signature: bool, major: u32) -> Ruling {
+    fn ruling(
+        policy: &str,
+        hash: bool,
+        signature: bool,
+        major: u32,
+    ) -> Result<Admitted, &'static str> {
         let shape = Shape {
             partitioned: true,
             designator: Root,
@@ -320,13 +324,8 @@ mod tests {
         policy.rule(shape, SystemdVersion::new(major, 0))
     }
 
-    fn admitted(ruling: Ruling) -> Option<(bool, bool)> {
-        match ruling {
-            Ruling::Admitted {
-                hash, signature, ..
-            } => Some((hash, signature)),
-            Ruling::Refused(_) => None,
-        }
+    fn admitted(ruling: Result<Admitted, &str>) -> Option<(bool, bool)> {
+        ruling.ok().map(|used| (used.hash, used.signature))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What dm-verity, the signature and the image policy do to an image.
 
-use super::policy::{Policy, PolicyError, Ruling, Shape};
+use super::policy::{Admitted, Policy, PolicyError, Shape};
 use super::rules;
 use super::{Case, Host, Sidecars, Verdict};
 use crate::base::kernel::Support;
@@ -65,13 +65,6 @@ pub(super) fn judge(
     case.verdict = case.verdict.max(verdict);
 }
 
-/// What a policy lets systemd use.
-struct Admitted {
-    hash: bool,
-    signature: bool,
-    verity_suffices: bool,
-}
-
 fn policy(systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) -> Option<Admitted> {
     let shape = Shape {
         partitioned: matches!(ddi.layout, Layout::Gpt(_)),
@@ -104,16 +97,8 @@ fn policy(systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) -> Option<Adm
         }
     };
     match policy.rule(shape, systemd) {
-        Ruling::Admitted {
-            hash,
-            signature,
-            verity_suffices,
-        } => Some(Admitted {
-            hash,
-            signature,
-            verity_suffices,
-        }),
-        Ruling::Refused(why) => {
+        Ok(admitted) => Some(admitted),
+        Err(why) => {
             let own = "systemd's own policy";
             let shown = text.map_or(own.to_owned(), |text| format!("`{text}`"));
             case.worsen(
