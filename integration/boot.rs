@@ -64,7 +64,11 @@ impl Exchange {
     }
 
     fn stages(&self) -> [Stage<'_>; 5] {
-        let stage = |name, before| Stage { name, before };
+        let stage = |name, before| Stage {
+            name,
+            before,
+            log: true,
+        };
         [
             BOOTED,
             stage("foreign", &self.foreign),
@@ -113,6 +117,7 @@ fn assert_only_ours_is_merged(reports: &[Report], file: &str, text: &str) {
 
 /// The harness itself, with images by systemd-repart, and everything else made by hand.
 #[test]
+#[ignore = "slow: one boot more, which proves the harness and not the program"]
 fn harness_tells_a_trusted_signer_from_another() {
     if !(possible() && repart::possible()) {
         return;

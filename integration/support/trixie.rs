@@ -16,8 +16,6 @@ use super::tools::{command, have, output, root, run, skip, transcript};
 const SUITE: &str = "trixie";
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,libcryptsetup12,dmsetup,kmod,\
                         linux-image-cloud-amd64,systemd-container,erofs-utils";
-/// Where Debian is if this machine's apt does not say.
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// Raise it when what is done to the root below changes.
 const VERSION: &str = "2";
 /// Not needed to merge or to boot; without them a copy is made in half the time.
@@ -66,11 +64,16 @@ impl Rootfs {
 
 /// A copy of the root for one test; `None` (said on stderr) where it cannot be had.
 pub fn rootfs() -> Option<Rootfs> {
+    rootfs_of(SUITE)
+}
+
+/// The same of another suite.
+pub fn rootfs_of(suite: &str) -> Option<Rootfs> {
     let possible = cfg!(target_arch = "x86_64") || skip("the Debian root is for x86-64");
     if !(possible && root() && have(&["debootstrap", "cp"])) {
         return None;
     }
-    let original = with_packages(PACKAGES)?;
+    let original = of_suite(suite, PACKAGES, None)?;
     let dir = TempDir::new().unwrap();
     run(command("cp")
         .args(["-a", "--reflink=auto"])
@@ -119,6 +122,10 @@ pub fn of_suite(suite: &str, packages: &str, newer: Option<(&str, &str)>) -> Opt
         return Some(done);
     }
 
+    let Some(mirror) = mirror() else {
+        skip("apt of this machine names no mirror of Debian");
+        return None;
+    };
     let partial = cache().join(format!("{name}.partial"));
     if partial.exists() {
         fs::remove_dir_all(&partial).unwrap();
@@ -127,7 +134,7 @@ pub fn of_suite(suite: &str, packages: &str, newer: Option<(&str, &str)>) -> Opt
     debootstrap
         .args(["--variant=minbase", "--include", packages, suite])
         .arg(&partial)
-        .arg(mirror().unwrap_or_else(|| MIRROR.to_owned()))
+        .arg(&mirror)
         // All suites of today are set up alike; older debootstraps do not know the newest by name.
         .arg("/usr/share/debootstrap/scripts/sid")
         // The kernel's package makes no initrd then.
@@ -143,7 +150,7 @@ pub fn of_suite(suite: &str, packages: &str, newer: Option<(&str, &str)>) -> Opt
         return None;
     }
     if let Some((from, package)) = newer {
-        upgrade(&partial, from, package);
+        upgrade(&partial, &mirror, from, package);
     }
     for path in BALLAST {
         fs::remove_dir_all(partial.join(path)).unwrap();
@@ -153,8 +160,7 @@ pub fn of_suite(suite: &str, packages: &str, newer: Option<(&str, &str)>) -> Opt
 }
 
 /// Upgrades a package of a root with apt of this machine's network.
-fn upgrade(root: &Path, suite: &str, package: &str) {
-    let mirror = mirror().unwrap_or_else(|| MIRROR.to_owned());
+fn upgrade(root: &Path, mirror: &str, suite: &str, package: &str) {
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let source = format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
     fs::write(root.join("etc/apt/sources.list.d/newer.list"), source).unwrap();
@@ -181,7 +187,7 @@ fn upgrade(root: &Path, suite: &str, package: &str) {
         .env("DEBIAN_FRONTEND", "noninteractive"));
 }
 
-/// The Debian mirror that this machine's apt uses; none (debootstrap's own) if it is no Debian.
+/// The Debian mirror that this machine's apt uses; none if it is no Debian.
 fn mirror() -> Option<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(dir) = fs::read_dir("/etc/apt/sources.list.d") {
