@@ -266,14 +266,17 @@ fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
         .and_then(Base::systemd_version)
         .is_some_and(|version| version.major >= 254);
     if all_signed && policy == Some(&ImagePolicy::Default) && newer {
-        vec![
-            Finding::note("signatures-not-enforced", "all extensions are signed, but unsigned ones would be merged as well")
-                .because("systemd's own policy admits unprotected images (image_policy_sysext, src/shared/image-policy.c)")
-                .help("write `imagePolicy: signed` to admit signed ones only"),
-        ]
+        vec![not_enforced()]
     } else {
         Vec::new()
     }
+}
+
+/// Systemd's own policy admits more than what is signed.
+pub(super) fn not_enforced() -> Finding {
+    Finding::note("signatures-not-enforced", "all extensions are signed, but unsigned ones would be merged as well")
+        .because("systemd's own policy admits unprotected images (image_policy_sysext, src/shared/image-policy.c)")
+        .help("write `imagePolicy: signed` in a `sysext` section to admit signed ones only")
 }
 
 fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result<Placements> {

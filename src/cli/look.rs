@@ -13,7 +13,7 @@ use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
 use super::session::{Session, add_lint, disk, folder, open_image, predict_on, predict_present};
-use super::{render, show};
+use super::{plain, render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build;
@@ -175,6 +175,9 @@ fn images(config: &Config) -> Vec<Finding> {
 pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     let has_root = args.base.rootfs.is_some() || args.base.image_file.is_some();
     let no_config = !args.images.is_empty() || (has_root && !args.config.config_file.exists());
+    if !no_config && Config::read(&args.config.config_file)?.sysext.is_none() {
+        return check_plain(screen, args);
+    }
     if !no_config {
         let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
         session.images_ready()?;
@@ -203,6 +206,30 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
         watch(screen, |progress| named(&args.images, &base, progress))
     };
     verdict(screen, None, &prediction, args)
+}
+
+/// A config that leaves extensions to Prism's own means.
+fn check_plain(screen: &Screen, args: &Check) -> Result<(), Failure> {
+    let config = Config::read(&args.config.config_file)?;
+    let refuse = |finding| Failure::Findings(Some(Box::new(config.source.clone())), vec![finding]);
+    let found = find_base(Some(&config), &args.base).map_err(refuse)?;
+    screen.findings(Some(&config.source), &found.findings);
+    let Some(base) = &found.base else {
+        let finding = Finding::error("no-base", "the base OS is not known");
+        return Err(refuse(finding.help(
+            "give it with --rootfs DIR, --image-file IMAGE or --target PROFILE",
+        )));
+    };
+    match plain::check(screen, &config, base, found.root.as_deref())? {
+        Some(prediction) => verdict(screen, Some(&config.source), &prediction, args),
+        None => Err(refuse(
+            Finding::error(
+                "no-sysext",
+                "the config has no `sysext` section, and copies no extension",
+            )
+            .help("add a `sysext` section, or name images to check"),
+        )),
+    }
 }
 
 /// Judges images as if each were placed under its own file name.

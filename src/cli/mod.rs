@@ -7,6 +7,7 @@ mod changes;
 mod demo;
 mod expand;
 mod look;
+mod plain;
 mod progress;
 pub mod render;
 mod screen;

@@ -1,6 +1,6 @@
 //! What most verbs begin with: the config, the base, and the plan that joins them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use glob::Pattern;
 
@@ -241,6 +241,58 @@ impl Session {
         add_lint(&mut prediction, &candidates, base, self.root.as_deref());
         Ok(prediction)
     }
+}
+
+/// A file of this machine that Prism copies to where systemd looks for extensions.
+pub(super) struct Placement {
+    /// By the folder that it lands in.
+    pub kind: ExtensionKind,
+    /// Where the config says so.
+    pub at: String,
+    /// The file.
+    pub source: PathBuf,
+    /// Where it lands.
+    pub destination: String,
+}
+
+/// What becomes of such files, together with what the base already has.
+pub(super) fn predict_placed(
+    base: &Base,
+    root: Option<&dyn RootFs>,
+    placements: &[Placement],
+    certificates: &[Certificate],
+    enabled: impl Fn(ExtensionKind) -> bool,
+    progress: &Progress,
+) -> Prediction {
+    let mut trusted = base.trusted();
+    trusted.extend(certificates.iter().cloned());
+    let replaced = |path: &str| placements.iter().any(|it| it.destination == path);
+    let mut candidates = match root {
+        Some(root) => present(root, base, &trusted, replaced, |_| None, progress),
+        None => Vec::new(),
+    };
+    for placement in placements {
+        let image = match ddi::open_for(&placement.source, base.arch) {
+            Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
+            Err(error) => Image::Unreadable(error.to_string()),
+        };
+        candidates.push(Candidate::placed(
+            placement.kind,
+            placement.at.clone(),
+            placement.destination.clone(),
+            image,
+            base.systemd_version(),
+        ));
+    }
+    in_search_order(&mut candidates);
+    let service = |kind| {
+        let policy = base.unit(kind).image_policy.as_deref();
+        service(base, kind, policy, enabled(kind))
+    };
+    let mut prediction = predict(&host(base, &trusted, service), &candidates);
+    add_conflicts(&mut prediction, &candidates, root, &[]);
+    add_lint(&mut prediction, &candidates, base, root);
+    prediction
 }
 
 /// What becomes of what a root file system carries; `listed` gives the place in the config.

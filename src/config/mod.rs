@@ -4,6 +4,7 @@
 pub mod model;
 pub mod prism;
 pub mod schema;
+pub mod scripts;
 mod shorthand;
 pub mod source;
 pub mod validate;

@@ -10,6 +10,7 @@ use super::model::{
     CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer,
     Sysext, Verity,
 };
+use super::scripts;
 use crate::arch::Arch;
 use crate::base::unit::unit_name;
 use crate::compression::Setting;
@@ -30,6 +31,7 @@ pub fn validate(config: &Config) -> Vec<Finding> {
     }
     names(sysext, &mut findings);
     prism(config, &mut findings);
+    findings.extend(scripts::traps(&config.prism));
     findings
 }
 
