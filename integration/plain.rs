@@ -139,3 +139,17 @@ fn each_part_of_the_recipe_counts() {
     ground.config(&recipe);
     ground.refused("check", "no-base");
 }
+
+#[test]
+fn a_finding_is_explained_at_length() {
+    let ground = Ground::new();
+    let said = ground.run("check --explain release-file-missing");
+    assert!(said.succeeded().out.contains("byte for byte"), "{said:?}");
+    let said = ground.run("check --explain release-file-mising");
+    said.is_refused("unknown-finding");
+    assert!(
+        said.err.contains("did you mean `release-file-missing`?"),
+        "{}",
+        said.err
+    );
+}

@@ -1,5 +1,6 @@
 //! What a check has to say: one fact, its place, and the way out.
 
+use crate::explain;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -82,6 +83,7 @@ impl Finding {
     }
 
     fn new(id: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
+        debug_assert!(explain::of(id).is_some(), "{id} has no long text");
         Finding {
             id,
             severity,

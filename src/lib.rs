@@ -24,6 +24,7 @@ pub mod customize;
 pub mod demands;
 pub mod digest;
 pub mod expand;
+pub mod explain;
 pub mod finding;
 pub mod identity;
 pub mod image;

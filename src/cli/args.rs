@@ -53,7 +53,7 @@ pub enum Command {
     Inspect(Inspect),
     /// Check the hash tree and the signature of an image.
     Verify(Verify),
-    /// Make keys.
+    /// Make keys and signatures.
     #[command(subcommand)]
     Sign(Sign),
     /// Take out what an earlier apply placed.
@@ -247,6 +247,9 @@ pub enum Resources {
 /// `check`.
 #[derive(Debug, Args)]
 pub struct Check {
+    /// Print what a finding means, and nothing else.
+    #[arg(long, value_name = "ID", exclusive = true)]
+    pub explain: Option<String>,
     /// Images to check instead of those of the config.
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,

@@ -21,7 +21,8 @@ use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, S
 use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
 use crate::config::validate::validate;
-use crate::config::{Config, schema};
+use crate::config::{Config, nearest, schema};
+use crate::explain;
 use crate::finding::{Finding, Severity};
 use crate::image::ddi;
 use crate::input;
@@ -172,7 +173,25 @@ fn images(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// The long text of a finding.
+fn explain_one(screen: &Screen, id: &str) -> Result<(), Failure> {
+    let Some(text) = explain::of(id) else {
+        let known: Vec<&str> = explain::all().map(|(id, _)| id).collect();
+        let finding = Finding::error("unknown-finding", format!("there is no finding `{id}`"));
+        let help = match nearest(id, &known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "give the word in brackets, as in `error[release-file-missing]`".to_owned(),
+        };
+        return Err(finding.help(help).into());
+    };
+    let value = serde_json::json!({"schemaVersion": 1, "id": id, "text": text});
+    screen.result(&format!("{text}\n"), &value)
+}
+
 pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
+    if let Some(id) = &args.explain {
+        return explain_one(screen, id);
+    }
     let has_root = args.base.rootfs.is_some() || args.base.image_file.is_some();
     let no_config = !args.images.is_empty() || (has_root && !args.config.config_file.exists());
     if !no_config && Config::read(&args.config.config_file)?.sysext.is_none() {

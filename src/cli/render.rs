@@ -204,7 +204,7 @@ mod tests {
     fn places_beyond_the_text_do_not_panic() {
         let source = Source::parse(Path::new("c"), "\u{feff}ä: ö\n".to_owned()).unwrap();
         for (line, column) in [(0, 0), (1, 1), (1, 4), (1, 99), (9, 1)] {
-            let mut finding = Finding::error("x", "m");
+            let mut finding = Finding::error("no-base", "m");
             finding.place = Some(Place::Position { line, column });
             assert!(!findings(Some(&source), &[finding], false).is_empty());
         }
