@@ -137,9 +137,33 @@ impl<'a> Protection<'a> {
     /// (commit d3c6a172a0), so a hash tree has to work even where the policy passes over it.
     fn read_metadata(&self, case: &mut Case<'_>) {
         let through_verity = self.systemd >= SystemdVersion::new(258, 3);
-        if through_verity && self.ddi.hash.is_some() && !self.admitted.hash {
+        if !through_verity || self.ddi.hash.is_none() {
+            return;
+        }
+        // Booted on 262: a deferred image fails under a policy that passes over signatures, too.
+        if !self.admitted.signature && self.has_bad_signature(case) {
+            return;
+        }
+        if !self.admitted.hash {
             self.verity_works(case);
         }
+    }
+
+    /// Whether systemd fails to read the signature partition.
+    fn has_bad_signature(&self, case: &mut Case<'_>) -> bool {
+        let (id, why, help) = match &self.ddi.signature {
+            SignatureState::Present { .. } | SignatureState::Absent => return false,
+            SignatureState::Empty => (
+                "signature-missing",
+                "the room for the signature is still empty",
+                "sign the image, or build it with `verity: signed`",
+            ),
+            SignatureState::Unusable(why) => {
+                ("signature-unusable", why.as_str(), "sign the image again")
+            }
+        };
+        case.worsen(Verdict::BlocksAll, id, why, rules::SIGNATURE, help);
+        true
     }
 
     /// What becomes of an image once it is mounted.
@@ -202,32 +226,12 @@ impl<'a> Protection<'a> {
             && self.systemd.major >= 250
             && (!usr || self.systemd.major >= 258);
         if reads_signature {
-            match &self.ddi.signature {
-                SignatureState::Present { partition, .. } => {
-                    let signature = &partition.signature;
-                    return Ok(Some(RootHash::Signed(&partition.root_hash, signature)));
-                }
-                SignatureState::Empty => {
-                    case.worsen(
-                        Verdict::BlocksAll,
-                        "signature-missing",
-                        "the room for the signature is still empty",
-                        rules::SIGNATURE,
-                        "sign the image, or build it with `verity: signed`",
-                    );
-                    return Err(Verdict::BlocksAll);
-                }
-                SignatureState::Unusable(why) => {
-                    case.worsen(
-                        Verdict::BlocksAll,
-                        "signature-unusable",
-                        why.clone(),
-                        rules::SIGNATURE,
-                        "sign the image again",
-                    );
-                    return Err(Verdict::BlocksAll);
-                }
-                SignatureState::Absent => {}
+            if self.has_bad_signature(case) {
+                return Err(Verdict::BlocksAll);
+            }
+            if let SignatureState::Present { partition, .. } = &self.ddi.signature {
+                let signature = &partition.signature;
+                return Ok(Some(RootHash::Signed(&partition.root_hash, signature)));
             }
         }
         if self.systemd.major >= 258 && !case.service.is_off("SYSTEMD_DISSECT_VERITY_GUESS") {
