@@ -11,7 +11,9 @@ use serde::Serialize;
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, DdiError, Layout, SignatureState};
 use crate::image::hex;
-use crate::image::signature::{self, SignaturePartition, SignerIdentity, SignerVerdict};
+use crate::image::signature::{
+    self, SignaturePartition, Signer, SignerIdentity, SignerVerdict, sign_root_hash,
+};
 use crate::image::verity::{self, RootHash};
 use crate::progress::Progress;
 
@@ -48,7 +50,8 @@ pub struct Check {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// `partition-table`, `file-system`, `hash-tree`, `data-partition-uuid`,
-    /// `hash-partition-uuid`, `signed-root-hash`, `certificate-fingerprint`, `signature`.
+    /// `hash-partition-uuid`, `signed-root-hash`, `certificate-fingerprint`, `signature`; and
+    /// `negative-control`, if that was asked for.
     pub checks: Vec<Check>,
     /// The recomputed root hash, if the tree is whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +115,40 @@ impl Verdict {
 /// the whole image once; memory stays small.
 pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> {
     Ok(verify_ddi(&ddi::open(path)?, trusted, &Progress::new()))
+}
+
+/// Adds the check that a signature of the same root hash by `stranger`, who is not trusted, is
+/// refused: without it, a good result might mean that everything is taken.
+pub fn add_negative_control(
+    report: &mut Report,
+    stranger: &dyn Signer,
+    trusted: &[Certificate],
+) -> anyhow::Result<()> {
+    let Some(root) = report.root_hash.clone() else {
+        report.push("negative-control", Verdict::Absent("no root hash to sign"));
+        return Ok(());
+    };
+    let forged = sign_root_hash(stranger, &root)?;
+    let own = [Certificate::from_der(stranger.certificate_der())?];
+    let refused = !matches!(
+        signature::check(&forged, &root, trusted),
+        SignerVerdict::Trusted(_)
+    );
+    // Refused for its signer and nothing else: whoever trusts the stranger takes it.
+    let taken = matches!(
+        signature::check(&forged, &root, &own),
+        SignerVerdict::Trusted(_)
+    );
+    let expected = "a signature by a stranger is refused".to_owned();
+    report.push(
+        "negative-control",
+        match (refused, taken) {
+            (true, true) => Verdict::Ok(expected),
+            (false, _) => Verdict::Bad(expected, "it is taken".to_owned()),
+            (true, false) => Verdict::Bad(expected, "it is refused by everybody".to_owned()),
+        },
+    );
+    Ok(())
 }
 
 /// Checks an image that is already open; recomputing the hash tree is a stage of `progress`.

@@ -298,6 +298,9 @@ pub struct Verify {
     /// A certificate that is trusted (repeatable).
     #[arg(long, value_name = "FILE")]
     pub certificate: Vec<PathBuf>,
+    /// Also sign with a throw-away key, which must be refused.
+    #[arg(long, requires = "certificate")]
+    pub negative_control: bool,
 }
 
 /// `sign`.

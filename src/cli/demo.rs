@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::args::{Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides};
+use super::args::{Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, Verify};
 use super::screen::{Failure, Screen};
-use super::{apply, expand, look, render};
+use super::{apply, expand, image, look, render, sign};
 use crate::finding::Finding;
 
 /// Path below the demo's folder, content, mode.
@@ -94,13 +94,34 @@ pub(super) fn demo(screen: &Screen, args: &Demo) -> Result<(), Failure> {
         common_name: "prism-sysext demo key".to_owned(),
         days: 30,
     };
-    look::keygen(screen, &keygen)?;
+    sign::keygen(screen, &keygen)?;
 
     heading(
         screen,
         "2. Without Prism: build, sign, check and place in a root file system",
     )?;
     apply_one(screen, dir, "build", "rootfs")?;
+
+    let (image, certificate) = (
+        at("build/.sysext/kubernetes.raw"),
+        at("build/verity_cert.crt"),
+    );
+    command(
+        screen,
+        &format!(
+            "verify {} --certificate {} --negative-control",
+            render::path(&image),
+            render::path(&certificate)
+        ),
+    )?;
+    image::verify(
+        screen,
+        &Verify {
+            image,
+            certificate: vec![certificate],
+            negative_control: true,
+        },
+    )?;
 
     heading(
         screen,

@@ -1,18 +1,13 @@
-//! Verbs that build nothing: `validate-config`, `check`, `inspect`, `verify`, `schema`, `sign keygen`; and `build`.
+//! Verbs that build nothing: `validate-config`, `check`, `schema`; and `build`.
 
-use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
-
 use super::apply::judge;
-use super::args::{
-    Build, Check, Inspect, Keygen, Required, Resources, Schema, ValidateConfig, Verify,
-};
+use super::args::{Build, Check, Required, Resources, Schema, ValidateConfig};
 use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, add_lint, disk, folder, open_image, predict_on, predict_present};
+use super::session::{Session, add_lint, disk, folder, predict_on, predict_present};
 use super::{plain, render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -27,11 +22,9 @@ use crate::finding::{Finding, Severity};
 use crate::image::ddi;
 use crate::input;
 use crate::key;
-use crate::pending::PendingFile;
 use crate::plan::Environment;
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
-use crate::verify::verify_ddi;
 use crate::{content, ingest, trust};
 
 /// Longest saved status that is read, in bytes.
@@ -409,49 +402,6 @@ enum StatusNames {
     None(#[allow(dead_code, reason = "only its type counts")] String),
 }
 
-pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
-    let ddi = open_image(&args.image)?;
-    screen.findings(None, &ddi.problems);
-    let mut value = serde_json::to_value(&ddi).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-    }
-    screen.result(&show::image(&ddi), &value)
-}
-
-pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
-    let mut trusted = Vec::new();
-    for path in &args.certificate {
-        trusted.push(trust::read_one(path)?);
-    }
-    let ddi = open_image(&args.image)?;
-    let report = watch(screen, |progress| verify_ddi(&ddi, &trusted, progress));
-    // Without a certificate nothing can be said of the signer, so only damage counts.
-    let good = if trusted.is_empty() {
-        report.is_good()
-    } else {
-        report.is_signed()
-    };
-    let mut value = serde_json::to_value(&report).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-        map.insert("good".to_owned(), good.into());
-    }
-    screen.result(&show::report(&report), &value)?;
-    if good {
-        if trusted.is_empty() && ddi.signature_partition.is_some() {
-            screen.say("the signature was not checked; name the signer with --certificate FILE");
-        }
-        return Ok(());
-    }
-    let finding = Finding::error(
-        "not-verified",
-        format!("{} does not verify", render::path(&args.image)),
-    )
-    .help("see the lines marked BAD; a line with `-` has nothing to check");
-    Err(finding.into())
-}
-
 pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
     if let Some(folder) = &args.write {
         let mut written = Vec::new();
@@ -475,50 +425,4 @@ pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
         schema::whole_file()
     };
     screen.raw(&format!("{schema:#}\n"))
-}
-
-pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
-    for path in [&args.key, &args.certificate] {
-        if path.symlink_metadata().is_ok() {
-            return Err(Finding::error(
-                "would-overwrite",
-                format!("{} exists already", path.display()),
-            )
-            .help("remove it, or choose another name with --key and --certificate")
-            .into());
-        }
-    }
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    let not_before = i64::try_from(now.as_secs()).unwrap_or(0);
-    let pair = key::generate(&args.common_name, not_before, args.days)?;
-    write_pair(args, &pair)?;
-    let text = format!(
-        "private key: {}\ncertificate: {}\n",
-        render::path(&args.key),
-        render::path(&args.certificate)
-    );
-    screen.result(
-        &text,
-        &serde_json::json!({"schemaVersion": 1, "key": args.key, "certificate": args.certificate}),
-    )
-}
-
-/// Both files or none: a key without its certificate is of no use and in the way of the next try.
-fn write_pair(args: &Keygen, pair: &key::KeyPair) -> anyhow::Result<()> {
-    let start = |path: &Path, bytes: &[u8], mode| {
-        let begin = || {
-            let mut pending = PendingFile::create(path, mode)?;
-            pending.file().write_all(bytes).map(|()| pending)
-        };
-        begin().with_context(|| format!("writing {}", path.display()))
-    };
-    let key = start(&args.key, pair.key.bytes(), 0o600)?;
-    let certificate = start(&args.certificate, &pair.certificate, 0o644)?;
-    key.commit()
-        .with_context(|| format!("writing {}", args.key.display()))?;
-    certificate
-        .commit()
-        .with_context(|| format!("writing {}", args.certificate.display()))
 }

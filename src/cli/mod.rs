@@ -6,6 +6,7 @@ mod base;
 mod changes;
 mod demo;
 mod expand;
+mod image;
 mod look;
 mod plain;
 mod progress;
@@ -52,9 +53,9 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
         Command::Expand(args) => expand::expand(screen, &args),
         Command::ValidateConfig(args) => look::validate_config(screen, &args),
         Command::Check(args) => look::check(screen, &args),
-        Command::Inspect(args) => look::inspect(screen, &args),
-        Command::Verify(args) => look::verify(screen, &args),
-        Command::Sign(Sign::Keygen(args)) => look::keygen(screen, &args),
+        Command::Inspect(args) => image::inspect(screen, &args),
+        Command::Verify(args) => image::verify(screen, &args),
+        Command::Sign(Sign::Keygen(args)) => sign::keygen(screen, &args),
         Command::Sign(Sign::Request(args)) => sign::request(screen, &args),
         Command::Sign(Sign::Attach(args)) => sign::attach(screen, &args),
         Command::Sign(Sign::Resign(args)) => sign::resign(screen, &args),

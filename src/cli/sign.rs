@@ -1,12 +1,15 @@
-//! `sign request`, `sign attach` and `sign resign`: signatures that are made later or anew.
+//! `sign`: key pairs, and signatures that are made later or anew.
 
+use std::io::Write as _;
 use std::path::Path;
 
-use super::args::{Attach, Request, Resign};
+use super::args::{Attach, Keygen, Request, Resign};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
 use super::session::open_image;
+use anyhow::Context as _;
+
 use crate::build::write_whole;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
@@ -14,6 +17,7 @@ use crate::image::certificate::Certificate;
 use crate::image::ddi::Ddi;
 use crate::image::signature::{KeyFile, SignaturePartition, sign_root_hash};
 use crate::key;
+use crate::pending::PendingFile;
 use crate::sign::{self, Attached, SignRequest};
 use crate::trust;
 
@@ -92,4 +96,52 @@ fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(
             "certificateSha256": signer,
         }),
     )
+}
+
+pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
+    for path in [&args.key, &args.certificate] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Finding::error(
+                "would-overwrite",
+                format!("{} exists already", path.display()),
+            )
+            .help("remove it, or choose another name with --key and --certificate")
+            .into());
+        }
+    }
+    let pair = key::generate(&args.common_name, now(), args.days)?;
+    write_pair(args, &pair)?;
+    let text = format!(
+        "private key: {}\ncertificate: {}\n",
+        render::path(&args.key),
+        render::path(&args.certificate)
+    );
+    screen.result(
+        &text,
+        &serde_json::json!({"schemaVersion": 1, "key": args.key, "certificate": args.certificate}),
+    )
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(0)
+}
+
+/// Both files or none: a key without its certificate is of no use and in the way of the next try.
+fn write_pair(args: &Keygen, pair: &key::KeyPair) -> anyhow::Result<()> {
+    let start = |path: &Path, bytes: &[u8], mode| {
+        let begin = || {
+            let mut pending = PendingFile::create(path, mode)?;
+            pending.file().write_all(bytes).map(|()| pending)
+        };
+        begin().with_context(|| format!("writing {}", path.display()))
+    };
+    let key = start(&args.key, pair.key.bytes(), 0o600)?;
+    let certificate = start(&args.certificate, &pair.certificate, 0o644)?;
+    key.commit()
+        .with_context(|| format!("writing {}", args.key.display()))?;
+    certificate
+        .commit()
+        .with_context(|| format!("writing {}", args.certificate.display()))
 }
