@@ -7,11 +7,13 @@ mod program;
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use prism_sysext::image::ddi::{self, SignatureState};
+use prism_sysext::image::ddi;
+
 use program::Ground;
-use support::tools::{command, have, output, run};
+use support::smime::is_signed;
+use support::tools::{command, have, run};
 
 const EXTENSION: &str = "  extensions:\n  - {name: tool, files: ['bin/tool:/usr/bin/tool']}\n";
 
@@ -40,29 +42,6 @@ fn pair(ground: &Ground, name: &str, algorithm: &[&str]) {
     ]));
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(keys.join(&key), fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-/// Whether the openssl program takes the signature of an image for one by this certificate.
-fn is_signed(image: &Path, certificate: &Path) -> bool {
-    let ddi = ddi::open(image).unwrap();
-    let SignatureState::Present { partition, .. } = &ddi.signature else {
-        return false;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    fs::write(at("p7s"), &partition.signature).unwrap();
-    fs::write(at("text"), ddi.root_hash.unwrap().to_string()).unwrap();
-    let verified = output(
-        command("openssl")
-            .args(["smime", "-verify", "-binary", "-inform", "DER", "-noverify"])
-            .args(["-nointern", "-in"])
-            .arg(at("p7s"))
-            .arg("-content")
-            .arg(at("text"))
-            .arg("-certfile")
-            .arg(certificate),
-    );
-    verified.status.success()
 }
 
 fn config(ground: &Ground, signing: &str) {
@@ -395,4 +374,26 @@ fn one_request_asks_for_many() {
     ground
         .refused("sign request .sysext/c.raw", "not-signable")
         .names(&["verity: defer"]);
+}
+
+#[test]
+fn a_strangers_signature_is_the_control() {
+    let ground = Ground::new();
+    config(
+        &ground,
+        "  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n",
+    );
+    ground.run("build").succeeded();
+    let said =
+        ground.run("verify .sysext/tool.raw --certificate ../keys/cert.crt --negative-control");
+    assert!(
+        said.succeeded().out.contains("negative-control"),
+        "{said:?}"
+    );
+    let said = ground.run("verify .sysext/tool.raw --negative-control");
+    assert_eq!(
+        said.status,
+        Some(2),
+        "nobody trusted, nothing controlled: {said:?}"
+    );
 }

@@ -16,5 +16,6 @@ pub mod project;
 pub mod repart;
 pub mod report;
 pub mod signer;
+pub mod smime;
 pub mod tools;
 pub mod trixie;
