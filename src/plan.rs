@@ -54,6 +54,8 @@ pub struct Environment {
     pub epoch: u64,
     /// Folder for built images instead of the config's `outputDirectory`.
     pub output_directory: Option<PathBuf>,
+    /// The time in Unix seconds, by which certificates are judged; without it no date is.
+    pub now: Option<i64>,
     /// Names of the extensions to look at; empty means all.
     pub only: Vec<String>,
     /// Only names and places are asked for, so an unknown base leaves gaps instead of errors.
@@ -188,6 +190,7 @@ pub fn plan(
             Vec::new()
         }
     };
+    findings.extend(trust::flaws(&certificates, environment.now));
     let written_directory = environment.output_directory.clone();
     let output_directory = written_directory
         .clone()

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::model::Sysext;
 use crate::finding::Finding;
 use crate::image::certificate::{self, Certificate};
+use crate::image::health::{self, Flaw};
 use crate::input;
 
 /// Largest certificate file that is read, in bytes; a bundle of public roots has about 200 KiB.
@@ -103,6 +104,45 @@ fn load(path: &Path) -> Result<(Vec<Certificate>, bool), Finding> {
         )
         .help("name one X.509 certificate, PEM or DER")),
     }
+}
+
+/// What is to be said of trusted certificates at a time in Unix seconds.
+pub fn flaws(trusted: &[Trusted], now: Option<i64>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for one in trusted {
+        let name = &one.file_name;
+        for flaw in health::flaws(&one.certificate, now) {
+            let (id, message, help) = match flaw {
+                Flaw::Expired(when) => (
+                    "certificate-expired",
+                    format!("{name} has expired ({when})"),
+                    "make a new one in time, trust both while images by the old one are in use",
+                ),
+                Flaw::NotYetValid(when) => (
+                    "certificate-not-yet-valid",
+                    format!("{name} is valid from {when} only"),
+                    "check the clock of this machine and of the one that made it",
+                ),
+                Flaw::Weak(why) => (
+                    "certificate-weak",
+                    format!("{name}: {why}"),
+                    "make a key of 2048 bits or more (or ECDSA), and a certificate signed with SHA-256",
+                ),
+                Flaw::Usage(why) => (
+                    "certificate-usage",
+                    format!("{name}: {why}"),
+                    "make a certificate for signing code",
+                ),
+            };
+            findings.push(
+                Finding::warning(id, message)
+                    .at(&one.at)
+                    .because("it counts all the same: systemd's check looks at no date, chain or usage (PKCS7_NOVERIFY, src/shared/dissect-image.c), nor does the kernel's (crypto/asymmetric_keys/pkcs7_trust.c)")
+                    .help(help),
+            );
+        }
+    }
+    findings
 }
 
 #[derive(Default)]

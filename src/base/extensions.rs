@@ -215,7 +215,7 @@ pub(super) fn read_certificates(facts: &mut Facts<'_>) -> Vec<CertificateFile> {
                 Ok(certificate) => found.push(CertificateFile { path, certificate }),
                 Err(error) => facts.findings.push(
                     Finding::warning(
-                        "certificate-unused",
+                        "certificate-not-taken",
                         format!("{path} of the base is not trusted: {error}"),
                     )
                     .because("systemd skips certificates that it can't read")

@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(base.overlay_mounts.len(), 1);
         assert_eq!(base.selinux, Some(SelinuxMode::Permissive));
         let ids: Vec<_> = base.findings.iter().map(|finding| finding.id).collect();
-        assert_eq!(ids, ["dangling-extension", "certificate-unused"]);
+        assert_eq!(ids, ["dangling-extension", "certificate-not-taken"]);
         assert!(
             serde_json::to_string(&base)
                 .unwrap()

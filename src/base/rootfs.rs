@@ -29,6 +29,11 @@ pub trait RootFs: Files {
     /// An extended attribute of a regular file.
     fn value_of(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, RootError>;
 
+    /// The same for several threads at once, where that can be.
+    fn shared(&self) -> Option<&(dyn RootFs + Sync)> {
+        None
+    }
+
     /// A path in it, for messages.
     fn shown(&self, path: &Path) -> PathBuf {
         self.path().join(path.strip_prefix("/").unwrap_or(path))
@@ -42,6 +47,10 @@ pub trait RootFs: Files {
 }
 
 impl RootFs for RootDir {
+    fn shared(&self) -> Option<&(dyn RootFs + Sync)> {
+        Some(self)
+    }
+
     fn path(&self) -> &Path {
         RootDir::path(self)
     }

@@ -4,8 +4,10 @@
 //! folder hides all of it, and a character device 0:0 hides what is below
 //! (kernel `Documentation/filesystems/overlayfs.rst`). Nothing is mounted: names are compared.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use glob::Pattern;
@@ -110,9 +112,9 @@ struct Comparison<'a> {
     layers: &'a [Layer<'a>],
     base: Option<&'a dyn Files>,
     /// What is visible: its kind and the layer it is from.
-    visible: BTreeMap<PathBuf, (FileKind, usize)>,
-    /// Folders that were looked for in the base: most of an extension's are its own.
-    in_base: BTreeMap<PathBuf, bool>,
+    visible: HashMap<Vec<u8>, (FileKind, usize)>,
+    /// Folders of the base that layers have as well; nothing for those that are not there.
+    in_base: HashMap<Vec<u8>, Option<Names>>,
     indexes: Vec<Pattern>,
 }
 
@@ -122,8 +124,8 @@ impl<'a> Comparison<'a> {
         Comparison {
             layers,
             base,
-            visible: BTreeMap::new(),
-            in_base: BTreeMap::new(),
+            visible: HashMap::new(),
+            in_base: HashMap::new(),
             indexes: indexes.collect(),
         }
     }
@@ -134,7 +136,7 @@ impl<'a> Comparison<'a> {
         if kind == FileKind::CharDevice {
             found.whiteouts.push(path.to_owned());
         }
-        let below = match self.visible.entry(path.to_owned()) {
+        let below = match self.visible.entry(bytes(path).to_vec()) {
             Entry::Vacant(place) => {
                 place.insert((kind, index));
                 None
@@ -166,24 +168,49 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What the base has at a path. Nothing is asked for in folders that it has not.
+    /// What the base has at a path. Each of its folders is read once, and nothing is asked for in
+    /// folders that it has not: most of an extension's are its own.
     fn of_base(&mut self, path: &Path) -> Option<FileKind> {
         let base = self.base?;
         let kind = |path: &Path| base.kind(path).ok().flatten();
-        let parent = path.parent()?;
-        let is_there = match self.in_base.get(parent) {
-            Some(is_there) => *is_there,
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let folder = match self.in_base.get(bytes(parent)) {
+            Some(folder) => folder,
             None => {
                 let is_there = kind(parent) == Some(FileKind::Directory);
-                self.in_base.insert(parent.to_owned(), is_there);
-                is_there
+                let names = is_there.then(|| Names::read(base, parent));
+                self.in_base.entry(bytes(parent).to_vec()).or_insert(names)
             }
         };
-        match is_there {
-            true => kind(path),
-            false => None,
+        match folder.as_ref()? {
+            Names::Known(names) => match names.get(name)? {
+                FileKind::Symlink => kind(path),
+                known => Some(*known),
+            },
+            Names::TooMany => kind(path),
         }
     }
+}
+
+/// What a folder of the base holds.
+enum Names {
+    Known(HashMap<OsString, FileKind>),
+    /// More than is read at once, or something that can't be read.
+    TooMany,
+}
+
+impl Names {
+    fn read(base: &dyn Files, folder: &Path) -> Names {
+        match base.entries(folder) {
+            Ok(entries) => Names::Known(entries.into_iter().collect()),
+            Err(_) => Names::TooMany,
+        }
+    }
+}
+
+/// Paths are compared as they are: taking them apart costs more than all the rest.
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
 }
 
 fn is_same(a: &Layer<'_>, b: &Layer<'_>, path: &Path) -> bool {

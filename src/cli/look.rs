@@ -7,7 +7,7 @@ use super::args::{Build, Check, Required, Resources, Schema, ValidateConfig};
 use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
-use super::session::{Session, add_lint, disk, folder, predict_on, predict_present};
+use super::session::{Session, disk, folder, look_inside, predict_on, predict_present};
 use super::{plain, render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -272,7 +272,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
         })
         .collect();
     let mut prediction = predict_on(base, &trusted, &candidates, true);
-    add_lint(&mut prediction, &candidates, base, None);
+    look_inside(&mut prediction, &candidates, base, None, &[]);
     prediction
 }
 

@@ -9,6 +9,7 @@ use super::base::{Found, find_base};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
+use super::sign::now;
 use crate::base::Base;
 use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::folder::folder_content;
@@ -81,6 +82,7 @@ impl Session {
         });
         let environment = Environment {
             epoch: epoch()?,
+            now: Some(now()),
             ..environment
         };
         let plan = match plan(&config, identity.as_ref(), &environment) {
@@ -237,8 +239,13 @@ impl Session {
         let allow = self.config.sysext.iter().flat_map(|sysext| &sysext.allow);
         // Their syntax was checked.
         let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
-        add_conflicts(&mut prediction, &candidates, self.root.as_deref(), &allow);
-        add_lint(&mut prediction, &candidates, base, self.root.as_deref());
+        look_inside(
+            &mut prediction,
+            &candidates,
+            base,
+            self.root.as_deref(),
+            &allow,
+        );
         Ok(prediction)
     }
 }
@@ -290,8 +297,7 @@ pub(super) fn predict_placed(
         service(base, kind, policy, enabled(kind))
     };
     let mut prediction = predict(&host(base, &trusted, service), &candidates);
-    add_conflicts(&mut prediction, &candidates, root, &[]);
-    add_lint(&mut prediction, &candidates, base, root);
+    look_inside(&mut prediction, &candidates, base, root, &[]);
     prediction
 }
 
@@ -305,7 +311,7 @@ pub(super) fn predict_present(
     let trusted = base.trusted();
     let candidates = present(root, base, &trusted, |_| false, listed, progress);
     let mut prediction = predict_on(base, &trusted, &candidates, false);
-    add_conflicts(&mut prediction, &candidates, Some(root), &[]);
+    look_inside(&mut prediction, &candidates, base, Some(root), &[]);
     prediction
 }
 
@@ -357,32 +363,67 @@ fn add_conflicts(
     }
 }
 
-/// Tells what the content of the listed extensions lacks to be of use once it is merged.
-pub(super) fn add_lint(
+/// Tells what the layers hide from each other and from the base, and what their content lacks to be
+/// of use; both go through all files, so they are done side by side.
+pub(super) fn look_inside(
     prediction: &mut Prediction,
     candidates: &[Candidate],
     base: &Base,
     root: Option<&dyn RootFs>,
+    allow: &[Pattern],
 ) {
-    for (judgement, candidate) in prediction.extensions.iter_mut().zip(candidates) {
-        if !judgement.listed || !judgement.verdict.merges() {
-            continue;
+    let wanted: Vec<bool> = prediction
+        .extensions
+        .iter()
+        .map(|judgement| judgement.listed && judgement.verdict.merges())
+        .collect();
+    let lacking = |root: Option<&dyn RootFs>| -> Vec<Vec<Finding>> {
+        let wanted = candidates.iter().zip(&wanted);
+        wanted
+            .map(|(candidate, wanted)| match wanted {
+                true => lacks(candidate, Target { base, root }),
+                false => Vec::new(),
+            })
+            .collect()
+    };
+    let shared = root.map(RootFs::shared);
+    let found = match shared {
+        // A disk image is read by one thread.
+        Some(None) => {
+            add_conflicts(prediction, candidates, root, allow);
+            lacking(root)
         }
-        let Image::Disk(ddi, ..) = &candidate.image else {
-            continue;
-        };
-        let Ok(fs) = ddi.file_system() else { continue };
-        let subject = Subject {
-            fs: &fs,
-            kind: candidate.class,
-            is_usr: ddi.designator == Designator::Usr,
-        };
-        let at = candidate.at.as_deref().unwrap_or(&candidate.path);
-        let found = lint(subject, Target { base, root }).into_iter();
-        judgement
-            .reasons
-            .extend(found.map(|finding| finding.at(at)));
+        _ => std::thread::scope(|scope| {
+            let shared = shared.flatten();
+            let lacking = &lacking;
+            let beside = scope.spawn(move || lacking(shared.map(|root| -> &dyn RootFs { root })));
+            add_conflicts(prediction, candidates, root, allow);
+            match beside.join() {
+                Ok(found) => found,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }),
+    };
+    for (judgement, found) in prediction.extensions.iter_mut().zip(found) {
+        judgement.reasons.extend(found);
     }
+}
+
+fn lacks(candidate: &Candidate, target: Target<'_>) -> Vec<Finding> {
+    let Image::Disk(ddi, ..) = &candidate.image else {
+        return Vec::new();
+    };
+    let Ok(fs) = ddi.file_system() else {
+        return Vec::new();
+    };
+    let subject = Subject {
+        fs: &fs,
+        kind: candidate.class,
+        is_usr: ddi.designator == Designator::Usr,
+    };
+    let at = candidate.at.as_deref().unwrap_or(&candidate.path);
+    let found = lint(subject, target).into_iter();
+    found.map(|finding| finding.at(at)).collect()
 }
 
 /// What becomes of candidates on a base as it is; `will_enable` tells that the service will run.

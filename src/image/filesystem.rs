@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+mod blocks;
 mod erofs;
 mod ext4;
 mod squashfs;

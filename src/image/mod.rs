@@ -8,6 +8,7 @@ pub mod ext4;
 pub mod filesystem;
 pub mod gpt;
 pub mod gpt_types;
+pub mod health;
 pub mod hex;
 pub mod program;
 pub mod signature;

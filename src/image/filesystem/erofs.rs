@@ -4,12 +4,15 @@
 //! the other wants the whole image as one slice. Our reads never wait, so each
 //! future is done when it is first polled.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use erofs_rs::r#async::EroFS;
@@ -17,6 +20,7 @@ use erofs_rs::backend::AsyncImage;
 use erofs_rs::types::Inode;
 use rustix::fs::FileType;
 
+use super::blocks::Blocks;
 use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
 
 /// Bits of `feature_incompat` (Linux `fs/erofs/erofs_fs.h`); two bits have two meanings each.
@@ -35,9 +39,9 @@ const COMPRESSION_CONFIGS: u32 = 0x02;
 /// Bits of the compression algorithms in the superblock, from bit 0 (`Z_EROFS_COMPRESSION_*`).
 const ALGORITHMS: &[&str] = &["lz4", "lzma", "deflate", "zstd"];
 
-impl AsyncImage for Window {
+impl AsyncImage for Blocks {
     async fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> erofs_rs::Result<()> {
-        Ok(Window::read_exact_at(self, buffer, offset)?)
+        Ok(Blocks::read_exact_at(self, buffer, offset)?)
     }
 }
 
@@ -60,31 +64,86 @@ impl From<erofs_rs::Error> for FsError {
     }
 }
 
-pub(super) struct Erofs(EroFS<Window>);
+/// A directory, sorted by name.
+type Directory = Rc<Vec<(Vec<u8>, Inode)>>;
+
+/// After so many entries what was not asked for since is forgotten.
+const KEPT: usize = 2 << 10;
+
+/// The directories that were read last: paths are resolved from the root, and the reader looks at
+/// the inodes of all names on the way.
+#[derive(Default)]
+struct Kept {
+    young: HashMap<Vec<u8>, Directory>,
+    /// Entries of the young ones together.
+    entries: usize,
+    old: HashMap<Vec<u8>, Directory>,
+}
+
+impl Kept {
+    fn get(&mut self, path: &[u8]) -> Option<Directory> {
+        if let Some(directory) = self.young.get(path) {
+            return Some(directory.clone());
+        }
+        let (path, directory) = self.old.remove_entry(path)?;
+        self.insert(path, directory.clone());
+        Some(directory)
+    }
+
+    fn insert(&mut self, path: Vec<u8>, directory: Directory) {
+        if self.entries > KEPT {
+            self.old = std::mem::take(&mut self.young);
+            self.entries = 0;
+        }
+        self.entries += directory.len() + 1;
+        self.young.insert(path, directory);
+    }
+}
+
+pub(super) struct Erofs {
+    reader: EroFS<Blocks>,
+    kept: RefCell<Kept>,
+}
 
 impl Erofs {
     pub(super) fn open(window: Window) -> Result<Erofs, FsError> {
-        Ok(Erofs(ready(EroFS::new(window))?))
+        Ok(Erofs {
+            reader: ready(EroFS::new(Blocks::new(window)))?,
+            kept: RefCell::default(),
+        })
     }
 
     fn inode(&self, path: &Path) -> Result<Inode, FsError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            let root = self.0.super_block().root_inode_id();
-            return ready(self.0.get_inode(root));
+            let root = self.reader.super_block().root_inode_id();
+            return ready(self.reader.get_inode(root));
         };
         self.find(parent, name)?
             .ok_or_else(|| FsError::NotFound(path.to_owned()))
     }
 
     fn find(&self, dir: &Path, name: &OsStr) -> Result<Option<Inode>, FsError> {
-        let mut found = None;
-        self.entries(dir, |entry, inode| {
-            if entry == name.as_bytes() {
-                found = Some(inode);
-            }
-            found.is_none()
+        let directory = self.directory(dir)?;
+        let found = directory.binary_search_by(|(entry, _)| entry.as_slice().cmp(name.as_bytes()));
+        let entry = found.ok().and_then(|index| directory.get(index));
+        Ok(entry.map(|(_, inode)| *inode))
+    }
+
+    fn directory(&self, dir: &Path) -> Result<Directory, FsError> {
+        let path = dir.as_os_str().as_bytes();
+        if let Some(directory) = self.kept.borrow_mut().get(path) {
+            return Ok(directory);
+        }
+        let mut entries = Vec::new();
+        self.entries(dir, |name, inode| {
+            entries.push((name.to_vec(), inode));
+            true
         })?;
-        Ok(found)
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let directory = Rc::new(entries);
+        let mut kept = self.kept.borrow_mut();
+        kept.insert(path.to_vec(), directory.clone());
+        Ok(directory)
     }
 
     /// Calls `each` with name and inode of the entries until it says false.
@@ -93,7 +152,7 @@ impl Erofs {
         dir: &Path,
         mut each: impl FnMut(&[u8], Inode) -> bool,
     ) -> Result<(), FsError> {
-        let mut walk = ready(self.0.read_dir(dir.as_os_str().as_bytes()))?;
+        let mut walk = ready(self.reader.read_dir(dir.as_os_str().as_bytes()))?;
         for _ in 0..MAX_ENTRIES {
             let next = ready(async {
                 match walk.next_entry().await {
@@ -133,7 +192,7 @@ fn metadata(inode: &Inode) -> Metadata {
 
 impl Reader for Erofs {
     fn details(&self) -> Details {
-        let superblock = self.0.super_block();
+        let superblock = self.reader.super_block();
         let incompat = superblock.feature_incompat;
         let used = |(_, name): (usize, &&str)| (*name).to_owned();
         let compression = if incompat & COMPRESSION_CONFIGS != 0 {
@@ -171,22 +230,22 @@ impl Reader for Erofs {
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<(OsString, Metadata)>, FsError> {
-        let mut entries = Vec::new();
-        self.entries(dir, |name, inode| {
-            entries.push((OsString::from_vec(name.to_vec()), metadata(&inode)));
-            true
-        })?;
-        Ok(entries)
+        let directory = self.directory(dir)?;
+        let entries = directory.iter().map(|(name, inode)| {
+            let name = OsString::from_vec(name.clone());
+            (name, metadata(inode))
+        });
+        Ok(entries.collect())
     }
 
     fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
         let inode = self.inode(path)?;
-        let target = ready(self.0.read_link_inode(inode))?;
+        let target = ready(self.reader.read_link_inode(inode))?;
         Ok(PathBuf::from(OsString::from_vec(target.into_vec())))
     }
 
     fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError> {
-        let mut file = self.0.open_inode_file(self.inode(path)?)?;
+        let mut file = self.reader.open_inode_file(self.inode(path)?)?;
         let mut content = vec![0; size];
         let mut filled = 0;
         while let Some(rest) = content.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -201,6 +260,6 @@ impl Reader for Erofs {
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
         let inode = self.inode(path)?;
-        Ok(Some(ready(self.0.xattrs_inode(inode))?))
+        Ok(Some(ready(self.reader.xattrs_inode(inode))?))
     }
 }
