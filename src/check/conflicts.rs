@@ -293,6 +293,23 @@ fn walk(
     layer: &Layer<'_>,
     mut each: impl FnMut(&Path, FileKind),
 ) -> Result<(), FsError> {
+    let release_dir = Path::new(class.release_dir());
+    if let Some(all) = layer.files.all(MAX_ENTRIES) {
+        for (path, kind) in all? {
+            let path = path.strip_prefix("/").unwrap_or(&path);
+            let merged = match layer.is_usr {
+                true => Path::new("usr").join(path),
+                false => path.to_owned(),
+            };
+            let mut tops = class.hierarchies().iter();
+            // The hierarchies themselves are everybody's.
+            let is_inside = tops.any(|top| merged.starts_with(top) && merged.as_os_str() != *top);
+            if is_inside && merged.parent() != Some(release_dir) {
+                each(&merged, kind);
+            }
+        }
+        return Ok(());
+    }
     let mut waiting: Vec<PathBuf> = Vec::new();
     for top in class.hierarchies() {
         if layer.is_usr && *top != "usr" {
@@ -304,7 +321,6 @@ fn walk(
             waiting.push(PathBuf::from(top));
         }
     }
-    let release_dir = Path::new(class.release_dir());
     let mut seen = 0_usize;
     while let Some(folder) = waiting.pop() {
         let inside = Path::new("/").join(layer.inside(&folder));

@@ -38,6 +38,11 @@ pub trait Files {
     fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError>;
     /// An extended attribute.
     fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError>;
+    /// Everything, folders before what is in them, at most `limit` entries; `None` where that is no
+    /// faster than folder by folder.
+    fn all(&self, _limit: usize) -> Option<Result<Vec<(PathBuf, FileKind)>, FsError>> {
+        None
+    }
 }
 
 impl Files for FileSystem {
@@ -56,6 +61,11 @@ impl Files for FileSystem {
 
     fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError> {
         self.xattr(path, name)
+    }
+
+    fn all(&self, limit: usize) -> Option<Result<Vec<(PathBuf, FileKind)>, FsError>> {
+        let all = self.walk(limit);
+        Some(all.map(|all| all.into_iter().map(|(path, it)| (path, it.kind)).collect()))
     }
 }
 

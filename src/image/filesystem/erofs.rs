@@ -21,7 +21,10 @@ use erofs_rs::types::Inode;
 use rustix::fs::FileType;
 
 use super::blocks::Blocks;
-use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
+use super::{
+    Details, FileKind, Found, FsError, MAX_ENTRIES, MAX_PATH, Metadata, Reader, Window, Xattrs,
+    check_directory, uuid_text,
+};
 
 /// Bits of `feature_incompat` (Linux `fs/erofs/erofs_fs.h`); two bits have two meanings each.
 const FEATURES: &[(u32, &str)] = &[
@@ -236,6 +239,34 @@ impl Reader for Erofs {
             (name, metadata(inode))
         });
         Ok(entries.collect())
+    }
+
+    /// Path by path the reader would look through every folder on the way again.
+    fn all(&self, folder: &Path, limit: usize) -> Result<Option<Vec<Found>>, FsError> {
+        let mut walk = ready(self.reader.walk_dir(folder.as_os_str().as_bytes()))?;
+        let mut all = Vec::new();
+        loop {
+            let next = ready(async {
+                match walk.next_entry().await {
+                    Some(entry) => Ok(Some(entry?)),
+                    None => Ok(None),
+                }
+            })?;
+            let Some(entry) = next else {
+                return Ok(Some(all));
+            };
+            let path = PathBuf::from(OsString::from_vec(entry.dir_entry.path().into_vec()));
+            let found = metadata(&entry.inode);
+            if all.len() >= limit {
+                return Err(FsError::TooManyEntries(limit));
+            }
+            if path.as_os_str().len() > MAX_PATH {
+                let reason = "a folder holds folders without end".to_owned();
+                return Err(FsError::Damaged(reason));
+            }
+            check_directory(&path, found)?;
+            all.push((path, found));
+        }
     }
 
     fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
