@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::finding::Finding;
 use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
 
+mod conf;
 pub mod disk;
 pub mod extensions;
 mod facts;
@@ -79,6 +80,8 @@ pub struct Base {
     pub kernels: Vec<Kernel>,
     /// overlayfs mounts of `/etc/fstab` at or around the folders that extensions are merged into.
     pub overlay_mounts: Vec<OverlayMount>,
+    /// Other mounts of `/etc/fstab` below those folders.
+    pub mounts_inside: Vec<String>,
     /// Whether it is an initrd (`/etc/initrd-release`).
     pub initrd: bool,
     /// `SELINUX=` of `/etc/selinux/config`.
@@ -98,7 +101,7 @@ impl Base {
             findings: Vec::new(),
         };
         let systemd = systemd::read_systemd(&mut facts);
-        let sysext_unit = unit::read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref());
+        let sysext_unit = read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref());
         // $SYSTEMD_OS_RELEASE, since 251 (systemd docs/ENVIRONMENT.md).
         let variable = sysext_unit.environment.get("SYSTEMD_OS_RELEASE");
         let listens = systemd
@@ -118,9 +121,10 @@ impl Base {
             extensions: extensions::read_extensions(&mut facts, systemd.as_ref()),
             certificates: extensions::read_certificates(&mut facts),
             sysext_unit,
-            confext_unit: unit::read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref()),
+            confext_unit: read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref()),
             kernels: kernel::read_kernels(&mut facts),
             overlay_mounts: mounts::read_overlays(&mut facts),
+            mounts_inside: mounts::read_inside(&mut facts),
             selinux: mounts::read_selinux(&mut facts),
             systemd,
             findings: facts.findings,
@@ -173,6 +177,16 @@ impl Base {
             .iter()
             .any(|finding| overlooked.contains(&finding.id))
     }
+}
+
+/// A unit with the image policy that it ends up with.
+fn read_unit(facts: &mut Facts<'_>, kind: ExtensionKind, systemd: Option<&Systemd>) -> UnitState {
+    let mut unit = unit::read_unit(facts, kind, systemd);
+    let reads_conf = systemd.is_some_and(|found| found.version.major >= conf::SINCE);
+    if unit.image_policy.is_none() && reads_conf {
+        unit.image_policy = conf::image_policy(facts, kind);
+    }
+    unit
 }
 
 /// The state of the merging unit of a base, without the other facts.

@@ -45,6 +45,27 @@ pub(super) fn read_overlays(facts: &mut Facts<'_>) -> Vec<OverlayMount> {
         .collect()
 }
 
+/// Other mounts below the folders that system extensions are merged into.
+pub(super) fn read_inside(facts: &mut Facts<'_>) -> Vec<String> {
+    let fstab = facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default();
+    fstab
+        .lines()
+        .filter_map(inside_of_line)
+        .take(OVERLAY_LIMIT)
+        .collect()
+}
+
+fn inside_of_line(line: &str) -> Option<String> {
+    let mut fields = line.split_ascii_whitespace();
+    fields.next().filter(|source| !source.starts_with('#'))?;
+    let (mount_point, kind) = (unescape(fields.next()?), fields.next()?);
+    let inside = ["/usr", "/opt"].iter().any(|folder| {
+        let rest = mount_point.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    });
+    (kind != "overlay" && inside).then_some(mount_point)
+}
+
 fn overlay_of_line(line: &str) -> Option<OverlayMount> {
     let mut fields = line.split_ascii_whitespace();
     fields.next().filter(|source| !source.starts_with('#'))?;
@@ -118,6 +139,24 @@ mod tests {
         assert!(overlay_of_line("#overlay /usr overlay x").is_none());
         assert!(overlay_of_line("/dev/sda1 /usr ext4 x").is_none());
         assert!(overlay_of_line("").is_none());
+    }
+
+    #[test]
+    fn mounts_inside_of_the_merged_folders_count() {
+        let inside = |line| inside_of_line(line);
+        assert_eq!(
+            inside("UUID=1 /usr/local ext4 x"),
+            Some("/usr/local".to_owned())
+        );
+        for line in [
+            "UUID=1 /usr ext4 x",
+            "UUID=1 /usr/ ext4 x",
+            "#UUID=1 /usr/local ext4 x",
+            "UUID=1 /srv ext4 x",
+            "overlay /usr/local overlay x",
+        ] {
+            assert_eq!(inside(line), None, "{line}");
+        }
     }
 
     #[test]

@@ -353,6 +353,7 @@ fn bare(
         ),
         kernels: Vec::new(),
         overlay_mounts: Vec::new(),
+        mounts_inside: Vec::new(),
         initrd: false,
         selinux: None,
         findings: Vec::new(),

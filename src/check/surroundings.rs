@@ -43,6 +43,18 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
     let labels = base
         .systemd_version()
         .is_some_and(|version| version.major >= 257);
+    // 257 moves them onto its overlay (commit ddbddebe0c), as it labels that.
+    if !labels && !base.mounts_inside.is_empty() {
+        let mounts = base.mounts_inside.join(", ");
+        findings.push(
+            Finding::warning(
+                "mount-hidden",
+                format!("etc/fstab of the base mounts {mounts}, which the merge hides"),
+            )
+            .because("before 257 systemd mounts its overlay over what is mounted below the folder (src/sysext/sysext.c, merge_hierarchy)")
+            .help("mount it elsewhere and link to it, or use a base with systemd 257"),
+        );
+    }
     if base.selinux == Some(SelinuxMode::Enforcing) && !labels {
         findings.push(
             Finding::warning(
