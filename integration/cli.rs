@@ -206,11 +206,6 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["`[`"],
     ),
     (
-        "sysext: {certificateLocation: /run/verity.d, extensions: [a.raw]}\n",
-        "not-covered",
-        &["/etc/verity.d"],
-    ),
-    (
         "sysext: {extensions: [{name: 'a:b', tree: tree, verity: none}]}\n",
         "name-refused",
         &["a:b", "config.yaml:1:30"],

@@ -12,8 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use prism_sysext::expand::{
-    AdditionalFile, Additions, Enable, ExpandError, decode, drop_in, drop_in_path, enable_script,
-    expand,
+    AdditionalFile, Additions, Enable, ExpandError, decode, enable_script, expand, policy_drop_in,
+    policy_path,
 };
 use prism_sysext::release::ExtensionKind;
 use proptest::prelude::*;
@@ -80,11 +80,14 @@ fn additions(words: &str) -> Additions {
             }),
             "policy" => additions.files.push(AdditionalFile {
                 source: None,
-                content: Some(drop_in(
-                    ExtensionKind::Sysext,
-                    "root=signed+absent:usr=signed+absent",
-                )),
-                destination: drop_in_path(ExtensionKind::Sysext),
+                content: Some(
+                    policy_drop_in(
+                        ExtensionKind::Sysext,
+                        "root=signed+absent:usr=signed+absent",
+                    )
+                    .text,
+                ),
+                destination: policy_path(ExtensionKind::Sysext),
                 permissions: "644".to_owned(),
             }),
             "script" => {

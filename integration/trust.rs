@@ -174,8 +174,12 @@ fn signing(form: &str) -> String {
     format!("{how}, verityCertificate: ../keys/{form}.crt")
 }
 
+/// All extensions, signed each its own way, with certificates that are gone after every boot.
 fn config(policy: &str) -> String {
-    let mut text = format!("sysext:\n  imagePolicy: {policy}\n  extensions:\n");
+    let mut text = format!(
+        "sysext:\n  imagePolicy: {policy}\n  certificateLocation: /run/verity.d\n  extensions:\n  - {{name: settings, kind: confext, {}, files: [{{content: settings, destination: /etc/settings/probe}}]}}\n",
+        signing("pem")
+    );
     for form in FORMS {
         let keys = signing(form);
         text += &format!(
@@ -242,16 +246,19 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
         );
     }
 
-    // The same payload by a stranger, under one more name.
-    let stranger = "sysext:\n  verityKey: ../keys/other.pem\n  verityCertificate: ../keys/other.crt\n  extensions:\n  - {name: stranger, files: [{content: x, destination: /usr/share/stranger/probe}]}\n";
+    // The same payload by a stranger, under one more name and of either kind.
+    let stranger = "sysext:\n  verityKey: ../keys/other.pem\n  verityCertificate: ../keys/other.crt\n  extensions:\n  - {name: stranger, files: [{content: x, destination: /usr/share/stranger/probe}]}\n  - {name: foreign, kind: confext, files: [{content: x, destination: /etc/foreign/probe}]}\n";
     keys.ground.config(stranger);
     keys.run(&["build", "--rootfs", root]).succeeded();
-    rootfs.write(
-        "/referee/stranger.raw",
-        keys.ground.read("project/.sysext/stranger.raw"),
+    for name in ["stranger", "foreign"] {
+        let image = keys.ground.read(&format!("project/.sysext/{name}.raw"));
+        rootfs.write(&format!("/referee/{name}.raw"), image);
+    }
+    let both = format!("{REMERGE}\nsystemctl restart systemd-confext.service");
+    let put = format!(
+        "cp /referee/stranger.raw /var/lib/extensions/\ncp /referee/foreign.raw /var/lib/confexts/\n{both}"
     );
-    let put = format!("cp /referee/stranger.raw /var/lib/extensions/\n{REMERGE}");
-    let take = format!("rm /var/lib/extensions/stranger.raw\n{REMERGE}");
+    let take = format!("rm /var/lib/extensions/stranger.raw /var/lib/confexts/foreign.raw\n{both}");
     let stage = |name, before| Stage {
         name,
         before,
@@ -265,6 +272,7 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
     let probes: Vec<String> = FORMS
         .iter()
         .map(|form| format!("/usr/share/{form}/probe"))
+        .chain(["/etc/settings/probe".to_owned()])
         .collect();
     let probes: Vec<&str> = probes.iter().map(String::as_str).collect();
     let reports = boot(&rootfs, &stages, &probes);
@@ -274,11 +282,71 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
         let mut merged = report.merged("/usr");
         merged.sort_unstable();
         assert_eq!(merged, expected, "{report:#?}");
-        for (form, probe) in FORMS.iter().zip(&probes) {
+        assert_eq!(report.merged("/etc"), ["settings"], "{report:#?}");
+        for (form, probe) in FORMS.iter().chain(&["settings"]).zip(&probes) {
             assert_eq!(report.file(probe), Some(*form), "{report:#?}");
         }
     }
     assert!(reports[1].merged("/usr").is_empty(), "{:#?}", reports[1]);
+    assert!(reports[1].merged("/etc").is_empty(), "{:#?}", reports[1]);
+}
+
+#[test]
+fn certificates_are_copied_to_run_only_where_that_can_work() {
+    let ground = Ground::new();
+    let block = |more: &str| {
+        format!(
+            "sysext:\n  certificateLocation: /run/verity.d\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n{more}  extensions:\n  - {{name: x, files: [{{content: x, destination: /usr/share/x}}]}}\n"
+        )
+    };
+    ground.config(&block(""));
+    ground.write("rootfs/usr/bin/install", "", 0o755);
+    let apply = "apply --rootfs ../rootfs --output json";
+    ground.run(apply).succeeded();
+    let store = "rootfs/usr/lib/prism-sysext/verity.d/cert.crt";
+    let drop_in = "rootfs/etc/systemd/system/systemd-sysext.service.d/40-verity-certificates.conf";
+    let text = String::from_utf8(ground.read(drop_in)).unwrap();
+    assert_eq!(
+        text,
+        "[Service]\nExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/cert.crt /run/verity.d/cert.crt\n"
+    );
+    assert!(ground.path(store).is_file() && !ground.path("rootfs/etc/verity.d").exists());
+    // The same again is nothing new, and what lies there is judged as it will be found.
+    let again = ground.run(apply).succeeded().json();
+    for file in again["applied"]["files"].as_array().into_iter().flatten() {
+        assert_eq!(file["action"], "unchanged", "{again:#}");
+    }
+    let check = "check --rootfs ../rootfs";
+    ground.run(check).succeeded();
+    // The expanded config of the same is judged likewise.
+    ground
+        .run("expand --rootfs ../rootfs --output-file plain.yaml")
+        .succeeded();
+    ground.run("remove x --rootfs ../rootfs").succeeded();
+    assert!(!ground.path(store).exists() && !ground.path(drop_in).exists());
+    let plain = "check --config-file plain.yaml --rootfs ../rootfs";
+    ground.run(plain).succeeded();
+
+    // A source that is gone fails the unit, a unit without the command trusts nobody.
+    ground.run(apply).succeeded();
+    let images = "check ../rootfs/var/lib/extensions/x.raw --rootfs ../rootfs";
+    ground.run(images).succeeded();
+    let certificate = ground.read(store);
+    fs::remove_file(ground.path(store)).unwrap();
+    let said = ground.run(images);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    said.names(&["error[service-fails]", "error[signer-not-trusted]"]);
+    ground.write(store, certificate, 0o644);
+    fs::remove_file(ground.path(drop_in)).unwrap();
+    ground.refused(images, "signer-not-trusted");
+
+    ground.config(&block(
+        "  certificates: [{source: ../keys/other.crt, name: 'my key.crt'}]\n",
+    ));
+    ground.refused(apply, "certificate-name");
+    ground.config(&block(""));
+    fs::remove_file(ground.path("rootfs/usr/bin/install")).unwrap();
+    ground.refused("build --rootfs ../rootfs", "install-missing");
 }
 
 #[test]

@@ -11,19 +11,20 @@ use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::assemble::FileSystem;
+use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
 use crate::compression::Setting;
 use crate::config::model::{
-    Enable, Extension, ImagePolicy, KeyReference, OverlayConflict, Sysext, Verity,
+    CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Sysext, Verity,
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
 use crate::demands::unmet;
-use crate::expand::drop_in_path;
+use crate::expand::{DropIn, certificates_drop_in, policy_drop_in};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
-use crate::image::ddi::Ddi;
+use crate::image::ddi::{Ddi, SignatureState};
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
@@ -72,8 +73,8 @@ pub struct Plan {
     pub extensions: Vec<Planned>,
     /// The certificates that the target will trust.
     pub certificates: Vec<Trusted>,
-    /// Folder on the target for the certificates.
-    pub certificate_location: &'static str,
+    /// Where on the target systemd finds the certificates.
+    pub certificate_location: CertificateLocation,
     /// The value for `--image-policy=`, if it is not systemd's own.
     pub image_policy: Option<String>,
     /// How the service is enabled.
@@ -144,6 +145,31 @@ impl Plan {
     pub fn kinds(&self) -> Vec<ExtensionKind> {
         let all = self.extensions.iter().map(|planned| planned.kind);
         all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Where a certificate is placed on the target.
+    pub fn certificate_path(&self, trusted: &Trusted) -> String {
+        let folder = match self.certificate_location {
+            CertificateLocation::Run => CERTIFICATE_STORE,
+            other => other.path(),
+        };
+        format!("{folder}/{}", trusted.file_name)
+    }
+
+    /// The drop-ins that the units on the target get.
+    pub fn drop_ins(&self) -> Vec<DropIn> {
+        let mut drop_ins = Vec::new();
+        for kind in self.kinds() {
+            if self.certificate_location == CertificateLocation::Run
+                && !self.certificates.is_empty()
+            {
+                let names = self.certificates.iter().map(|it| it.file_name.as_str());
+                drop_ins.push(certificates_drop_in(kind, names));
+            }
+            let policy = self.image_policy.as_deref();
+            drop_ins.extend(policy.map(|policy| policy_drop_in(kind, policy)));
+        }
+        drop_ins
     }
 }
 
@@ -229,31 +255,30 @@ pub fn plan(
         }
     }
     findings.extend(name_clashes(&extensions));
-    findings.extend(destination_clashes(
-        config,
-        sysext,
-        &extensions,
-        &certificates,
-    ));
     findings.extend(key_places(config, &extensions));
     findings.extend(base_configs(config));
     findings.extend(overlays(config, sysext));
-    if let Err(finding) = select(&mut extensions, &environment.only) {
-        findings.push(finding);
-    }
-    stop_on_errors(&findings)?;
-    Ok(Plan {
+    let mut plan = Plan {
         extensions,
         certificates,
-        certificate_location: sysext.certificate_location.path(),
+        certificate_location: sysext.certificate_location,
         image_policy: sysext.image_policy.text().map(str::to_owned),
         enable: sysext.enable,
         start: sysext.start,
         output_directory,
         epoch: environment.epoch,
         digests: environment.digests,
-        findings,
-    })
+        findings: Vec::new(),
+    };
+    findings.extend(destination_clashes(config, &plan));
+    findings.extend(odd_names(&plan));
+    findings.extend(unused_certificates(&plan));
+    if let Err(finding) = select(&mut plan.extensions, &environment.only) {
+        findings.push(finding);
+    }
+    stop_on_errors(&findings)?;
+    plan.findings = findings;
+    Ok(plan)
 }
 
 fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
@@ -602,30 +627,16 @@ fn cleaned(path: &str) -> String {
     parts.fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
-fn destination_clashes(
-    config: &Config,
-    sysext: &Sysext,
-    extensions: &[Planned],
-    certificates: &[Trusted],
-) -> Vec<Finding> {
-    let mut ours: BTreeMap<String, &str> = BTreeMap::new();
-    for extension in extensions {
-        ours.insert(extension.destination.clone(), &extension.at);
+fn destination_clashes(config: &Config, plan: &Plan) -> Vec<Finding> {
+    let mut ours: BTreeMap<String, String> = BTreeMap::new();
+    for extension in &plan.extensions {
+        ours.insert(extension.destination.clone(), extension.at.clone());
     }
-    for trusted in certificates {
-        ours.insert(
-            format!(
-                "{}/{}",
-                sysext.certificate_location.path(),
-                trusted.file_name
-            ),
-            &trusted.at,
-        );
+    for trusted in &plan.certificates {
+        ours.insert(plan.certificate_path(trusted), trusted.at.clone());
     }
-    if sysext.image_policy != ImagePolicy::Default {
-        for extension in extensions {
-            ours.insert(drop_in_path(extension.kind), "sysext.imagePolicy");
-        }
+    for drop_in in plan.drop_ins() {
+        ours.insert(drop_in.path, format!("sysext.{}", drop_in.key));
     }
     let files = config
         .prism
@@ -648,6 +659,71 @@ fn destination_clashes(
         }
     }
     findings
+}
+
+/// Names that would mean something else in the unit that copies the certificates.
+fn odd_names(plan: &Plan) -> Vec<Finding> {
+    if plan.certificate_location != CertificateLocation::Run {
+        return Vec::new();
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let odd = plan.certificates.iter();
+    let odd = odd.filter(|trusted| !trusted.file_name.chars().all(plain));
+    odd.map(|trusted| {
+        let name = &trusted.file_name;
+        Finding::error(
+            "certificate-name",
+            format!("`{name}` can't be copied to /run/verity.d under that name"),
+        )
+        .at(&trusted.at)
+        .because("the command stands in a unit file, where blanks, quotes, `%` and `$` have a meaning (systemd.service(5))")
+        .help("give it a `name` of letters, digits, `.`, `_` and `-` under `certificates`")
+    })
+    .collect()
+}
+
+/// Certificates listed under `certificates` that no listed extension is signed with.
+fn unused_certificates(plan: &Plan) -> Vec<Finding> {
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    for extension in &plan.extensions {
+        match &extension.step {
+            Step::Build(step) => {
+                let own = step.signing.as_ref().map(|signing| &signing.certificate);
+                used.extend(own.map(|certificate| certificate.fingerprint_sha256_hex.as_str()));
+                // Who will sign is known by the certificate alone.
+                if step.verity == Verity::Defer {
+                    return Vec::new();
+                }
+            }
+            Step::TakeIn(taken) => match &taken.ddi.signature {
+                SignatureState::Present { signers, .. } => {
+                    // Told by issuer and serial alone.
+                    if signers.iter().any(|it| it.certificate.is_none()) {
+                        return Vec::new();
+                    }
+                    let certificates = signers.iter().filter_map(|it| it.certificate.as_ref());
+                    used.extend(certificates.map(|it| it.fingerprint_sha256_hex.as_str()));
+                }
+                SignatureState::Empty => return Vec::new(),
+                SignatureState::Absent | SignatureState::Unusable(_) => {}
+            },
+        }
+    }
+    let listed = plan.certificates.iter();
+    let listed = listed.filter(|trusted| trusted.at.starts_with("sysext.certificates["));
+    let unused = listed.filter(|it| !used.contains(it.certificate.fingerprint_sha256_hex.as_str()));
+    unused
+        .map(|trusted| {
+            let subject = &trusted.certificate.subject;
+            Finding::warning(
+                "certificate-unused",
+                format!("no listed extension is signed by {subject}"),
+            )
+            .at(&trusted.at)
+            .because("whoever holds its key can make extensions that the target merges (`validate_signature_userspace`, src/shared/dissect-image.c)")
+            .help("remove it once no image by that key is in use or to come")
+        })
+        .collect()
 }
 
 /// Keys that every script of Prism can read.

@@ -60,22 +60,26 @@ pub fn read(config: &Config, sysext: &Sysext) -> Result<Vec<Trusted>, Vec<Findin
 
 /// Reads the certificate of a key: exactly one.
 pub fn read_one(path: &Path) -> Result<Certificate, Finding> {
-    let (mut all, _) = load(path)?;
-    if all.len() > 1 {
-        return Err(bundle(path, all.len()));
-    }
-    all.pop().ok_or_else(|| {
-        Finding::error(
-            "not-a-certificate",
-            format!("reading {}: it holds no certificate", path.display()),
-        )
-    })
+    one_of(&bytes_of(path)?, &path.display().to_string())
 }
 
-fn bundle(path: &Path, count: usize) -> Finding {
+/// The one certificate in the bytes of a file, or of something else that messages call `name`.
+pub fn one_of(bytes: &[u8], name: &str) -> Result<Certificate, Finding> {
+    let mut all = parsed(bytes, name)?;
+    match (all.pop(), all.len()) {
+        (Some(one), 0) => Ok(one),
+        (Some(_), others) => Err(bundle(name, others.saturating_add(1))),
+        (None, _) => Err(Finding::error(
+            "not-a-certificate",
+            format!("reading {name}: it holds no certificate"),
+        )),
+    }
+}
+
+fn bundle(name: &str, count: usize) -> Finding {
     Finding::error(
         "certificate-bundle",
-        format!("{} holds {count} certificates", path.display()),
+        format!("{name} holds {count} certificates"),
     )
     .because(
         "systemd reads the first certificate of a file only, and trusts the signer of every file",
@@ -85,25 +89,28 @@ fn bundle(path: &Path, count: usize) -> Finding {
 
 /// The certificates of a file, and whether it is PEM.
 fn load(path: &Path) -> Result<(Vec<Certificate>, bool), Finding> {
-    let unreadable = |error: std::io::Error| {
+    let bytes = bytes_of(path)?;
+    let is_pem = bytes
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN);
+    Ok((parsed(&bytes, &path.display().to_string())?, is_pem))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Finding> {
+    input::read(path, MAX_BYTES).map_err(|error| {
         Finding::error(
             "certificate-unreadable",
             format!("reading the certificate {}: {error}", path.display()),
         )
         .help("name a PEM or DER file that you may read")
-    };
-    let bytes = input::read(path, MAX_BYTES).map_err(unreadable)?;
-    let is_pem = bytes
-        .windows(PEM_BEGIN.len())
-        .any(|window| window == PEM_BEGIN);
-    match certificate::load(&bytes) {
-        Ok(certificates) => Ok((certificates, is_pem)),
-        Err(error) => Err(Finding::error(
-            "not-a-certificate",
-            format!("reading {}: {error}", path.display()),
-        )
-        .help("name one X.509 certificate, PEM or DER")),
-    }
+    })
+}
+
+fn parsed(bytes: &[u8], name: &str) -> Result<Vec<Certificate>, Finding> {
+    certificate::load(bytes).map_err(|error| {
+        Finding::error("not-a-certificate", format!("reading {name}: {error}"))
+            .help("name one X.509 certificate, PEM or DER")
+    })
 }
 
 /// What is to be said of trusted certificates at a time in Unix seconds.
@@ -156,8 +163,13 @@ impl Store {
         match load(&config.resolve(path)) {
             Err(finding) => self.findings.push(finding.at(at)),
             Ok((certificates, _)) if certificates.len() > 1 && !all => {
-                self.findings
-                    .push(bundle(&config.resolve(path), certificates.len()).at(at));
+                self.findings.push(
+                    bundle(
+                        &config.resolve(path).display().to_string(),
+                        certificates.len(),
+                    )
+                    .at(at),
+                );
             }
             Ok((certificates, is_pem)) => {
                 let stem = path

@@ -14,6 +14,8 @@ pub struct Report {
     pub stage: String,
     /// `systemd-sysext status --json=short`.
     pub status: serde_json::Value,
+    /// What `systemd-confext status --json` says; null where that is not there.
+    pub confexts: serde_json::Value,
     /// What systemd-sysext said: its output in a chroot, its unit's journal in a machine.
     pub log: String,
     /// The device-mapper UUIDs of active verity devices (`CRYPT-VERITY-…`).
@@ -25,9 +27,10 @@ pub struct Report {
 impl Report {
     /// The extensions merged into a hierarchy such as `/usr`, in systemd's order.
     pub fn merged(&self, hierarchy: &str) -> Vec<&str> {
-        let hierarchies = self.status.as_array().map_or(&[][..], Vec::as_slice);
-        hierarchies
-            .iter()
+        let both = [&self.status, &self.confexts];
+        both.into_iter()
+            .filter_map(|status| status.as_array())
+            .flatten()
             .filter(|entry| entry["hierarchy"] == hierarchy)
             .filter_map(|entry| entry["extensions"].as_array())
             .flatten()
@@ -46,6 +49,7 @@ pub fn script(stage: &str, log: &str, files: &[&str]) -> String {
     let mut script = format!(
         "echo '{MARK}stage {stage}'\n\
          echo '{MARK}status'; systemd-sysext status --json=short\n\
+         echo '{MARK}confexts'; systemd-confext status --json=short 2>/dev/null\n\
          echo '{MARK}log'; {log}\n\
          echo '{MARK}verity'; cat /sys/block/dm-*/dm/uuid 2>/dev/null\n"
     );
@@ -71,12 +75,17 @@ pub fn parse(text: &str) -> Option<Vec<Report>> {
                 open = Some(Report {
                     stage: rest.to_owned(),
                     status: serde_json::Value::Null,
+                    confexts: serde_json::Value::Null,
                     log: String::new(),
                     verity: Vec::new(),
                     files: BTreeMap::new(),
                 });
             }
             ("status", Some(report)) => report.status = serde_json::from_str(body).ok()?,
+            // Older systemd has no such program.
+            ("confexts", Some(report)) => {
+                report.confexts = serde_json::from_str(body).unwrap_or_default();
+            }
             ("log", Some(report)) => body.clone_into(&mut report.log),
             ("verity", Some(report)) => {
                 let verity = body

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::copies::Copies;
 use super::facts::Facts;
 use super::root::EntryKind;
 use super::systemd::Systemd;
@@ -38,6 +39,9 @@ pub const CERTIFICATE_DIRS: &[&str] = &[
     "/usr/lib/verity.d",
     "/lib/verity.d",
 ];
+
+/// Where certificates are kept that a unit copies to `/run/verity.d`; systemd does not look here.
+pub const CERTIFICATE_STORE: &str = "/usr/lib/prism-sysext/verity.d";
 
 /// Most of one certificate file that is read.
 const CERTIFICATE_LIMIT: u64 = 1024 * 1024;
@@ -118,6 +122,13 @@ pub struct CertificateFile {
     pub path: String,
     /// The first certificate in it.
     pub certificate: Certificate,
+    /// The only kind of extensions that can rely on it, where that is not both: its unit copies it
+    /// there before it merges, and the other unit may be started earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_for: Option<ExtensionKind>,
+    /// The file that it is copied from before the merge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<String>,
 }
 
 /// All entries of all folders that this systemd searches.
@@ -178,51 +189,114 @@ pub(super) fn read_extensions(
     found
 }
 
+/// A file in a folder for certificates.
+struct Found {
+    /// Where systemd finds it.
+    path: String,
+    /// Where its bytes are now.
+    from: String,
+    copied_for: Option<ExtensionKind>,
+}
+
 /// The certificates that systemd would trust: of each file name the first.
-pub(super) fn read_certificates(facts: &mut Facts<'_>) -> Vec<CertificateFile> {
+///
+/// What an image has in `/run` is gone at boot, where something is mounted over it; only what a
+/// unit copies there counts.
+pub(super) fn read_certificates(
+    facts: &mut Facts<'_>,
+    units: [(ExtensionKind, &Copies); 2],
+) -> Vec<CertificateFile> {
     let mut names = BTreeSet::new();
     let mut left = CERTIFICATES_LIMIT;
     let mut found = Vec::new();
-    for dir in CERTIFICATE_DIRS {
-        for name in facts.list(dir) {
-            let path = format!("{dir}/{name}");
-            if !name.ends_with(".crt") || names.contains(&name) {
-                continue;
-            }
-            let Some((metadata, link)) = facts.entry(&path) else {
-                continue;
-            };
-            // A link to /dev/null or an empty file hides the name in later folders
-            // (systemd `src/basic/conf-files.c`, CONF_FILES_FILTER_MASKED).
-            let masks = metadata.size == 0 && metadata.kind == EntryKind::File
-                || link.as_deref().is_some_and(super::unit::is_dev_null);
-            if masks {
-                names.insert(name);
-                continue;
-            }
-            if metadata.kind != EntryKind::File {
-                continue;
-            }
-            names.insert(name);
-            let Some(bytes) = facts.read(&path, CERTIFICATE_LIMIT) else {
-                continue;
-            };
-            let Some(rest) = left.checked_sub(bytes.len()) else {
-                return found;
-            };
-            left = rest;
-            match first_pem_as_systemd(&bytes) {
-                Ok(certificate) => found.push(CertificateFile { path, certificate }),
-                Err(error) => facts.findings.push(
-                    Finding::warning(
-                        "certificate-not-taken",
-                        format!("{path} of the base is not trusted: {error}"),
-                    )
-                    .because("systemd skips certificates that it can't read")
-                    .help("convert it to PEM"),
-                ),
-            }
+    for file in certificate_files(facts, units) {
+        let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
+        let hidden = |kind| names.contains(&(name.clone(), kind));
+        let mut kinds = match file.copied_for {
+            Some(kind) => vec![kind],
+            None => vec![ExtensionKind::Sysext, ExtensionKind::Confext],
+        };
+        kinds.retain(|kind| !hidden(*kind));
+        if kinds.is_empty() {
+            continue;
+        }
+        let Some((metadata, link)) = facts.entry(&file.from) else {
+            continue;
+        };
+        // A link to /dev/null or an empty file hides the name in later folders
+        // (systemd `src/basic/conf-files.c`, CONF_FILES_FILTER_MASKED).
+        let masks = metadata.size == 0 && metadata.kind == EntryKind::File
+            || link.as_deref().is_some_and(super::unit::is_dev_null);
+        if !masks && metadata.kind != EntryKind::File {
+            continue;
+        }
+        names.extend(kinds.iter().map(|kind| (name.clone(), *kind)));
+        if masks {
+            continue;
+        }
+        let Some(bytes) = facts.read(&file.from, CERTIFICATE_LIMIT) else {
+            continue;
+        };
+        let Some(rest) = left.checked_sub(bytes.len()) else {
+            return found;
+        };
+        left = rest;
+        let only = match kinds.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        };
+        match first_pem_as_systemd(&bytes) {
+            Ok(certificate) => found.push(CertificateFile {
+                copied_from: (file.from != file.path).then_some(file.from),
+                path: file.path,
+                certificate,
+                only_for: only,
+            }),
+            Err(error) => facts.findings.push(
+                Finding::warning(
+                    "certificate-not-taken",
+                    format!("{} of the base is not trusted: {error}", file.from),
+                )
+                .because("systemd skips certificates that it can't read")
+                .help("convert it to PEM"),
+            ),
         }
     }
     found
+}
+
+/// Everything of the right name in the folders for certificates, in the order of the search.
+fn certificate_files(facts: &mut Facts<'_>, units: [(ExtensionKind, &Copies); 2]) -> Vec<Found> {
+    let mut files = Vec::new();
+    for dir in CERTIFICATE_DIRS {
+        for (kind, copies) in units {
+            let copies = copies.files.iter();
+            let here =
+                copies.filter(|copy| copy.to.rsplit_once('/').is_some_and(|it| it.0 == *dir));
+            files.extend(here.map(|copy| Found {
+                path: copy.to.clone(),
+                from: copy.from.clone(),
+                copied_for: Some(kind),
+            }));
+        }
+        let names = facts.list(dir).into_iter();
+        for name in names.filter(|name| name.ends_with(".crt")) {
+            let path = format!("{dir}/{name}");
+            if dir.starts_with("/run/") {
+                let message = format!("{path} of the base is not there at boot");
+                facts.findings.push(
+                    Finding::warning("certificate-not-taken", message)
+                        .because("/run is a file system in memory that begins empty")
+                        .help("move it to /etc/verity.d"),
+                );
+                continue;
+            }
+            files.push(Found {
+                from: path.clone(),
+                path,
+                copied_for: None,
+            });
+        }
+    }
+    files
 }

@@ -14,6 +14,7 @@ use crate::finding::Finding;
 use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
 
 mod conf;
+pub mod copies;
 pub mod disk;
 pub mod extensions;
 mod facts;
@@ -68,6 +69,9 @@ pub struct Base {
     /// Whether the library that dm-verity needs is installed; nothing is known of it in a profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub has_cryptsetup: Option<bool>,
+    /// Whether `install` is there, which copies certificates; nothing is known of it in a profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_install: Option<bool>,
     /// Entries of the folders that systemd searches, in its order.
     pub extensions: Vec<ExistingExtension>,
     /// Files that systemd takes for trusted certificates.
@@ -111,6 +115,12 @@ impl Base {
             Some(path) => read_os_release(root, &[path.as_str()])?,
             None => read_os_release(root, &OS_RELEASE)?,
         };
+        let confext_unit = read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref());
+        let units = [
+            (ExtensionKind::Sysext, &sysext_unit.copies),
+            (ExtensionKind::Confext, &confext_unit.copies),
+        ];
+        let certificates = extensions::read_certificates(&mut facts, units);
         Ok(Base {
             origin: Origin::Rootfs(root.path().to_owned()),
             release,
@@ -119,9 +129,10 @@ impl Base {
             has_sysext_tool: systemd::has_sysext_tool(&mut facts),
             has_cryptsetup: Some(systemd::has_cryptsetup(&mut facts)),
             extensions: extensions::read_extensions(&mut facts, systemd.as_ref()),
-            certificates: extensions::read_certificates(&mut facts),
             sysext_unit,
-            confext_unit: read_unit(&mut facts, ExtensionKind::Confext, systemd.as_ref()),
+            has_install: Some(systemd::has_install(&mut facts)),
+            certificates,
+            confext_unit,
             kernels: kernel::read_kernels(&mut facts),
             overlay_mounts: mounts::read_overlays(&mut facts),
             mounts_inside: mounts::read_inside(&mut facts),
@@ -164,9 +175,10 @@ impl Base {
         !self.kernels.is_empty() && self.kernels.iter().all(since)
     }
 
-    /// Certificates that systemd trusts.
-    pub fn trusted(&self) -> Vec<Certificate> {
+    /// Certificates that systemd trusts when it merges extensions of a kind.
+    pub fn trusted(&self, kind: ExtensionKind) -> Vec<Certificate> {
         let files = self.certificates.iter();
+        let files = files.filter(|file| file.only_for.is_none_or(|only| only == kind));
         files.map(|file| file.certificate.clone()).collect()
     }
 
@@ -196,7 +208,7 @@ pub fn read_unit_state(root: &dyn RootFs, kind: ExtensionKind) -> (UnitState, Ve
         findings: Vec::new(),
     };
     let systemd = systemd::read_systemd(&mut facts);
-    let state = unit::read_unit(&mut facts, kind, systemd.as_ref());
+    let state = read_unit(&mut facts, kind, systemd.as_ref());
     (state, facts.findings)
 }
 
@@ -312,7 +324,7 @@ mod tests {
         assert_eq!(base.extensions[0].path(), "/var/lib/extensions/a.raw");
         assert_eq!(base.extensions[1].kind, EntryKind::Link);
         assert_eq!(base.certificates.len(), 1);
-        assert_eq!(base.trusted()[0].subject, "CN=a");
+        assert_eq!(base.trusted(ExtensionKind::Sysext)[0].subject, "CN=a");
         let unit = &base.sysext_unit;
         assert_eq!(
             unit.file.as_deref(),
@@ -323,7 +335,7 @@ mod tests {
         assert_eq!(base.overlay_mounts.len(), 1);
         assert_eq!(base.selinux, Some(SelinuxMode::Permissive));
         let ids: Vec<_> = base.findings.iter().map(|finding| finding.id).collect();
-        assert_eq!(ids, ["dangling-extension", "certificate-not-taken"]);
+        assert_eq!(ids, ["certificate-not-taken", "dangling-extension"]);
         assert!(
             serde_json::to_string(&base)
                 .unwrap()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::copies::Copies;
 use super::kernel::{Kernel, KernelFeatures, Support};
 use super::systemd::Systemd;
 use super::unit::{Enablement, UnitState, unit_name};
@@ -335,6 +336,7 @@ fn bare(
         exec_start: if exists { vec![command] } else { Vec::new() },
         image_policy: None,
         force: false,
+        copies: Copies::default(),
         environment: BTreeMap::new(),
     };
     Base {
@@ -343,6 +345,7 @@ fn bare(
         arch: None,
         has_sysext_tool: sysext,
         has_cryptsetup: None,
+        has_install: None,
         extensions: Vec::new(),
         certificates: Vec::new(),
         sysext_unit: unit(ExtensionKind::Sysext, sysext, exec_start.to_owned()),

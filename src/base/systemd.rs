@@ -153,6 +153,13 @@ pub(super) fn has_cryptsetup(facts: &mut Facts<'_>) -> bool {
     dirs.any(|dir| facts.metadata(&format!("{dir}/{CRYPTSETUP}")).is_some())
 }
 
+/// Whether the program is there that copies certificates before the merge.
+pub(super) fn has_install(facts: &mut Facts<'_>) -> bool {
+    ["usr/bin/install", "bin/install"]
+        .iter()
+        .any(|path| facts.metadata(path).is_some())
+}
+
 /// Whether the program that merges is there.
 pub(super) fn has_sysext_tool(facts: &mut Facts<'_>) -> bool {
     ["usr/bin/systemd-sysext", "bin/systemd-sysext"]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::copies::{self, Copies};
 use super::facts::Facts;
 use super::root::EntryKind;
 use super::systemd::Systemd;
@@ -62,6 +63,8 @@ pub struct UnitState {
     pub image_policy: Option<String>,
     /// Whether they merge what does not fit the base as well (`--force`).
     pub force: bool,
+    /// The certificates that it copies before it merges.
+    pub copies: Copies,
     /// `Environment=` of the unit; the program listens to some variables.
     pub environment: BTreeMap<String, String>,
 }
@@ -137,7 +140,8 @@ pub(super) fn read_unit(
         .chain(drop_ins.iter().map(|drop_in| &drop_in.text));
     let settings = service_settings(texts.map(String::as_str));
     let environment = environment(&settings);
-    let exec_start = commands(settings);
+    let copies = copies::read(facts, &commands(&settings, "ExecStartPre"));
+    let exec_start = commands(&settings, "ExecStart");
     UnitState {
         name,
         file,
@@ -151,6 +155,7 @@ pub(super) fn read_unit(
             .iter()
             .flat_map(|command| command.split_whitespace())
             .any(|word| word.trim_matches(['"', '\'']) == "--force"),
+        copies,
         environment,
         drop_ins,
         exec_start,
@@ -238,13 +243,13 @@ fn service_settings<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<(String, St
     settings
 }
 
-/// The `ExecStart=` lines that count after resets (systemd.service(5)).
-fn commands(settings: Vec<(String, String)>) -> Vec<String> {
+/// The commands of a setting such as `ExecStart=` that count after resets (systemd.service(5)).
+fn commands(settings: &[(String, String)], setting: &str) -> Vec<String> {
     let mut commands = Vec::new();
-    for (_, value) in settings.into_iter().filter(|(key, _)| key == "ExecStart") {
+    for (_, value) in settings.iter().filter(|(key, _)| key == setting) {
         match value.as_str() {
             "" => commands.clear(),
-            _ => commands.push(value),
+            _ => commands.push(value.clone()),
         }
     }
     commands
@@ -267,7 +272,7 @@ fn environment(settings: &[(String, String)]) -> BTreeMap<String, String> {
 }
 
 /// Words of a setting, quoted as a whole or in part.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let (mut words, mut open, mut quote) = (Vec::new(), None::<String>, None);
     for c in text.chars() {
         match quote {
@@ -337,7 +342,8 @@ mod tests {
     fn drop_ins_reset_the_command() {
         let unit = "[Unit]\nExecStart=no\n[Service]\nExecStart=systemd-sysext refresh\n";
         let drop_in = "[Service]\nExecStart=\n# note \\\nExecStart = systemd-sysext \\\n; c\n  refresh --image-policy=root=signed+absent\n";
-        let exec_start = |texts: &[&str]| commands(service_settings(texts.iter().copied()));
+        let exec_start =
+            |texts: &[&str]| commands(&service_settings(texts.iter().copied()), "ExecStart");
         let commands = exec_start(&[unit, drop_in]);
         assert_eq!(commands.len(), 1);
         let policy = commands.first().and_then(|command| image_policy(command));

@@ -22,8 +22,6 @@ pub struct Host<'a> {
     pub arch: Option<Arch>,
     /// What all its kernels can do.
     pub kernel: KernelFeatures,
-    /// Certificates that systemd will find.
-    pub trusted: &'a [Certificate],
     /// Whether it is an initrd, for which extensions have to say so.
     pub initrd: bool,
     /// Whether the library that dm-verity needs is installed, as far as that is known.
@@ -51,6 +49,8 @@ impl<'a> Host<'a> {
 pub struct Service<'a> {
     /// The value of `--image-policy=` at boot, if any.
     pub image_policy: Option<&'a str>,
+    /// Certificates that systemd will find when it merges these.
+    pub trusted: &'a [Certificate],
     /// Whether the program is installed.
     pub has_tool: bool,
     /// Whether the service runs at boot.

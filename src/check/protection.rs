@@ -269,7 +269,7 @@ impl<'a> Protection<'a> {
     }
 
     fn signed(&self, signature: &[u8], root_hash: &str, case: &mut Case<'_>) -> Verdict {
-        let verdict = check(signature, root_hash, self.host.trusted);
+        let verdict = check(signature, root_hash, case.service.trusted);
         if let SignerVerdict::Trusted(_) = verdict {
             self.verity_works(case);
             return Verdict::MergesSigned;

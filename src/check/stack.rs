@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::rules;
 use super::{Host, Judgement, Verdict};
+use crate::base::copies::Copies;
 use crate::base::unit::{UnitState, unit_name};
 use crate::finding::Finding;
 use crate::name;
@@ -13,7 +14,7 @@ use crate::release::ExtensionKind;
 const MAX_OPTIONS: usize = 4095;
 
 /// Whether the service runs at boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activation {
     /// It is enabled, or will be by what is placed.
     Enabled,
@@ -23,6 +24,8 @@ pub enum Activation {
     Masked,
     /// There is no such unit.
     Missing,
+    /// A command before the merge fails; why.
+    Failing(String),
 }
 
 impl Activation {
@@ -33,8 +36,14 @@ impl Activation {
                 masked: Some(_), ..
             } => Activation::Masked,
             UnitState { file: None, .. } => Activation::Missing,
-            _ if unit.is_enabled() || will_enable => Activation::Enabled,
-            _ => Activation::Disabled,
+            _ if !unit.is_enabled() && !will_enable => Activation::Disabled,
+            UnitState {
+                copies: Copies {
+                    failure: Some(why), ..
+                },
+                ..
+            } => Activation::Failing(why.clone()),
+            _ => Activation::Enabled,
         }
     }
 }
@@ -134,7 +143,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         let finding = Finding::error("sysext-tool-missing", message);
         reasons.push(finding.because(rules::UNIT).help(help));
     }
-    if let Some(finding) = activation(class, service.activation) {
+    if let Some(finding) = activation(class, &service.activation) {
         merged = Some(false);
         reasons.push(finding);
     }
@@ -199,7 +208,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
     }
 }
 
-fn activation(class: ExtensionKind, activation: Activation) -> Option<Finding> {
+fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> {
     let unit = unit_name(class);
     let finding = |id, message: String, help: String| {
         Some(Finding::error(id, message).because(rules::UNIT).help(help))
@@ -215,6 +224,12 @@ fn activation(class: ExtensionKind, activation: Activation) -> Option<Finding> {
             "service-masked",
             format!("{unit} is masked in the base"),
             format!("remove /etc/systemd/system/{unit}"),
+        ),
+        Activation::Failing(why) => finding(
+            "service-fails",
+            format!("{unit} fails before it merges: {why}"),
+            "put the file there, or remove that `ExecStartPre=` from the unit or its drop-in"
+                .to_owned(),
         ),
         Activation::Missing => finding(
             "service-missing",
@@ -322,6 +337,7 @@ mod tests {
         let service = || Service {
             image_policy: None,
             has_tool: true,
+            trusted: &[],
             activation: Activation::Enabled,
             force: false,
             environment: &environment,
@@ -332,7 +348,6 @@ mod tests {
                 systemd: None,
                 arch: None,
                 kernel: KernelFeatures::UNKNOWN,
-                trusted: &[],
                 initrd: false,
                 has_cryptsetup: None,
                 incomplete,
@@ -360,8 +375,15 @@ mod tests {
             exec_start: Vec::new(),
             image_policy: None,
             force: false,
+            copies: Copies::default(),
             environment: Default::default(),
         };
+        let mut failing = unit(Some("/u"), true, false);
+        failing.copies.failure = Some("no file".to_owned());
+        assert_eq!(
+            Activation::of(&failing, false),
+            Activation::Failing("no file".to_owned())
+        );
         assert_eq!(
             Activation::of(&unit(None, false, false), true),
             Activation::Missing

@@ -6,7 +6,7 @@ use crate::base::Base;
 use crate::base::mounts::SelinuxMode;
 use crate::base::root::EntryKind;
 use crate::base::rootfs::RootFs;
-use crate::config::model::OverlayConflict;
+use crate::config::model::{CertificateLocation, ImagePolicy, OverlayConflict, Sysext};
 use crate::finding::Finding;
 
 /// A folder of an extension that will be built.
@@ -63,6 +63,32 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
             )
             .because("systemd labels the top of the merged hierarchy since 257 (commit bbec1c87d3)")
             .help("boot with SELinux permissive or off, or use a base with systemd 257"),
+        );
+    }
+    findings
+}
+
+/// Settings of the `sysext` section that can't work on this base.
+pub fn of_settings(base: &Base, sysext: &Sysext) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let systemd = base.systemd_version();
+    if let Some(systemd) = systemd.filter(|systemd| systemd.major < 254)
+        && sysext.image_policy != ImagePolicy::Default
+    {
+        let message = format!("systemd {systemd} of the base knows no image policy");
+        findings.push(
+            Finding::error("image-policy-unsupported", message)
+                .at("sysext.imagePolicy")
+                .because("`--image-policy=` came with 254 (NEWS); on the unknown option the service fails and merges nothing")
+                .help("leave it out; on such a base sign all extensions and keep others from writing to the folders that systemd searches, for example by a read-only root with dm-verity"),
+        );
+    }
+    if sysext.certificate_location == CertificateLocation::Run && base.has_install == Some(false) {
+        findings.push(
+            Finding::error("install-missing", "the base has no `install` to copy certificates to /run/verity.d")
+                .at("sysext.certificateLocation")
+                .because("/run is empty after every boot, so the unit has to bring them there before it merges")
+                .help("use /etc/verity.d or /usr/lib/verity.d, or install coreutils in the base"),
         );
     }
     findings

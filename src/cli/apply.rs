@@ -22,7 +22,6 @@ use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy};
 use crate::config::source::Source;
 use crate::digest::digest;
-use crate::expand::{drop_in, drop_in_path};
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::ddi::{self, SignatureState};
 use crate::image::hex;
@@ -159,12 +158,7 @@ fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failur
         .plan
         .certificates
         .iter()
-        .map(|trusted| {
-            format!(
-                "{}/{}",
-                session.plan.certificate_location, trusted.file_name
-            )
-        })
+        .map(|trusted| session.plan.certificate_path(trusted))
         .collect();
     let value = serde_json::json!({
         "schemaVersion": 1,
@@ -294,18 +288,14 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
         }
     };
     for trusted in &plan.certificates {
-        let destination = format!("{}/{}", plan.certificate_location, trusted.file_name);
         files.push(bytes(
             PlacedKind::Certificate,
-            destination,
+            plan.certificate_path(trusted),
             trusted.certificate.pem(),
         ));
     }
-    if let Some(policy) = &plan.image_policy {
-        for kind in plan.kinds() {
-            let (path, text) = (drop_in_path(kind), drop_in(kind, policy));
-            files.push(bytes(PlacedKind::DropIn, path, text));
-        }
+    for drop_in in plan.drop_ins() {
+        files.push(bytes(PlacedKind::DropIn, drop_in.path, drop_in.text));
     }
     for (planned, image) in plan.extensions.iter().zip(&built.images) {
         files.push(PlacedFile {

@@ -14,9 +14,7 @@ use crate::build;
 use crate::config::Config;
 use crate::config::model::Enable as ConfigEnable;
 use crate::customize::{self, Invocation};
-use crate::expand::{
-    self as library, AdditionalFile, Additions, Enable, drop_in, drop_in_path, enable_script,
-};
+use crate::expand::{self as library, AdditionalFile, Additions, Enable, enable_script};
 use crate::finding::Finding;
 use crate::input;
 use crate::plan::{Environment, Plan};
@@ -141,19 +139,17 @@ fn additions(plan: &Plan) -> Additions {
         files.push(AdditionalFile {
             content: source.is_none().then(|| trusted.certificate.pem()),
             source,
-            destination: format!("{}/{}", plan.certificate_location, trusted.file_name),
+            destination: plan.certificate_path(trusted),
             permissions: "644".to_owned(),
         });
     }
     let kinds = plan.kinds();
-    if let Some(policy) = &plan.image_policy {
-        files.extend(kinds.iter().map(|kind| AdditionalFile {
-            source: None,
-            content: Some(drop_in(*kind, policy)),
-            destination: drop_in_path(*kind),
-            permissions: "644".to_owned(),
-        }));
-    }
+    files.extend(plan.drop_ins().into_iter().map(|drop_in| AdditionalFile {
+        source: None,
+        content: Some(drop_in.text),
+        destination: drop_in.path,
+        permissions: "644".to_owned(),
+    }));
     let enable = match plan.enable {
         ConfigEnable::Script => {
             let (name, content) = enable_script(&kinds, plan.start);

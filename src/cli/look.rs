@@ -246,7 +246,6 @@ fn check_plain(screen: &Screen, args: &Check) -> Result<(), Failure> {
 
 /// Judges images as if each were placed under its own file name.
 fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Prediction {
-    let trusted = base.trusted();
     let candidates: Vec<Candidate> = images
         .iter()
         .map(|path| {
@@ -257,7 +256,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
                 false => match ddi::open_for(path, base.arch) {
-                    Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
+                    Ok(ddi) => disk(ddi, Sidecars::default(), progress),
                     Err(error) => Image::Unreadable(error.to_string()),
                 },
             };
@@ -271,7 +270,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
             Candidate::placed(class, at, target, image, base.systemd_version())
         })
         .collect();
-    let mut prediction = predict_on(base, &trusted, &candidates, true);
+    let mut prediction = predict_on(base, &candidates, true);
     look_inside(&mut prediction, &candidates, base, None, &[]);
     prediction
 }

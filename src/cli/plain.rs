@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::{Placement, predict_placed};
+use super::session::{Placement, TrustedBy, predict_placed};
 use crate::base::Base;
-use crate::base::extensions::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::rootfs::RootFs;
 use crate::base::unit::unit_name;
 use crate::check::{Prediction, Verdict};
@@ -28,7 +28,14 @@ pub(super) fn check(
         return Ok(None);
     }
     let mut findings = scripts::traps(&config.prism);
-    let certificates = certificates(config, &mut findings);
+    let placed = certificates(config, &mut findings);
+    let trusted = |kind| {
+        let mut trusted = base.trusted(kind);
+        let counting = placed.iter().filter(|it| it.counts_for(config, kind));
+        trusted.extend(counting.map(|it| it.certificate.clone()));
+        trusted
+    };
+    let certificates = TrustedBy::each(trusted);
     let enabled = |kind| enables(config, kind);
     let prediction = watch(screen, |progress| {
         predict_placed(base, root, &placements, &certificates, enabled, progress)
@@ -66,18 +73,45 @@ fn placements(config: &Config) -> Vec<Placement> {
     placed.collect()
 }
 
+/// A certificate that Prism copies.
+struct Placed {
+    certificate: Certificate,
+    /// Where to, if that is only the store from which a unit copies it on.
+    stored: Option<String>,
+}
+
+impl Placed {
+    /// Whether systemd finds it when it merges extensions of a kind: at once, or because a drop-in of
+    /// the unit copies it.
+    fn counts_for(&self, config: &Config, kind: ExtensionKind) -> bool {
+        let Some(stored) = &self.stored else {
+            return true;
+        };
+        let drop_ins = format!("/etc/systemd/system/{}.d/", unit_name(kind));
+        let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+        let mut texts = files.flatten().filter_map(|file| {
+            let destination = file.destination.as_deref()?;
+            destination
+                .starts_with(&drop_ins)
+                .then_some(file.content.as_deref()?)
+        });
+        texts.any(|text| text.split_whitespace().any(|word| word == stored))
+    }
+}
+
 /// Certificates that land where systemd looks for them under a name that it reads.
-fn certificates(config: &Config, findings: &mut Vec<Finding>) -> Vec<Certificate> {
+fn certificates(config: &Config, findings: &mut Vec<Finding>) -> Vec<Placed> {
     let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
     let mut certificates = Vec::new();
     for (index, file) in files.flatten().enumerate() {
         let at = format!("os.additionalFiles[{index}]");
-        let (Some(source), Some(destination)) = (&file.source, &file.destination) else {
+        let Some(destination) = &file.destination else {
             continue;
         };
         let destination = Path::new(destination);
         let folder = destination.parent().and_then(Path::to_str);
-        if !folder.is_some_and(|folder| CERTIFICATE_DIRS.contains(&folder)) {
+        let is_stored = folder == Some(CERTIFICATE_STORE);
+        if !is_stored && !folder.is_some_and(|folder| CERTIFICATE_DIRS.contains(&folder)) {
             continue;
         }
         if destination.extension().is_none_or(|ending| ending != "crt") {
@@ -90,9 +124,30 @@ fn certificates(config: &Config, findings: &mut Vec<Finding>) -> Vec<Certificate
             );
             continue;
         }
-        match trust::read_one(&config.resolve(Path::new(source))) {
-            Ok(certificate) => certificates.push(certificate),
-            Err(finding) => findings.push(finding.at(format!("{at}.source"))),
+        if folder == Some("/run/verity.d") {
+            let message = format!("{} is not there at boot", destination.display());
+            findings.push(
+                Finding::warning("certificate-not-taken", message)
+                    .because("/run is a file system in memory that begins empty")
+                    .help("copy it to /etc/verity.d")
+                    .at(format!("{at}.destination")),
+            );
+            continue;
+        }
+        let (read, key) = match (&file.source, &file.content) {
+            (Some(source), _) => (
+                trust::read_one(&config.resolve(Path::new(source))),
+                "source",
+            ),
+            (None, Some(text)) => (trust::one_of(text.as_bytes(), "the text"), "content"),
+            (None, None) => continue,
+        };
+        match read {
+            Ok(certificate) => certificates.push(Placed {
+                certificate,
+                stored: is_stored.then(|| destination.display().to_string()),
+            }),
+            Err(finding) => findings.push(finding.at(format!("{at}.{key}"))),
         }
     }
     certificates

@@ -23,8 +23,8 @@ use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
 use crate::config::Config;
-use crate::config::model::Enable;
-use crate::expand::drop_in_path;
+use crate::config::model::{CertificateLocation, Enable};
+use crate::expand::policy_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, Files};
@@ -94,14 +94,16 @@ impl Session {
         screen.findings(Some(&config.source), &plan.findings);
         if let Some(base) = &base {
             let conflict = config.sysext.as_ref().map(|sysext| sysext.overlay_conflict);
-            let told = surroundings::of_base(base, conflict.unwrap_or_default());
+            let mut told = surroundings::of_base(base, conflict.unwrap_or_default());
+            let settings = config.sysext.iter();
+            told.extend(settings.flat_map(|sysext| surroundings::of_settings(base, sysext)));
             if told
                 .iter()
                 .any(|finding| finding.severity == Severity::Error)
             {
                 return Err(Failure::Findings(Some(Box::new(config.source)), told));
             }
-            screen.findings(None, &told);
+            screen.findings(Some(&config.source), &told);
         }
         Ok(Session {
             config,
@@ -183,12 +185,6 @@ impl Session {
             .iter()
             .map(|planned| planned.destination.as_str())
             .collect();
-        let mut trusted: Vec<Certificate> = self
-            .plan
-            .certificates
-            .iter()
-            .map(|trusted| trusted.certificate.clone())
-            .collect();
         let record = match &self.root {
             Some(root) => {
                 Record::read(root.as_ref()).map_err(|findings| self.refuse(findings.0))?
@@ -197,13 +193,10 @@ impl Session {
         };
         // What an earlier apply placed stays only as far as the plan lists it again.
         let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
-        let others = base.certificates.iter().filter(|file| !ours(&file.path));
-        trusted.extend(others.map(|file| file.certificate.clone()));
         let mut candidates = match &self.root {
             Some(root) => present(
                 root.as_ref(),
                 base,
-                &trusted,
                 |path| planned.contains(&path) || ours(path),
                 |_| None,
                 progress,
@@ -212,7 +205,7 @@ impl Session {
         };
         for extension in &self.plan.extensions {
             let image = match ddi::open_for(&extension.image, base.arch) {
-                Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
+                Ok(ddi) => disk(ddi, Sidecars::default(), progress),
                 Err(error) => Image::Unreadable(error.to_string()),
             };
             candidates.push(Candidate::placed(
@@ -225,17 +218,18 @@ impl Session {
         }
         in_search_order(&mut candidates);
         let kinds = self.plan.kinds();
+        let trusted = TrustedBy::each(|kind| self.trusted(base, kind, ours));
         let service = |kind| {
             let unit = base.unit(kind);
             let of_base = unit.image_policy.as_deref();
             let planned = self.plan.image_policy.as_deref();
             let planned = planned.filter(|_| kinds.contains(&kind));
-            let policy = planned.or(of_base.filter(|_| !ours(&drop_in_path(kind))));
+            let policy = planned.or(of_base.filter(|_| !ours(&policy_path(kind))));
             // Prism enables what it installs, so a profile's unit counts as there.
             let will_enable = self.plan.enable != Enable::None && kinds.contains(&kind);
-            service(base, kind, policy, will_enable)
+            service(base, kind, policy, trusted.of(kind), will_enable)
         };
-        let mut prediction = predict(&host(base, &trusted, service), &candidates);
+        let mut prediction = predict(&host(base, service), &candidates);
         let allow = self.config.sysext.iter().flat_map(|sysext| &sysext.allow);
         // Their syntax was checked.
         let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
@@ -247,6 +241,50 @@ impl Session {
             &allow,
         );
         Ok(prediction)
+    }
+
+    /// What systemd will trust when it merges extensions of a kind; what an earlier apply placed
+    /// (`ours`) stays only as far as the plan has it again.
+    fn trusted(
+        &self,
+        base: &Base,
+        kind: ExtensionKind,
+        ours: impl Fn(&str) -> bool,
+    ) -> Vec<Certificate> {
+        let copies = self.plan.certificate_location == CertificateLocation::Run;
+        // The unit of a kind of which nothing is planned copies nothing.
+        let planned =
+            (!copies || self.plan.kinds().contains(&kind)).then_some(&self.plan.certificates);
+        let planned = planned.into_iter().flatten().map(|it| &it.certificate);
+        let others = base.certificates.iter().filter(|file| {
+            file.only_for.is_none_or(|only| only == kind)
+                && !ours(&file.path)
+                && !file.copied_from.as_deref().is_some_and(&ours)
+        });
+        let others = others.map(|file| &file.certificate);
+        planned.chain(others).cloned().collect()
+    }
+}
+
+/// The certificates that count for each kind of extensions.
+pub(super) struct TrustedBy {
+    sysext: Vec<Certificate>,
+    confext: Vec<Certificate>,
+}
+
+impl TrustedBy {
+    pub(super) fn each(trusted: impl Fn(ExtensionKind) -> Vec<Certificate>) -> TrustedBy {
+        TrustedBy {
+            sysext: trusted(ExtensionKind::Sysext),
+            confext: trusted(ExtensionKind::Confext),
+        }
+    }
+
+    fn of(&self, kind: ExtensionKind) -> &[Certificate] {
+        match kind {
+            ExtensionKind::Sysext => &self.sysext,
+            ExtensionKind::Confext => &self.confext,
+        }
     }
 }
 
@@ -267,20 +305,18 @@ pub(super) fn predict_placed(
     base: &Base,
     root: Option<&dyn RootFs>,
     placements: &[Placement],
-    certificates: &[Certificate],
+    certificates: &TrustedBy,
     enabled: impl Fn(ExtensionKind) -> bool,
     progress: &Progress,
 ) -> Prediction {
-    let mut trusted = base.trusted();
-    trusted.extend(certificates.iter().cloned());
     let replaced = |path: &str| placements.iter().any(|it| it.destination == path);
     let mut candidates = match root {
-        Some(root) => present(root, base, &trusted, replaced, |_| None, progress),
+        Some(root) => present(root, base, replaced, |_| None, progress),
         None => Vec::new(),
     };
     for placement in placements {
         let image = match ddi::open_for(&placement.source, base.arch) {
-            Ok(ddi) => disk(ddi, &trusted, Sidecars::default(), progress),
+            Ok(ddi) => disk(ddi, Sidecars::default(), progress),
             Err(error) => Image::Unreadable(error.to_string()),
         };
         candidates.push(Candidate::placed(
@@ -294,9 +330,9 @@ pub(super) fn predict_placed(
     in_search_order(&mut candidates);
     let service = |kind| {
         let policy = base.unit(kind).image_policy.as_deref();
-        service(base, kind, policy, enabled(kind))
+        service(base, kind, policy, certificates.of(kind), enabled(kind))
     };
-    let mut prediction = predict(&host(base, &trusted, service), &candidates);
+    let mut prediction = predict(&host(base, service), &candidates);
     look_inside(&mut prediction, &candidates, base, root, &[]);
     prediction
 }
@@ -308,9 +344,8 @@ pub(super) fn predict_present(
     listed: impl Fn(&str) -> Option<String>,
     progress: &Progress,
 ) -> Prediction {
-    let trusted = base.trusted();
-    let candidates = present(root, base, &trusted, |_| false, listed, progress);
-    let mut prediction = predict_on(base, &trusted, &candidates, false);
+    let candidates = present(root, base, |_| false, listed, progress);
+    let mut prediction = predict_on(base, &candidates, false);
     look_inside(&mut prediction, &candidates, base, Some(root), &[]);
     prediction
 }
@@ -427,17 +462,13 @@ fn lacks(candidate: &Candidate, target: Target<'_>) -> Vec<Finding> {
 }
 
 /// What becomes of candidates on a base as it is; `will_enable` tells that the service will run.
-pub(super) fn predict_on(
-    base: &Base,
-    trusted: &[Certificate],
-    candidates: &[Candidate],
-    will_enable: bool,
-) -> Prediction {
+pub(super) fn predict_on(base: &Base, candidates: &[Candidate], will_enable: bool) -> Prediction {
+    let trusted = TrustedBy::each(|kind| base.trusted(kind));
     let service = |kind| {
         let policy = base.unit(kind).image_policy.as_deref();
-        service(base, kind, policy, will_enable)
+        service(base, kind, policy, trusted.of(kind), will_enable)
     };
-    predict(&host(base, trusted, service), candidates)
+    predict(&host(base, service), candidates)
 }
 
 /// What merges the extensions of a kind, as the rules see it.
@@ -445,11 +476,13 @@ fn service<'a>(
     base: &'a Base,
     kind: ExtensionKind,
     image_policy: Option<&'a str>,
+    trusted: &'a [Certificate],
     will_enable: bool,
 ) -> Service<'a> {
     let unit = base.unit(kind);
     Service {
         image_policy,
+        trusted,
         // `systemd-confext` is a link to `systemd-sysext`.
         has_tool: base.has_sysext_tool,
         activation: Activation::of(unit, will_enable),
@@ -459,17 +492,12 @@ fn service<'a>(
 }
 
 /// The base as the rules see it.
-fn host<'a>(
-    base: &'a Base,
-    trusted: &'a [Certificate],
-    service: impl Fn(ExtensionKind) -> Service<'a>,
-) -> Host<'a> {
+fn host<'a>(base: &'a Base, service: impl Fn(ExtensionKind) -> Service<'a>) -> Host<'a> {
     Host {
         os_release: &base.release,
         systemd: base.systemd_version(),
         arch: base.arch,
         kernel: base.kernel_features(),
-        trusted,
         initrd: base.initrd,
         has_cryptsetup: base.has_cryptsetup,
         incomplete: base.is_incomplete(),
@@ -478,14 +506,10 @@ fn host<'a>(
     }
 }
 
-/// An image with its hash tree recomputed.
-pub(super) fn disk(
-    ddi: Ddi,
-    trusted: &[Certificate],
-    sidecars: Sidecars,
-    progress: &Progress,
-) -> Image {
-    let report = verify_ddi(&ddi, trusted, progress);
+/// An image with its hash tree recomputed; its signature is judged with the base, which says whom to
+/// trust.
+pub(super) fn disk(ddi: Ddi, sidecars: Sidecars, progress: &Progress) -> Image {
+    let report = verify_ddi(&ddi, &[], progress);
     Image::Disk(Box::new(ddi), Box::new(report), sidecars)
 }
 
@@ -505,7 +529,6 @@ pub(super) fn folder(root: &dyn RootFs, path: &Path, in_usr: bool) -> Image {
 fn present(
     root: &dyn RootFs,
     base: &Base,
-    trusted: &[Certificate],
     skip: impl Fn(&str) -> bool,
     listed: impl Fn(&str) -> Option<String>,
     progress: &Progress,
@@ -522,7 +545,7 @@ fn present(
         }
         let path = Path::new(&found.path);
         let image = match found.what {
-            What::Image => match image(root, path, base, trusted, progress) {
+            What::Image => match image(root, path, base, progress) {
                 Some(image) => image,
                 None => continue,
             },
@@ -543,13 +566,7 @@ fn present(
 }
 
 /// An image of a root file system; nothing when it is gone meanwhile.
-fn image(
-    root: &dyn RootFs,
-    path: &Path,
-    base: &Base,
-    trusted: &[Certificate],
-    progress: &Progress,
-) -> Option<Image> {
+fn image(root: &dyn RootFs, path: &Path, base: &Base, progress: &Progress) -> Option<Image> {
     let (file, metadata) = match root.open_file(path) {
         Ok(found) => found?,
         Err(error) => return Some(Image::Unreadable(error.to_string())),
@@ -562,7 +579,7 @@ fn image(
         Err(error) => return Some(Image::Unreadable(error.to_string())),
     };
     Some(match sidecars(root, path) {
-        Ok(sidecars) => disk(ddi, trusted, sidecars, progress),
+        Ok(sidecars) => disk(ddi, sidecars, progress),
         Err(error) => Image::Unreadable(error.to_string()),
     })
 }

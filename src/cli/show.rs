@@ -6,7 +6,6 @@ use super::render::{path, size, table};
 use crate::base::unit::unit_name;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
-use crate::expand::drop_in_path;
 use crate::image::ddi::{Ddi, Layout, SignatureState};
 use crate::image::hex;
 use crate::plan::{Plan, Step};
@@ -28,21 +27,18 @@ pub(super) fn plan(plan: &Plan) -> String {
         ]);
     }
     for trusted in &plan.certificates {
-        let place = format!("{}/{}", plan.certificate_location, trusted.file_name);
         rows.push(vec![
             "trust".to_owned(),
             trusted.certificate.subject.clone(),
-            place,
+            plan.certificate_path(trusted),
         ]);
     }
-    if let Some(policy) = &plan.image_policy {
-        for kind in plan.kinds() {
-            rows.push(vec![
-                "policy".to_owned(),
-                policy.clone(),
-                drop_in_path(kind),
-            ]);
-        }
+    for drop_in in plan.drop_ins() {
+        let (what, value) = match drop_in.key {
+            "imagePolicy" => ("policy", plan.image_policy.clone().unwrap_or_default()),
+            _ => ("copy", "certificates to /run/verity.d".to_owned()),
+        };
+        rows.push(vec![what.to_owned(), value, drop_in.path]);
     }
     let how = match plan.enable {
         crate::config::model::Enable::None => "leave",

@@ -7,8 +7,7 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{
-    CertificateLocation, Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer,
-    Sysext, Verity,
+    Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer, Sysext, Verity,
 };
 use super::scripts;
 use crate::arch::Arch;
@@ -136,13 +135,6 @@ fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
         findings,
     );
     glob_syntax(&sysext.allow, "sysext.allow", findings);
-    if sysext.certificate_location == CertificateLocation::Run {
-        findings.push(not_covered(
-            "`certificateLocation: /run/verity.d`",
-            "sysext.certificateLocation",
-            "use /etc/verity.d; /run is empty after every boot, so the signatures would not be trusted",
-        ));
-    }
     for (index, certificate) in sysext.certificates.iter().enumerate() {
         if let Some(name) = &certificate.name
             && (!name.ends_with(".crt") || name.contains('/') || name.starts_with('.'))

@@ -55,7 +55,8 @@ mod source;
 mod splice;
 mod steps;
 
-pub use steps::{drop_in, drop_in_path, enable_script};
+pub(crate) use steps::certificates_drop_in;
+pub use steps::{DropIn, enable_script, policy_drop_in, policy_path};
 
 use source::Source;
 

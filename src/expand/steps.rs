@@ -1,12 +1,23 @@
 //! The texts that Prism's steps put into the image: drop-ins and enable script.
 
+use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::unit::unit_name;
 use crate::release::ExtensionKind;
 
-/// Where the drop-in for the extensions of a kind belongs in the image.
-pub fn drop_in_path(kind: ExtensionKind) -> String {
-    let unit = unit_name(kind);
-    format!("/etc/systemd/system/{unit}.d/50-image-policy.conf")
+/// A drop-in for a unit that merges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropIn {
+    /// The path in the image.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+    /// The key of the `sysext` section that asks for it.
+    pub key: &'static str,
+}
+
+/// Where the drop-in with the image policy for extensions of a kind belongs in the image.
+pub fn policy_path(kind: ExtensionKind) -> String {
+    drop_in_path(kind, "50-image-policy.conf")
 }
 
 /// A drop-in that makes the merge at boot insist on `policy`.
@@ -16,10 +27,41 @@ pub fn drop_in_path(kind: ExtensionKind) -> String {
 /// variable and, before systemd 259, no configuration file carries the policy;
 /// `--image-policy=` exists since 254 (systemd-sysext(8)). `%` is doubled,
 /// because unit files expand specifiers.
-pub fn drop_in(kind: ExtensionKind, policy: &str) -> String {
+pub fn policy_drop_in(kind: ExtensionKind, policy: &str) -> DropIn {
     let policy = policy.replace('%', "%%");
     let command = format!("{} refresh --image-policy={policy}", kind.program());
-    format!("[Service]\nExecStart=\nExecStart={command}\nExecReload=\nExecReload={command}\n")
+    DropIn {
+        path: policy_path(kind),
+        text: format!(
+            "[Service]\nExecStart=\nExecStart={command}\nExecReload=\nExecReload={command}\n"
+        ),
+        key: "imagePolicy",
+    }
+}
+
+/// A drop-in that copies certificates of [`CERTIFICATE_STORE`] to `/run/verity.d` before the merge.
+///
+/// The names are plain (letters, digits, `.`, `_`, `-`), so nothing needs quotes. Each unit copies
+/// all of them, because neither waits for the other.
+pub(crate) fn certificates_drop_in<'a>(
+    kind: ExtensionKind,
+    names: impl Iterator<Item = &'a str>,
+) -> DropIn {
+    let mut text = "[Service]\n".to_owned();
+    for name in names {
+        text.push_str(&format!(
+            "ExecStartPre=install -D -m 0644 {CERTIFICATE_STORE}/{name} /run/verity.d/{name}\n"
+        ));
+    }
+    DropIn {
+        path: drop_in_path(kind, "40-verity-certificates.conf"),
+        text,
+        key: "certificateLocation",
+    }
+}
+
+fn drop_in_path(kind: ExtensionKind, name: &str) -> String {
+    format!("/etc/systemd/system/{}.d/{name}", unit_name(kind))
 }
 
 /// Name and content of the step that switches the merge of these kinds at boot on.
@@ -49,16 +91,29 @@ mod tests {
 
     #[test]
     fn the_drop_in_resets_before_it_sets() {
+        let drop_in = policy_drop_in(Sysext, "root=signed+absent:usr=signed+absent");
         assert_eq!(
-            drop_in(Sysext, "root=signed+absent:usr=signed+absent"),
+            drop_in.text,
             "[Service]\nExecStart=\n\
              ExecStart=systemd-sysext refresh --image-policy=root=signed+absent:usr=signed+absent\n\
              ExecReload=\n\
              ExecReload=systemd-sysext refresh --image-policy=root=signed+absent:usr=signed+absent\n"
         );
-        assert!(drop_in(Confext, "root=signed").contains("=systemd-confext refresh --image"));
+        let drop_in = policy_drop_in(Confext, "root=signed");
+        assert!(drop_in.text.contains("=systemd-confext refresh --image"));
         let path = "/etc/systemd/system/systemd-confext.service.d/50-image-policy.conf";
-        assert_eq!(drop_in_path(Confext), path);
+        assert_eq!(drop_in.path, path);
+    }
+
+    #[test]
+    fn each_certificate_is_copied_by_a_command_of_its_own() {
+        let drop_in = certificates_drop_in(Sysext, ["a.crt", "b.crt"].into_iter());
+        assert_eq!(
+            drop_in.text,
+            "[Service]\n\
+             ExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/a.crt /run/verity.d/a.crt\n\
+             ExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/b.crt /run/verity.d/b.crt\n"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::base::extensions::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::root::{EntryKind, RootDir, RootError};
 use crate::finding::{Finding, Findings};
 use crate::progress::Progress;
@@ -56,7 +56,7 @@ impl PlacedKind {
     /// The folders a file of this kind may be in, and the end of its name.
     fn places(self) -> (Vec<&'static str>, &'static str) {
         match self {
-            PlacedKind::Certificate => (CERTIFICATE_DIRS.to_vec(), ".crt"),
+            PlacedKind::Certificate => ([CERTIFICATE_DIRS, &[CERTIFICATE_STORE]].concat(), ".crt"),
             PlacedKind::DropIn => (DROP_IN_DIRS.to_vec(), ".conf"),
             PlacedKind::Image => ([SYSEXT_DIRS, CONFEXT_DIRS].concat(), ".raw"),
         }

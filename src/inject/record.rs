@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::PlacedKind;
-use crate::base::extensions::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
 use crate::base::unit::{enablement_link, unit_name};
@@ -236,6 +236,7 @@ fn may_make_folder(folder: &str) -> bool {
         CERTIFICATE_DIRS,
         super::DROP_IN_DIRS,
         &own,
+        &[CERTIFICATE_STORE],
     ];
     places.iter().flat_map(|dirs| dirs.iter()).any(|dir| {
         dir.strip_prefix(folder)
