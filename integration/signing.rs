@@ -7,7 +7,10 @@ mod program;
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use prism_sysext::image::ddi;
 
@@ -396,4 +399,84 @@ fn a_strangers_signature_is_the_control() {
         Some(2),
         "nobody trusted, nothing controlled: {said:?}"
     );
+}
+
+/// What a command says on a terminal where somebody answers its question, and how it ends.
+fn at_a_terminal(ground: &Ground, args: &str, answer: &str) -> (String, Option<i32>) {
+    let program = program::PROGRAM;
+    let mut script = command("script");
+    let mut child = script
+        .args(["-qec", &format!("{program} {args}"), "/dev/null"])
+        .current_dir(ground.path("project"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut shown, mut byte) = (Vec::new(), [0]);
+    let mut out = child.stdout.take().unwrap();
+    while !shown.ends_with(b".pem: ") && out.read(&mut byte).unwrap() == 1 {
+        shown.push(byte[0]);
+    }
+    // The echo goes off after the question.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut keyboard = child.stdin.take().unwrap();
+    writeln!(keyboard, "{answer}").unwrap();
+    out.read_to_end(&mut shown).unwrap();
+    drop(keyboard);
+    let status = child.wait().unwrap().code();
+    (String::from_utf8_lossy(&shown).into_owned(), status)
+}
+
+#[test]
+fn a_passphrase_is_asked_for_at_a_terminal_once_and_not_shown() {
+    if !have(&["openssl", "script"]) {
+        return;
+    }
+    let ground = Ground::new();
+    pair(
+        &ground,
+        "rsa",
+        &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+    );
+    let keys = ground.path("keys");
+    run(command("openssl").current_dir(&keys).args([
+        "pkcs8",
+        "-topk8",
+        "-in",
+        "rsa.pem",
+        "-out",
+        "locked.pem",
+        "-passout",
+        "pass:sesame",
+    ]));
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(keys.join("locked.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    ground.config(&format!(
+        "sysext:\n  target: azurelinux-3.0\n  verityKey: ../keys/locked.pem\n  verityCertificate: ../keys/rsa.crt\n{EXTENSION}  - {{name: other, files: ['bin/tool:/usr/bin/other']}}\n"
+    ));
+    let (shown, status) = at_a_terminal(&ground, "build", "sesame");
+    assert_eq!(status, Some(0), "{shown}");
+    assert_eq!(shown.matches("passphrase of").count(), 1, "{shown}");
+    assert!(!shown.contains("sesame"), "{shown}");
+    assert!(is_signed(&image(&ground), &keys.join("rsa.crt")));
+
+    let (shown, status) = at_a_terminal(&ground, "build", "mustard");
+    assert_eq!(status, Some(1), "{shown}");
+    assert!(
+        shown.contains("error[key-refused]") && shown.contains("does not open it"),
+        "{shown}"
+    );
+    assert!(!shown.contains("mustard"), "{shown}");
+
+    let resign =
+        "sign resign .sysext/tool.raw --key ../keys/locked.pem --certificate ../keys/rsa.crt";
+    let (shown, status) = at_a_terminal(&ground, resign, "sesame");
+    assert_eq!(status, Some(0), "{shown}");
+    // Without a person it says what to write.
+    ground
+        .refused("build", "key-refused")
+        .names(&["verityKeyPassphrase: env:NAME"]);
+    let resign = format!("{resign} --passphrase env:WORD");
+    let mut command = ground.command(resign.split(' '));
+    program::Said::of(command.env("WORD", "sesame")).succeeded();
 }

@@ -13,17 +13,16 @@ use sha2::Sha256;
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
-use crate::config::model::{KeyReference, Verity};
+use crate::config::model::Verity;
 use crate::content::{Content, gather};
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
 use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
-use crate::image::signature::{KeyFile, Signer};
+use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
 use crate::input;
-use crate::key::{self, KeyText};
 use crate::manifest::{Entry, Manifest, Origin};
 use crate::pending::PendingFile;
 use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
@@ -31,9 +30,7 @@ use crate::progress::Progress;
 use crate::release::ReleaseFields;
 use crate::sign::{self, SignRequest};
 use crate::signer::CommandSigner;
-
-/// The value of an environment variable, handed in so that the library never looks itself.
-pub type Variable<'a> = dyn Fn(&str) -> Option<String> + 'a;
+use crate::signing_key::Secrets;
 
 type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
@@ -60,7 +57,7 @@ pub struct BuiltImage {
 /// Builds all images of the plan. An image appears complete or not at all.
 ///
 /// `progress` has a stage for each image that is built or digested.
-pub fn build(plan: &Plan, variable: &Variable<'_>, progress: &Progress) -> anyhow::Result<Built> {
+pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow::Result<Built> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut folders = Vec::new();
@@ -70,7 +67,7 @@ pub fn build(plan: &Plan, variable: &Variable<'_>, progress: &Progress) -> anyho
             ready.push(None);
             continue;
         };
-        let signer = match signer(step, variable) {
+        let signer = match signer(step, secrets) {
             Ok(signer) => signer,
             Err(finding) => {
                 // One key may be that of all extensions.
@@ -177,7 +174,7 @@ fn make_folder(path: &Path) -> Result<(), Findings> {
 
 fn signer<'a>(
     step: &'a BuildStep,
-    variable: &Variable<'_>,
+    secrets: &Secrets<'_>,
 ) -> Result<Option<BoxedSigner<'a>>, Finding> {
     let Some(signing) = &step.signing else {
         return Ok(None);
@@ -190,25 +187,10 @@ fn signer<'a>(
         }
         SigningKey::Text(reference, passphrase) => (reference, passphrase),
     };
-    let read = |reference: &KeyReference, what: &str| {
-        key::read(reference, variable, what).map_err(|finding| finding.at(&signing.at))
-    };
-    let text = read(reference, "the PEM text of the private key")?;
-    let passphrase = passphrase
-        .as_ref()
-        .map(|it| read(it, "the passphrase"))
-        .transpose()?;
-    let named = match reference {
-        KeyReference::File(path) => path.display().to_string(),
-        KeyReference::Env(name) => format!("env:{name}"),
-    };
-    let passphrase = passphrase.as_ref().map(KeyText::first_line);
-    let key = KeyFile::read(text.bytes(), passphrase, &signing.certificate).map_err(|error| {
-        Finding::error("key-refused", format!("using {named}: {error:#}"))
-            .at(&signing.at)
-            .help("name the private key that belongs to `verityCertificate`: PEM, DER or PKCS#12")
-    })?;
-    Ok(Some(Box::new(key)))
+    let key = secrets.open(reference, passphrase.as_ref(), &signing.certificate);
+    Ok(Some(Box::new(
+        key.map_err(|finding| finding.at(&signing.at))?,
+    )))
 }
 
 /// Whose signature an image has.

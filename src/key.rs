@@ -12,6 +12,7 @@ use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, KeyUsage};
 use openssl::x509::{X509, X509NameBuilder};
+use zeroize::Zeroizing;
 
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
@@ -20,8 +21,8 @@ use crate::input;
 /// Largest key file that is read, in bytes; an RSA key of 16384 bits has about 12 KiB.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
-/// The text of a private key. It has no `Debug` and is wiped when dropped.
-pub struct KeyText(Vec<u8>);
+/// The text of a private key or a passphrase. It has no `Debug` and is wiped when dropped.
+pub struct KeyText(Zeroizing<Vec<u8>>);
 
 impl KeyText {
     /// The PEM bytes.
@@ -39,15 +40,7 @@ impl KeyText {
 
     /// Key text that was read from somewhere else than a file.
     pub fn from_bytes(bytes: Vec<u8>) -> KeyText {
-        KeyText(bytes)
-    }
-}
-
-impl Drop for KeyText {
-    fn drop(&mut self) {
-        self.0.fill(0);
-        // Keeps the compiler from dropping the wipe as a dead store.
-        std::hint::black_box(&self.0);
+        KeyText(Zeroizing::new(bytes))
     }
 }
 
@@ -99,11 +92,12 @@ pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
         )
         .help(format!("chmod 600 {}", path.display())));
     }
-    let mut text = KeyText(Vec::with_capacity(
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut text = KeyText::from_bytes(Vec::with_capacity(
         usize::try_from(metadata.len()).unwrap_or(0).min(1 << 16),
     ));
     file.take(MAX_KEY_BYTES + 1)
-        .read_to_end(&mut text.0)
+        .read_to_end(&mut *text.0)
         .map_err(|error| refuse(error.to_string(), "check the file system"))?;
     if text.0.len() as u64 > MAX_KEY_BYTES {
         return Err(refuse(
@@ -145,7 +139,7 @@ pub fn generate(common_name: &str, not_before: i64, days: i64) -> anyhow::Result
     builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
     builder.sign(&key, MessageDigest::sha256())?;
     Ok(KeyPair {
-        key: KeyText(key.private_key_to_pem_pkcs8()?),
+        key: KeyText::from_bytes(key.private_key_to_pem_pkcs8()?),
         certificate: builder.build().to_pem()?,
     })
 }

@@ -42,6 +42,7 @@ pub mod progress;
 pub mod release;
 pub mod sign;
 pub mod signer;
+pub mod signing_key;
 pub mod tree;
 pub mod trust;
 pub mod verify;

@@ -147,6 +147,19 @@ impl Plan {
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// The keys that sign here, with where their passphrases are, once for each extension.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyReference, Option<&KeyReference>)> {
+        self.extensions
+            .iter()
+            .filter_map(|planned| match &planned.step {
+                Step::Build(step) => match &step.signing.as_ref()?.key {
+                    SigningKey::Text(key, passphrase) => Some((key, passphrase.as_ref())),
+                    SigningKey::Command(_) => None,
+                },
+                Step::TakeIn(_) => None,
+            })
+    }
+
     /// Where a certificate is placed on the target.
     pub fn certificate_path(&self, trusted: &Trusted) -> String {
         let folder = match self.certificate_location {

@@ -25,14 +25,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// The extensions merged into a hierarchy such as `/usr`, in systemd's order.
+    /// The extensions merged into a hierarchy such as `/usr` or `/etc`, in systemd's order.
     pub fn merged(&self, hierarchy: &str) -> Vec<&str> {
-        let both = [&self.status, &self.confexts];
-        both.into_iter()
-            .filter_map(|status| status.as_array())
-            .flatten()
-            .filter(|entry| entry["hierarchy"] == hierarchy)
-            .filter_map(|entry| entry["extensions"].as_array())
+        // Each of the two programs speaks of its own hierarchies.
+        let mut both = [&self.status, &self.confexts].into_iter();
+        let entry = both.find_map(|status| {
+            let mut entries = status.as_array()?.iter();
+            entries.find(|entry| entry["hierarchy"] == hierarchy)
+        });
+        let names = entry.and_then(|entry| entry["extensions"].as_array());
+        names
+            .into_iter()
             .flatten()
             .filter_map(|name| name.as_str())
             .collect()

@@ -353,6 +353,10 @@ pub struct Resign {
     /// The new private key: `PATH`, `file:PATH`, or `env:NAME`.
     #[arg(long, value_name = "KEY")]
     pub key: String,
+    /// Where its passphrase is: `env:NAME`, or `file:PATH` (its first line). Without this you are
+    /// asked, if it has one.
+    #[arg(long, value_name = "WHERE")]
+    pub passphrase: Option<String>,
     /// Its certificate.
     #[arg(long, value_name = "FILE")]
     pub certificate: PathBuf,

@@ -10,6 +10,7 @@ mod image;
 mod look;
 mod plain;
 mod progress;
+mod prompt;
 pub mod render;
 mod screen;
 mod session;

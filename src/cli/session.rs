@@ -7,6 +7,7 @@ use glob::Pattern;
 use super::args::{BaseArgs, ConfigFile};
 use super::base::{Found, find_base};
 use super::progress::watch;
+use super::prompt::prompt;
 use super::render;
 use super::screen::{Failure, Screen};
 use super::sign::now;
@@ -35,6 +36,7 @@ use crate::lint::{Subject, Target, lint};
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
+use crate::signing_key::Secrets;
 use crate::verify::verify_ddi;
 
 /// Longest sidecar file that is read, in bytes; systemd has no such limit, real ones have some 1 KiB.
@@ -171,7 +173,12 @@ impl Session {
     /// Builds what is to be built, and shows how far that is.
     pub(super) fn build(&self, screen: &Screen) -> Result<Built, Failure> {
         let variable = |name: &str| std::env::var(name).ok();
-        watch(screen, |progress| build(&self.plan, &variable, progress))
+        let secrets = Secrets::new(&variable, &prompt);
+        // Before anything moves on the screen.
+        for (key, passphrase) in self.plan.keys() {
+            secrets.prepare(key, passphrase);
+        }
+        watch(screen, |progress| build(&self.plan, &secrets, progress))
             .map_err(|error| self.explain(error))
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::args::{Attach, Keygen, Request, Resign};
 use super::progress::watch;
+use super::prompt::prompt;
 use super::render;
 use super::screen::{Failure, Screen};
 use super::session::open_image;
@@ -15,10 +16,11 @@ use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::image::certificate::Certificate;
 use crate::image::ddi::Ddi;
-use crate::image::signature::{KeyFile, SignaturePartition, sign_root_hash};
+use crate::image::signature::{SignaturePartition, sign_root_hash};
 use crate::key;
 use crate::pending::PendingFile;
 use crate::sign::{self, Attached, SignRequest};
+use crate::signing_key::Secrets;
 use crate::trust;
 
 /// The certificate that was named, if one was.
@@ -63,9 +65,10 @@ pub(super) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
     let image = open_image(&args.image)?;
     let root = sign::root_hash(&image)?;
     let variable = |name: &str| std::env::var(name).ok();
+    let secrets = Secrets::new(&variable, &prompt);
     let reference = KeyReference::from(args.key.clone());
-    let text = key::read(&reference, &variable, "the PEM text of the private key")?;
-    let key = KeyFile::from_pem(text.bytes(), &certificate)?;
+    let passphrase = args.passphrase.clone().map(KeyReference::from);
+    let key = secrets.open(&reference, passphrase.as_ref(), &certificate)?;
     let signature = SignaturePartition {
         root_hash: root.as_bytes().to_vec(),
         certificate_fingerprint: Some(certificate.fingerprint_sha256_hex.clone()),

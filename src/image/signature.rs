@@ -89,6 +89,22 @@ impl KeyFile {
     }
 }
 
+/// Whether a key can't be read without a passphrase, which may be empty.
+pub fn needs_passphrase(bytes: &[u8]) -> bool {
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    if holds(b"-----BEGIN ") {
+        // PKCS#8 (RFC 7468, 11) and the older form of OpenSSL (RFC 1421, 4.6.1.1).
+        return holds(b"-----BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED");
+    }
+    if PKey::private_key_from_der(bytes).is_ok() {
+        return false;
+    }
+    match Pkcs12::from_der(bytes) {
+        Ok(store) => store.parse2("").is_err(),
+        Err(_) => true,
+    }
+}
+
 fn from_pem(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<PKey<Private>> {
     // The callback keeps OpenSSL from asking for a passphrase on the terminal.
     let mut asked = false;
