@@ -97,7 +97,7 @@ pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
         usize::try_from(metadata.len()).unwrap_or(0).min(1 << 16),
     ));
     file.take(MAX_KEY_BYTES + 1)
-        .read_to_end(&mut *text.0)
+        .read_to_end(&mut text.0)
         .map_err(|error| refuse(error.to_string(), "check the file system"))?;
     if text.0.len() as u64 > MAX_KEY_BYTES {
         return Err(refuse(

@@ -44,5 +44,6 @@ pub mod sign;
 pub mod signer;
 pub mod signing_key;
 pub mod tree;
+pub mod trident;
 pub mod trust;
 pub mod verify;

@@ -199,6 +199,20 @@ pub struct Build {
     /// The base.
     #[command(flatten)]
     pub base: BaseArgs,
+    /// For hosts that Trident manages.
+    #[command(flatten)]
+    pub trident: TridentArgs,
+}
+
+/// For hosts that Trident manages.
+#[derive(Debug, Default, Args)]
+pub struct TridentArgs {
+    /// Also write the `os.sysexts` and `os.confexts` of a Trident host configuration.
+    #[arg(long, value_name = "FILE")]
+    pub trident: Option<PathBuf>,
+    /// Where Trident fetches the images, with `{file}`, `{name}` or `{sha384}` in it.
+    #[arg(long, value_name = "TEMPLATE", requires = "trident")]
+    pub trident_url: Option<String>,
 }
 
 /// `expand`.
@@ -211,7 +225,7 @@ pub struct Expand {
     #[arg(long, value_name = "FILE")]
     pub output_file: Option<PathBuf>,
     /// Write nothing; exit with 1 if the file is stale.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trident")]
     pub check: bool,
     /// The base.
     #[command(flatten)]
@@ -219,6 +233,9 @@ pub struct Expand {
     /// Go on with a deferred image that is not signed yet.
     #[arg(long)]
     pub allow_unsigned: bool,
+    /// For hosts that Trident manages.
+    #[command(flatten)]
+    pub trident: TridentArgs,
 }
 
 /// `validate-config`.

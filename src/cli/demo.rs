@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::args::{Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, Verify};
+use super::args::{
+    Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, TridentArgs, Verify,
+};
 use super::screen::{Failure, Screen};
 use super::{apply, expand, image, look, render, sign};
 use crate::finding::Finding;
@@ -242,6 +244,7 @@ fn expand_one(screen: &Screen, dir: &Path, example: &str) -> Result<(), Failure>
             check: false,
             base: BaseArgs::default(),
             allow_unsigned: false,
+            trident: TridentArgs::default(),
         },
     )?;
     let path = dir.join(example).join("config.prism.yaml");
@@ -279,6 +282,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
                 rootfs: Some(dir.join("rootfs")),
                 ..BaseArgs::default()
             },
+            trident: TridentArgs::default(),
         },
     )?;
     let steps = || -> anyhow::Result<()> {

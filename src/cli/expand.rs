@@ -8,6 +8,7 @@ use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::Session;
+use super::trident::trident;
 use super::{render, show};
 use crate::base::unit::unit_name;
 use crate::build;
@@ -21,6 +22,7 @@ use crate::plan::{Environment, Plan};
 
 pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     let config = Config::read(&args.config.config_file)?;
+    let mut snippet = String::new();
     let text = if config.sysext.is_none() {
         config.source.text.clone()
     } else {
@@ -31,7 +33,9 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         let session = Session::open(screen, &args.config, &args.base, environment)?;
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
-        expanded_text(&session)?
+        let text = expanded_text(&session)?;
+        snippet = trident(screen, &session, &args.trident)?;
+        text
     };
     let path = args
         .output_file
@@ -54,7 +58,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     }
     write(&path, &text)?;
     screen.result(
-        &format!("expanded config: {}\n", render::path(&path)),
+        &format!("expanded config: {}\n{snippet}", render::path(&path)),
         &serde_json::json!({"schemaVersion": 1, "expandedConfig": path}),
     )
 }

@@ -8,6 +8,7 @@ use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen, findings_json};
 use super::session::{Session, disk, folder, look_inside, predict_on, predict_present};
+use super::trident::trident;
 use super::{plain, render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
@@ -42,8 +43,9 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     screen.findings(Some(&session.config.source), &session.noticed(&built));
     let manifest = build::write_manifest(&session.plan, &built, &[])?;
     let entries: Vec<_> = built.images.iter().map(|image| &image.entry).collect();
+    let snippet = trident(screen, &session, &args.trident)?;
     let text = format!(
-        "{}manifest: {}\n",
+        "{}manifest: {}\n{snippet}",
         show::built(&built),
         render::path(&manifest)
     );

@@ -16,6 +16,7 @@ mod screen;
 mod session;
 mod show;
 mod sign;
+mod trident;
 
 use std::io::Write;
 use std::process::ExitCode;
