@@ -5,6 +5,9 @@
     reason = "every test program uses the part of it that it needs"
 )]
 
+#[path = "program/secret.rs"]
+mod secret;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Folders `work/` (config, keys, sources) and `rootfs/`.
 pub(crate) struct Fixture {
+    // Dropped first, so it finds everything.
+    _watch: secret::Watch,
     folder: tempfile::TempDir,
 }
 
@@ -38,7 +43,8 @@ impl Fixture {
         // Other users must get through.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-        let fixture = Fixture { folder };
+        let _watch = secret::Watch::new(folder.path());
+        let fixture = Fixture { _watch, folder };
         copy(&examples.join("rootfs"), &fixture.rootfs());
         fs::create_dir_all(fixture.work().join("bin")).unwrap();
         fs::write(fixture.work().join("bin/a"), "#!/bin/sh\n").unwrap();
@@ -177,6 +183,10 @@ impl Ran {
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         };
+        if let Some(folder) = command.get_current_dir() {
+            secret::heard(folder, &ran.stdout);
+            secret::heard(folder, &ran.stderr);
+        }
         assert!(start.elapsed() < LIMIT, "{command:?} hung: {}", ran.stderr);
         assert!(
             ran.code != Some(101) && !ran.stderr.contains("panicked"),

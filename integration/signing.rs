@@ -18,6 +18,8 @@ use program::Ground;
 use support::smime::is_signed;
 use support::tools::{command, have, run};
 
+/// The passphrase of all keys that have one.
+const WORD: &str = "Zaubernuss-9317";
 const EXTENSION: &str = "  extensions:\n  - {name: tool, files: ['bin/tool:/usr/bin/tool']}\n";
 
 /// Makes a key with the openssl program and its certificate; both lie in `keys/`.
@@ -78,7 +80,7 @@ fn keys_in_every_form_and_commands_sign_alike() {
         "-out",
         "locked.pem",
         "-passout",
-        "pass:open",
+        &format!("pass:{WORD}"),
     ]);
     convert(&[
         "pkey", "-in", "rsa.pem", "-outform", "DER", "-out", "rsa.der",
@@ -93,13 +95,13 @@ fn keys_in_every_form_and_commands_sign_alike() {
         "-out",
         "rsa.p12",
         "-passout",
-        "pass:open",
+        &format!("pass:{WORD}"),
     ]);
     for name in ["locked.pem", "rsa.der", "rsa.p12"] {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(keys.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    ground.write("keys/phrase", "open\n", 0o600);
+    ground.write("keys/phrase", format!("{WORD}\n"), 0o600);
     // As an HSM would: the digest goes in, the raw signature comes out.
     let script = "#!/bin/sh\nset -eu\nprintf %s \"$PRISM_SYSEXT_SHA256\" | xxd -r -p |\n\
                   openssl pkeyutl -sign -inkey ../keys/rsa.pem -pkeyopt digest:sha256\n";
@@ -191,7 +193,7 @@ fn elliptic_keys_sign_and_others_are_refused() {
         "-out",
         "locked.pem",
         "-passout",
-        "pass:open",
+        &format!("pass:{WORD}"),
     ]));
     config(&ground, locked);
     ground
@@ -447,17 +449,17 @@ fn a_passphrase_is_asked_for_at_a_terminal_once_and_not_shown() {
         "-out",
         "locked.pem",
         "-passout",
-        "pass:sesame",
+        &format!("pass:{WORD}"),
     ]));
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(keys.join("locked.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     ground.config(&format!(
         "sysext:\n  target: azurelinux-3.0\n  verityKey: ../keys/locked.pem\n  verityCertificate: ../keys/rsa.crt\n{EXTENSION}  - {{name: other, files: ['bin/tool:/usr/bin/other']}}\n"
     ));
-    let (shown, status) = at_a_terminal(&ground, "build", "sesame");
+    let (shown, status) = at_a_terminal(&ground, "build", WORD);
     assert_eq!(status, Some(0), "{shown}");
     assert_eq!(shown.matches("passphrase of").count(), 1, "{shown}");
-    assert!(!shown.contains("sesame"), "{shown}");
+    assert!(!shown.contains(WORD), "{shown}");
     assert!(is_signed(&image(&ground), &keys.join("rsa.crt")));
 
     let (shown, status) = at_a_terminal(&ground, "build", "mustard");
@@ -470,7 +472,7 @@ fn a_passphrase_is_asked_for_at_a_terminal_once_and_not_shown() {
 
     let resign =
         "sign resign .sysext/tool.raw --key ../keys/locked.pem --certificate ../keys/rsa.crt";
-    let (shown, status) = at_a_terminal(&ground, resign, "sesame");
+    let (shown, status) = at_a_terminal(&ground, resign, WORD);
     assert_eq!(status, Some(0), "{shown}");
     // Without a person it says what to write.
     ground
@@ -478,5 +480,54 @@ fn a_passphrase_is_asked_for_at_a_terminal_once_and_not_shown() {
         .names(&["verityKeyPassphrase: env:NAME"]);
     let resign = format!("{resign} --passphrase env:WORD");
     let mut command = ground.command(resign.split(' '));
-    program::Said::of(command.env("WORD", "sesame")).succeeded();
+    program::Said::of(command.env("WORD", WORD)).succeeded();
+}
+
+#[test]
+fn a_certificate_that_no_extension_needs_is_told() {
+    let ground = Ground::new();
+    let keys = "  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  certificates: [../keys/other.crt]\n";
+    config(&ground, keys);
+    let said = ground.run("build");
+    said.succeeded()
+        .names(&["warning[certificate-unused]", "config.yaml:5:"]);
+    // While keys are rotated one image is by the old, another by the new.
+    fs::copy(image(&ground), ground.path("project/old.raw")).unwrap();
+    ground
+        .run("sign resign old.raw --key ../keys/other.pem --certificate ../keys/other.crt")
+        .succeeded();
+    let both = EXTENSION.replace("name: tool", "name: new") + "  - old.raw\n";
+    ground.config(&format!("sysext:\n  target: azurelinux-3.0\n{keys}{both}"));
+    let said = ground.run("build");
+    assert!(
+        !said.succeeded().err.contains("certificate-unused"),
+        "{said:?}"
+    );
+    // Who will sign what is deferred is not known.
+    config(&ground, "  certificates: [../keys/other.crt]\n");
+    let text = String::from_utf8(ground.read("project/config.yaml")).unwrap();
+    ground.config(&text.replace("name: tool,", "name: tool, verity: defer,"));
+    let said = ground.run("build");
+    assert!(
+        !said.succeeded().err.contains("certificate-unused"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_policy_for_a_systemd_that_knows_none_is_refused_with_what_to_do_instead() {
+    let ground = Ground::new();
+    config(
+        &ground,
+        "  imagePolicy: signed\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n",
+    );
+    for verb in ["build", "expand", "check"] {
+        ground
+            .refused(
+                &format!("{verb} --target debian-12"),
+                "image-policy-unsupported",
+            )
+            .names(&["systemd 252", "config.yaml:3:", "read-only root"]);
+    }
+    ground.run("build --target debian-13").succeeded();
 }

@@ -38,6 +38,11 @@ printf %s "$9" | openssl base64 -d -A | openssl pkeyutl -sign -inkey "$STAND_IN_
 echo
 "#;
 
+/// What opens the PKCS#12 file.
+const WORD: &str = "Zaubernuss-9317";
+/// What opens the token.
+const PIN: &str = "56789012";
+
 /// Keys and certificates, one for each form, and the environment in which commands find them.
 struct Keys {
     ground: Ground,
@@ -48,6 +53,8 @@ impl Keys {
         let keys = Keys {
             ground: Ground::new(),
         };
+        keys.ground.secret_word(WORD);
+        keys.ground.secret_word(PIN);
         for form in FORMS {
             let curve = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
             let algorithm = if form == "curve" {
@@ -64,7 +71,13 @@ impl Keys {
                 .arg(keys.at(&format!("{form}.crt"))));
         }
         run(command("openssl")
-            .args(["pkcs12", "-export", "-passout", "pass:open", "-inkey"])
+            .args([
+                "pkcs12",
+                "-export",
+                "-passout",
+                &format!("pass:{WORD}"),
+                "-inkey",
+            ])
             .arg(keys.at("pkcs12.pem"))
             .arg("-in")
             .arg(keys.at("pkcs12.crt"))
@@ -111,7 +124,7 @@ impl Keys {
             "--so-pin",
             "1234",
             "--pin",
-            "5678",
+            PIN,
         ]);
         let key = self.at("softhsm.pem");
         softhsm(&[
@@ -124,7 +137,7 @@ impl Keys {
             "--id",
             "01",
             "--pin",
-            "5678",
+            PIN,
         ]);
     }
 
@@ -140,10 +153,10 @@ impl Keys {
             .env("PKCS11_MODULE", module())
             .env("PKCS11_TOKEN", "signing")
             .env("PKCS11_KEY_ID", "01")
-            .env("PKCS11_PIN", "5678")
+            .env("PKCS11_PIN", PIN)
             .env("VAULT_TRANSIT_KEY", "extensions")
             .env("AZURE_KEY_ID", "https://x.vault.azure.net/keys/k")
-            .env("PASSPHRASE", "open")
+            .env("PASSPHRASE", WORD)
             .env("STAND_IN_KEY", self.at("vault.pem"));
         Said::of(&mut program)
     }
@@ -385,11 +398,11 @@ fn signer_commands_give_the_bytes_that_the_key_itself_gives() {
         .env("PKCS11_MODULE", module())
         .env("PKCS11_TOKEN", "signing")
         .env("PKCS11_KEY_ID", "01")
-        .env("PKCS11_PIN", "9876");
+        .env("PKCS11_PIN", "98765432");
     let said = Said::of(&mut wrong);
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(
-        said.err.contains("CKR_PIN_INCORRECT") && !said.err.contains("9876"),
+        said.err.contains("CKR_PIN_INCORRECT") && !said.err.contains("98765432"),
         "{said:?}"
     );
 }

@@ -7,6 +7,8 @@
     reason = "every test uses a part of this, and fails by panicking"
 )]
 
+mod secret;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -15,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use secret::{Searched, Watch, heard};
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_prism-sysext");
 
@@ -22,7 +26,11 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_prism-sysext");
 pub(crate) type Snapshot = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 /// `keys/` with pairs, `rootfs/`, and `project/` in which the program runs.
+///
+/// When the test is over all of it is searched for pieces of the keys, and so is what was said.
 pub(crate) struct Ground {
+    // Dropped first, so it finds everything.
+    watch: Watch,
     dir: tempfile::TempDir,
 }
 
@@ -31,7 +39,11 @@ impl Ground {
         let dir = tempfile::tempdir().unwrap();
         // Others must be able to enter, because some tests run as nobody.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let ground = Ground { dir };
+        let watch = Watch::new(dir.path());
+        let ground = Ground { watch, dir };
+        // What the program leaves in a temporary folder counts as well.
+        fs::create_dir(ground.path("tmp")).unwrap();
+        fs::set_permissions(ground.path("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         copy(&examples().join("rootfs"), &ground.path("rootfs"));
         fs::create_dir(ground.path("keys")).unwrap();
         for (name, mode) in [
@@ -45,6 +57,21 @@ impl Ground {
         }
         ground.write("project/bin/tool", "#!/bin/sh\necho tool\n", 0o755);
         ground
+    }
+
+    /// Searches now, and says how much was searched.
+    pub(crate) fn search(&self) -> Result<Searched, String> {
+        self.watch.search()
+    }
+
+    /// A word that is to be seen nowhere outside `keys/`.
+    pub(crate) fn secret_word(&self, word: &str) {
+        self.watch.word(word);
+    }
+
+    /// A place where the test itself puts secrets.
+    pub(crate) fn holds_secrets(&self, name: &str) {
+        self.watch.apart(name);
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -79,6 +106,7 @@ impl Ground {
             .current_dir(self.path("project"))
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null());
         command
     }
@@ -133,6 +161,10 @@ impl Said {
             out: String::from_utf8(stdout).unwrap(),
             err: String::from_utf8(stderr).unwrap(),
         };
+        if let Some(folder) = command.get_current_dir() {
+            heard(folder, &said.out);
+            heard(folder, &said.err);
+        }
         assert!(
             !said.err.contains("panicked") && said.status.is_some(),
             "{said:?}"

@@ -15,6 +15,12 @@ pub mod namespace;
 pub mod project;
 pub mod repart;
 pub mod report;
+#[allow(
+    clippy::duplicate_mod,
+    reason = "some test programs have both harnesses"
+)]
+#[path = "../program/secret.rs"]
+mod secret;
 pub mod signer;
 pub mod smime;
 pub mod tools;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::secret::{Watch, heard};
 use super::signer::Signer;
-use super::tools::{command, run};
+use super::tools::{command, output, transcript};
 
 /// The name of the extension that a project builds.
 pub const NAME: &str = "probe";
@@ -16,7 +17,11 @@ pub const FILE: &str = "/usr/share/probe/greeting";
 pub const TEXT: &str = "hello from an extension\n";
 
 /// A project with one extension; it goes when this does.
+///
+/// When the test is over it is searched for pieces of the key, and so is what was said.
 pub struct Project {
+    // Dropped first, so it finds everything.
+    watch: Watch,
     dir: TempDir,
 }
 
@@ -33,7 +38,9 @@ impl Project {
             signer.key().display(),
             signer.certificate().display()
         );
-        Self::new("", &trust)
+        let project = Self::new("", &trust);
+        project.watch.key(&signer.key());
+        project
     }
 
     fn new(extension: &str, section: &str) -> Self {
@@ -46,7 +53,8 @@ impl Project {
              version: 1.0.0\n    tree: ./root\n{extension}"
         );
         fs::write(dir.path().join("config.yaml"), config).unwrap();
-        Self { dir }
+        let watch = Watch::new(dir.path());
+        Self { watch, dir }
     }
 
     /// Builds the extension and places it in the target.
@@ -61,10 +69,16 @@ impl Project {
     }
 
     fn prism_sysext(&self, args: &[&str], rootfs: &Path) {
-        run(command(env!("CARGO_BIN_EXE_prism-sysext"))
+        let mut program = command(env!("CARGO_BIN_EXE_prism-sysext"));
+        program
             .args(args)
             .arg(rootfs)
             .arg("--config-file")
-            .arg(self.dir.path().join("config.yaml")));
+            .arg(self.dir.path().join("config.yaml"));
+        let said = output(&mut program);
+        for stream in [&said.stdout, &said.stderr] {
+            heard(self.dir.path(), &String::from_utf8_lossy(stream));
+        }
+        assert!(said.status.success(), "{}", transcript(&said));
     }
 }
