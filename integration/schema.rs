@@ -184,3 +184,28 @@ fn a_manifest_keeps_its_schema() {
         panic!("{error}");
     }
 }
+
+#[test]
+fn an_inspection_keeps_its_schema() {
+    let ground = Ground::new();
+    ground.config(concat!(
+        "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n",
+        "  - {name: a, files: ['bin/tool:/usr/bin/a']}\n",
+        "  - {name: b, verity: none, files: ['bin/tool:/usr/bin/b']}\n",
+    ));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let text = fs::read(folder("schema/inspection.schema.json")).unwrap();
+    let schema: Value = serde_json::from_slice(&text).unwrap();
+    for name in ["a", "b"] {
+        let said = ground.run(&format!("inspect .sysext/{name}.raw --output json"));
+        let value = said.json();
+        if let Err(error) = jsonschema::validate(&schema, &value) {
+            panic!("{error}");
+        }
+        assert_eq!(value["survey"]["files"], 2);
+        // Nothing is printed that the schema does not tell of.
+        for key in value.as_object().unwrap().keys() {
+            assert!(schema["properties"].get(key).is_some(), "{key}");
+        }
+    }
+}

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 /// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; nothing to do.
@@ -19,7 +21,7 @@ pub enum Severity {
 }
 
 /// Where in the input a finding stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Place {
     /// A path in the config such as `sysext.extensions[0].verityKey`.
@@ -46,7 +48,7 @@ impl fmt::Display for Place {
 }
 
 /// One thing that was found, in words for the person who has to act on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// Stable lower-kebab name, for filters and documentation.

@@ -4,7 +4,7 @@
 //! The modules read in the order in which data flows: [`config`] is what the
 //! user wrote, [`base`] what the base OS is, [`plan`] joins both into what will
 //! be done; [`build`] makes images out of [`content`], [`ingest`] takes in those
-//! of others; [`verify`] recomputes them, [`check`] predicts what systemd does
+//! of others; [`verify`] recomputes them, [`inspect`] describes them, [`check`] predicts what systemd does
 //! with them, [`lint`] looks at what they hold; [`inject`] places them in a root file system, [`expand`] turns the
 //! config into a plain one and [`customize`] runs Prism on it. [`image`] and
 //! [`tree`] are the leaves that know formats and nothing else.
@@ -31,6 +31,7 @@ pub mod image;
 pub mod ingest;
 pub mod inject;
 pub mod input;
+pub mod inspect;
 pub mod key;
 pub mod lint;
 pub mod manifest;

@@ -5,21 +5,17 @@ use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::open_image;
 use super::sign::now;
-use super::{render, show};
+use super::{portrait, render, show};
 use crate::finding::Finding;
 use crate::image::certificate::first_pem_as_systemd;
 use crate::image::signature::KeyFile;
 use crate::verify::{add_negative_control, verify_ddi};
-use crate::{key, trust};
+use crate::{inspect, key, trust};
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
-    let ddi = open_image(&args.image)?;
-    screen.findings(None, &ddi.problems);
-    let mut value = serde_json::to_value(&ddi).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-    }
-    screen.result(&show::image(&ddi), &value)
+    let inspection = inspect::inspect(open_image(&args.image)?);
+    screen.findings(None, &inspection.image.problems);
+    screen.result(&portrait::image(&inspection), &inspection)
 }
 
 pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ mod expand;
 mod image;
 mod look;
 mod plain;
+mod portrait;
 mod progress;
 mod prompt;
 pub mod render;

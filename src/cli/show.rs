@@ -6,8 +6,6 @@ use super::render::{path, size, table};
 use crate::base::unit::unit_name;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
-use crate::image::ddi::{Ddi, Layout, SignatureState};
-use crate::image::hex;
 use crate::plan::{Plan, Step};
 use crate::release::ExtensionKind;
 use crate::verify::{Outcome, Report};
@@ -122,130 +120,6 @@ fn first_reason(judgement: &Judgement) -> String {
         .map(|reason| reason.id)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// What an image is.
-pub(super) fn image(ddi: &Ddi) -> String {
-    let name = ddi
-        .path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let mut text = String::new();
-    match &ddi.layout {
-        Layout::Naked => {
-            let _ = writeln!(text, "{name}: {} without a partition table", size(ddi.size));
-        }
-        Layout::Gpt(gpt) => {
-            let heads = ["Device", "Start", "End", "Size", "Type"]
-                .map(str::to_owned)
-                .to_vec();
-            let mut rows = vec![heads];
-            for entry in &gpt.entries {
-                let kind = entry
-                    .partition_type()
-                    .map_or_else(|| entry.type_guid.to_string(), |kind| kind.display_name());
-                let sector = gpt.sector_size.max(1);
-                let end = entry.offset.saturating_add(entry.size);
-                rows.push(vec![
-                    format!("{name}{}", entry.number),
-                    (entry.offset / sector).to_string(),
-                    (end / sector).saturating_sub(1).to_string(),
-                    size(entry.size),
-                    kind,
-                ]);
-            }
-            text.push_str(&table(&rows));
-        }
-    }
-    text.push('\n');
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
-    if let Layout::Gpt(gpt) = &ddi.layout {
-        row("disk id", gpt.disk_guid.to_string());
-        for entry in &gpt.entries {
-            row(&format!("id of {}", entry.number), entry.guid.to_string());
-        }
-    }
-    if let Some(kind) = ddi.fs_kind {
-        let details = ddi.fs.as_ref();
-        let compression = details
-            .map(|details| details.compression.join(", "))
-            .filter(|list| !list.is_empty());
-        row(
-            "file system",
-            format!(
-                "{}{}",
-                kind.name(),
-                compression
-                    .map(|list| format!(", {list}"))
-                    .unwrap_or_default()
-            ),
-        );
-    }
-    if let Some(uuid) = ddi.fs.as_ref().and_then(|details| details.uuid.as_ref()) {
-        row("file system id", uuid.clone());
-    }
-    if let Some(superblock) = &ddi.superblock {
-        row(
-            "verity id",
-            uuid::Uuid::from_bytes(superblock.uuid).to_string(),
-        );
-        row("verity salt", hex::encode(&superblock.salt));
-        row(
-            "verity",
-            format!(
-                "{}, {} blocks of {} bytes",
-                superblock.algorithm.name(),
-                superblock.data_blocks,
-                superblock.data_block_size
-            ),
-        );
-    }
-    if let Some(hash) = &ddi.root_hash {
-        row("root hash", hash.to_string());
-    }
-    match &ddi.signature {
-        SignatureState::Absent => {}
-        SignatureState::Empty => row("signature", "not made yet".to_owned()),
-        SignatureState::Unusable(why) => row("signature", format!("unusable: {why}")),
-        SignatureState::Present { signers, .. } => {
-            for signer in signers {
-                match &signer.certificate {
-                    Some(certificate) => {
-                        row("signed by", certificate.subject.clone());
-                        row(
-                            "valid",
-                            format!("{} to {}", certificate.not_before, certificate.not_after),
-                        );
-                        row("fingerprint", certificate.fingerprint_sha256_hex.clone());
-                    }
-                    None => row(
-                        "signed by",
-                        format!("issuer {}, serial {}", signer.issuer, signer.serial),
-                    ),
-                }
-            }
-        }
-    }
-    if let Some(content) = &ddi.content {
-        for release in &content.releases {
-            row(
-                "release file",
-                format!("extension-release.{}", release.suffix),
-            );
-            for (key, value) in release.fields.iter().flat_map(|fields| fields.iter()) {
-                row("", format!("{key}={value}"));
-            }
-        }
-        row("content", content.top_level.join(" "));
-        if !content.units.is_empty() {
-            row("units", content.units.join(" "));
-        }
-    }
-    text.push_str(&table(&rows));
-    text
 }
 
 /// The checks of `verify`.

@@ -5,6 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::model::Sysext;
+use crate::inspect::Inspection;
 use crate::manifest::Manifest;
 use crate::sign::SignRequest;
 
@@ -66,6 +67,11 @@ pub fn sign_request() -> Value {
     of_output::<SignRequest>("sign-request", "sign request of prism-sysext")
 }
 
+/// Schema of what `inspect --output json` prints.
+pub fn inspection() -> Value {
+    of_output::<Inspection>("inspection", "inspect of prism-sysext")
+}
+
 fn of_output<T: JsonSchema>(id: &str, title: &str) -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<T>().to_value();
@@ -83,6 +89,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("prism-sysext.schema.json", whole_file()),
         ("sysext-manifest.schema.json", manifest()),
         ("sign-request.schema.json", sign_request()),
+        ("inspection.schema.json", inspection()),
     ]
     .into_iter()
     .map(|(name, schema)| (name, format!("{schema:#}\n")))

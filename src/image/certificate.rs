@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{der, hex};
 
 /// A certificate and what people need to recognize it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
     /// The exact encoding; two certificates are the same when these bytes are.

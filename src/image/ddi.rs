@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::filesystem::{Details, FileSystem, FsError, FsKind, Window};
@@ -32,7 +33,7 @@ use choose::{Parts, choose};
 pub use content::{Content, Fault, Files, ReleaseFile, Strict, content};
 
 /// An image, described.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ddi {
     /// Where it lies.
@@ -43,9 +44,11 @@ pub struct Ddi {
     pub layout: Layout,
     /// Root or `/usr`.
     #[serde(serialize_with = "designator_name")]
+    #[schemars(with = "String")]
     pub designator: Designator,
     /// Architecture of the partition type; nothing for naked images and generic partitions.
     #[serde(serialize_with = "optional_text")]
+    #[schemars(with = "Option<String>")]
     pub arch: Option<Arch>,
     /// The file system.
     pub data: Option<Part>,
@@ -59,11 +62,14 @@ pub struct Ddi {
     pub fs: Option<Details>,
     /// The superblock of the hash tree.
     #[serde(serialize_with = "superblock_fields")]
+    #[schemars(with = "Option<SuperblockView>")]
     pub superblock: Option<Superblock>,
     /// The root hash that the UUIDs of data and hash partition spell out.
     #[serde(serialize_with = "optional_text")]
+    #[schemars(with = "Option<String>")]
     pub root_hash: Option<RootHash>,
     /// What the signature partition holds.
+    #[schemars(with = "SignatureView<'static>")]
     pub signature: SignatureState,
     /// What the file system holds, unless it could not be read.
     pub content: Option<Content>,
@@ -74,7 +80,7 @@ pub struct Ddi {
 }
 
 /// With or without a partition table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// A GPT.
@@ -84,7 +90,7 @@ pub enum Layout {
 }
 
 /// A range of bytes of the image that has one purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Part {
     /// Position in the partition table, from 1.
@@ -117,33 +123,40 @@ pub enum SignatureState {
     Unusable(String),
 }
 
+/// How programs see [`SignatureState`].
+#[derive(Serialize, JsonSchema, Default)]
+#[serde(rename_all = "camelCase")]
+struct SignatureView<'a> {
+    /// `absent`, `empty` (kept free), `present` or `unusable`.
+    state: &'static str,
+    /// Why it is unusable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// The root hash that was signed, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_hash: Option<String>,
+    /// SHA-256 of the signer's certificate, hex, as the partition says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_fingerprint: Option<&'a str>,
+    /// Who signed, as the signature says.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    signers: &'a [SignerIdentity],
+}
+
 impl Serialize for SignatureState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize, Default)]
-        #[serde(rename_all = "camelCase")]
-        struct View<'a> {
-            state: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            reason: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            root_hash: Option<String>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            certificate_fingerprint: Option<&'a str>,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            signers: &'a [SignerIdentity],
-        }
-        let state = |state| View {
+        let state = |state| SignatureView {
             state,
-            ..View::default()
+            ..SignatureView::default()
         };
         match self {
             SignatureState::Absent => state("absent"),
             SignatureState::Empty => state("empty"),
-            SignatureState::Unusable(reason) => View {
+            SignatureState::Unusable(reason) => SignatureView {
                 reason: Some(reason),
                 ..state("unusable")
             },
-            SignatureState::Present { partition, signers } => View {
+            SignatureState::Present { partition, signers } => SignatureView {
                 root_hash: Some(hex::encode(&partition.root_hash)),
                 certificate_fingerprint: partition.certificate_fingerprint.as_deref(),
                 signers,
@@ -400,21 +413,29 @@ fn optional_text<T: std::fmt::Display, S: Serializer>(
     }
 }
 
+/// How programs see the superblock of the hash tree.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct SuperblockView {
+    /// Name of the digest.
+    algorithm: &'static str,
+    /// Bytes.
+    data_block_size: u32,
+    /// Bytes.
+    hash_block_size: u32,
+    /// How many blocks are protected.
+    data_blocks: u64,
+    /// Hex.
+    salt: String,
+    /// Id of the hash tree.
+    uuid: String,
+}
+
 fn superblock_fields<S: Serializer>(
     value: &Option<Superblock>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct View {
-        algorithm: &'static str,
-        data_block_size: u32,
-        hash_block_size: u32,
-        data_blocks: u64,
-        salt: String,
-        uuid: String,
-    }
-    let view = value.as_ref().map(|superblock| View {
+    let view = value.as_ref().map(|superblock| SuperblockView {
         algorithm: superblock.algorithm.name(),
         data_block_size: superblock.data_block_size,
         hash_block_size: superblock.hash_block_size,

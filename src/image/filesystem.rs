@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 mod blocks;
@@ -37,7 +38,7 @@ const MAX_SYMLINKS: u32 = 40;
 const MAX_PATH: usize = 4096;
 
 /// A kind of file system, by libblkid's name for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FsKind {
     /// Read here.
@@ -148,7 +149,7 @@ impl fmt::Display for FsKind {
 }
 
 /// What an inode is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
     /// A directory.
@@ -182,12 +183,14 @@ pub struct Metadata {
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
+    /// Nanoseconds after that; squashfs has none.
+    pub mtime_nanos: u32,
     /// Major and minor number of a device, where the reader can tell.
     pub device: Option<(u32, u32)>,
 }
 
 /// What the superblock tells.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Details {
     /// Bytes per block.
@@ -196,7 +199,7 @@ pub struct Details {
     /// Id of the file system, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// Features that a kernel must know to mount it (EROFS only).
+    /// Features that its superblock names.
     pub features: Vec<String>,
     /// Algorithms that a kernel must have to read it.
     pub compression: Vec<String>,
@@ -261,7 +264,7 @@ pub enum FsError {
 type Found = (PathBuf, Metadata);
 
 /// Extended attributes by full name.
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What each kind of file system provides. Paths are absolute, lead through no
 /// symbolic link, and every directory on them was found to be of sane size.
@@ -288,6 +291,8 @@ trait Reader {
         })?;
         Ok(out.write_all(&self.read(path, size)?)?)
     }
+    /// Number of the inode and how many names lead to it, or `None` if it has no means to tell.
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError>;
     /// All extended attributes, or `None` if it has no means to read them.
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError>;
 }
@@ -434,6 +439,27 @@ impl FileSystem {
             return Err(FsError::Damaged(reason));
         }
         Ok(content)
+    }
+
+    /// The number of the inode of something other than a folder that has several names, links not
+    /// followed; `None` also where the reader can't tell.
+    pub fn hard_link(&self, path: &Path) -> Result<Option<u64>, FsError> {
+        match self.walk_path(path, false)? {
+            None => Err(FsError::NotFound(path.to_owned())),
+            Some((_, found)) if found.kind == FileKind::Directory => Ok(None),
+            Some((real, _)) => {
+                let identity = guarded(|| self.reader.identity(&real))?;
+                Ok(identity.and_then(|(number, names)| (names > 1).then_some(number)))
+            }
+        }
+    }
+
+    /// All extended attributes by full name, links not followed; `None` if the reader can't tell.
+    pub fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
+        match self.walk_path(path, false)? {
+            None => Err(FsError::NotFound(path.to_owned())),
+            Some((real, _)) => guarded(|| self.reader.xattrs(&real)),
+        }
     }
 
     /// An extended attribute, by its full name such as `user.x`.

@@ -61,16 +61,18 @@ pub struct Partition {
 }
 
 /// A partition that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Position in the table, from 1.
     pub number: u32,
     /// What it holds, by GUID.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub type_guid: Uuid,
     /// Its own id.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub guid: Uuid,
     /// First byte in the file.
     pub offset: u64,
@@ -78,6 +80,7 @@ pub struct Entry {
     pub size: u64,
     /// The attribute bits, see [`READ_ONLY`], [`GROW_FS`] and [`NO_AUTO`].
     #[serde(serialize_with = "as_hex")]
+    #[schemars(with = "String")]
     pub attributes: u64,
     /// Name for people.
     pub label: String,
@@ -91,13 +94,14 @@ impl Entry {
 }
 
 /// A partition table that passed all checks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
     /// Bytes per sector: 512 or 4096.
     pub sector_size: u64,
     /// Id of the disk.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub disk_guid: Uuid,
     /// The partitions in use, in the order of the table.
     pub entries: Vec<Entry>,

@@ -421,7 +421,7 @@ impl SignaturePartition {
 }
 
 /// Who made a signature, as the signature itself says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SignerIdentity {
     /// Issuer of the signer's certificate.

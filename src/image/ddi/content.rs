@@ -70,7 +70,7 @@ impl Files for FileSystem {
 }
 
 /// What the file system of an image holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
     /// All release files, also those that fit no name.
@@ -95,7 +95,7 @@ pub struct Content {
 }
 
 /// One `extension-release.SUFFIX`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseFile {
     /// By the folder it is in.
@@ -108,6 +108,7 @@ pub struct ReleaseFile {
     #[serde(skip)]
     pub fault: Option<Fault>,
     /// What it says, unless systemd would reject it as a whole.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
     pub fields: Option<ReleaseFields>,
     /// Why there are no fields.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,7 +129,7 @@ pub enum Fault {
 }
 
 /// The attribute that decides whether an image may have another name than its release file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Strict {
     /// Not set, which counts as strict.

@@ -189,6 +189,7 @@ fn metadata(inode: &Inode) -> Metadata {
         gid: inode.gid(),
         size: inode.data_size(),
         mtime: inode.modified_unix().0,
+        mtime_nanos: inode.modified_unix().1,
         device: inode.device(),
     }
 }
@@ -287,6 +288,11 @@ impl Reader for Erofs {
         }
         content.truncate(filled);
         Ok(content)
+    }
+
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {
+        let inode = self.inode(path)?;
+        Ok(Some((inode.id(), inode.nlink())))
     }
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {

@@ -21,6 +21,7 @@ const PIECE: usize = 1 << 20;
 pub(super) struct Ext4 {
     reader: ext4_view::Ext4,
     block_size: Option<u32>,
+    features: Vec<String>,
     /// Nothing where their layout is not covered.
     inodes: Option<Inodes>,
 }
@@ -41,15 +42,83 @@ impl From<Ext4Error> for FsError {
     }
 }
 
+/// Names of feature bits as `dumpe2fs` prints them (e2fsprogs `lib/e2p/feature.c`), by the place of
+/// their word in the superblock (s_feature_compat, s_feature_incompat, s_feature_ro_compat).
+const FEATURES: &[(u64, &[(u32, &str)])] = &[
+    (
+        0x5c,
+        &[
+            (0x1, "dir_prealloc"),
+            (0x4, "has_journal"),
+            (0x8, "ext_attr"),
+            (0x10, "resize_inode"),
+            (0x20, "dir_index"),
+            (0x200, "sparse_super2"),
+            (0x800, "stable_inodes"),
+        ],
+    ),
+    (
+        0x60,
+        &[
+            (0x2, "filetype"),
+            (0x4, "needs_recovery"),
+            (0x8, "journal_dev"),
+            (0x10, "meta_bg"),
+            (0x40, "extent"),
+            (0x80, "64bit"),
+            (0x100, "mmp"),
+            (0x200, "flex_bg"),
+            (0x400, "ea_inode"),
+            (0x2000, "metadata_csum_seed"),
+            (0x4000, "large_dir"),
+            (0x8000, "inline_data"),
+            (0x1_0000, "encrypt"),
+            (0x2_0000, "casefold"),
+        ],
+    ),
+    (
+        0x64,
+        &[
+            (0x1, "sparse_super"),
+            (0x2, "large_file"),
+            (0x8, "huge_file"),
+            (0x10, "uninit_bg"),
+            (0x20, "dir_nlink"),
+            (0x40, "extra_isize"),
+            (0x100, "quota"),
+            (0x200, "bigalloc"),
+            (0x400, "metadata_csum"),
+            (0x1000, "read-only"),
+            (0x2000, "project"),
+            (0x4000, "shared_blocks"),
+            (0x8000, "verity"),
+            (0x1_0000, "orphan_file"),
+        ],
+    ),
+];
+
+/// The features that the superblock names.
+fn features(window: &Window) -> Vec<String> {
+    let word = |at| window.peek(1024 + at).map_or(0, u32::from_le_bytes);
+    FEATURES
+        .iter()
+        .flat_map(|(at, bits)| bits.iter().map(move |(bit, name)| (word(*at) & bit, *name)))
+        .filter(|(bit, _)| *bit != 0)
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}
+
 impl Ext4 {
     pub(super) fn open(window: Window) -> Result<Ext4, FsError> {
         // s_log_block_size, at 24 in the superblock, counts from 1 KiB.
         let shift = window.peek(1024 + 24).map(u32::from_le_bytes);
         let block_size = shift.and_then(|shift| 1024u32.checked_shl(shift));
+        let features = features(&window);
         let reader = ext4_view::Ext4::load(Box::new(window.clone()))?;
         Ok(Ext4 {
             reader,
             block_size,
+            features,
             inodes: Inodes::open(window),
         })
     }
@@ -89,6 +158,7 @@ fn metadata(found: &ext4_view::Metadata) -> Metadata {
         gid: found.gid(),
         size: found.len(),
         mtime: found.modified().seconds(),
+        mtime_nanos: found.modified().nanoseconds(),
         device: None,
     }
 }
@@ -98,7 +168,7 @@ impl Reader for Ext4 {
         Details {
             block_size: self.block_size,
             uuid: uuid_text(*self.reader.uuid().as_bytes()),
-            features: Vec::new(),
+            features: self.features.clone(),
             compression: Vec::new(),
         }
     }
@@ -170,6 +240,13 @@ impl Reader for Ext4 {
             left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
         }
         Ok(())
+    }
+
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {
+        match &self.inodes {
+            Some(inodes) => inodes.identity(path).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {

@@ -38,12 +38,38 @@ pub(super) struct Squashfs {
     packed: Packed,
     compression: &'static str,
     block_size: u32,
+    features: Vec<String>,
     root: u64,
     inodes: u64,
     directories: u64,
     fragments: u64,
     xattrs: u64,
     ids: Vec<u32>,
+}
+
+/// Names of the flags in the superblock (`fs/squashfs/squashfs_fs.h`), by their bits.
+const FLAGS: &[&str] = &[
+    "inodes-stored",
+    "data-stored",
+    "",
+    "fragments-stored",
+    "no-fragments",
+    "always-fragments",
+    "deduplicated",
+    "exportable",
+    "xattrs-stored",
+    "no-xattrs",
+    "compressor-options",
+    "ids-stored",
+];
+
+fn features(flags: u16) -> Vec<String> {
+    FLAGS
+        .iter()
+        .enumerate()
+        .filter(|(bit, name)| flags >> bit & 1 == 1 && !name.is_empty())
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
 }
 
 impl Squashfs {
@@ -68,6 +94,7 @@ impl Squashfs {
         let mut fs = Squashfs {
             compression,
             block_size,
+            features: features(u16_at(24)),
             root: u64_at(32),
             inodes: u64_at(64),
             directories: u64_at(72),
@@ -196,7 +223,7 @@ impl Reader for Squashfs {
         Details {
             block_size: Some(self.block_size),
             uuid: None,
-            features: Vec::new(),
+            features: self.features.clone(),
             compression: vec![self.compression.to_owned()],
         }
     }
@@ -260,6 +287,11 @@ impl Reader for Squashfs {
             at = at.saturating_add(u64::from(packed & !STORED_DATA));
         }
         Ok(content)
+    }
+
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {
+        let (number, names) = self.existing(path)?.0.identity;
+        Ok(Some((u64::from(number), names)))
     }
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {

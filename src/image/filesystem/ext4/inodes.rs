@@ -130,15 +130,25 @@ impl Inodes {
 
     /// The inode at a path that leads through no symbolic link.
     pub(super) fn find(&self, path: &Path) -> Result<Inode, FsError> {
-        let mut inode = self.read(ROOT_INODE)?;
+        self.numbered(path).map(|(_, inode)| inode)
+    }
+
+    fn numbered(&self, path: &Path) -> Result<(u32, Inode), FsError> {
+        let mut found = (ROOT_INODE, self.read(ROOT_INODE)?);
         for component in path.components() {
             if let Component::Normal(name) = component {
-                let number = self.lookup(&inode, name)?;
+                let number = self.lookup(&found.1, name)?;
                 let number = number.ok_or_else(|| FsError::NotFound(path.to_owned()))?;
-                inode = self.read(number)?;
+                found = (number, self.read(number)?);
             }
         }
-        Ok(inode)
+        Ok(found)
+    }
+
+    /// Number and link count (i_links_count) of the inode at such a path.
+    pub(super) fn identity(&self, path: &Path) -> Result<(u64, u32), FsError> {
+        let (number, inode) = self.numbered(path)?;
+        Ok((u64::from(number), u32::from(inode.u16_at(0x1a))))
     }
 
     /// A whole block.

@@ -8,6 +8,8 @@ use super::{NONE, damaged};
 pub(super) struct Inode {
     pub(super) metadata: Metadata,
     pub(super) xattr: u32,
+    /// Its number, and how many names lead to it.
+    pub(super) identity: (u32, u32),
     pub(super) body: Body,
 }
 
@@ -30,7 +32,7 @@ impl Inode {
     pub(super) fn read(cursor: &mut Cursor<'_>, ids: &[u32]) -> Result<Inode, FsError> {
         let (kind, mode) = (cursor.u16()?, cursor.u16()?);
         let (uid, gid) = (cursor.u16()?, cursor.u16()?);
-        let (mtime, _number) = (cursor.u32()?, cursor.u32()?);
+        let (mtime, number) = (cursor.u32()?, cursor.u32()?);
         let id = |index: u16| {
             let found = ids.get(usize::from(index)).copied();
             found.ok_or_else(|| damaged("an owner is not in the table"))
@@ -43,9 +45,12 @@ impl Inode {
                 gid: id(gid)?,
                 size: 0,
                 mtime: i64::from(mtime),
+                mtime_nanos: 0,
                 device: None,
             },
             xattr: NONE,
+            // A basic file has no count, because it has one name.
+            identity: (number, 1),
             body: Body::Other,
         };
         inode.read_body(kind, cursor)?;
@@ -80,7 +85,8 @@ impl Inode {
                 if extended {
                     start = cursor.u64()?;
                     metadata.size = cursor.u64()?;
-                    let (_sparse, _links) = (cursor.u64()?, cursor.u32()?);
+                    let _sparse = cursor.u64()?;
+                    self.identity.1 = cursor.u32()?;
                     (fragment, fragment_offset) = (cursor.u32()?, cursor.u32()?);
                     self.xattr = cursor.u32()?;
                 } else {
@@ -95,7 +101,8 @@ impl Inode {
                 };
             }
             3 => {
-                let (_links, length) = (cursor.u32()?, cursor.u32()?);
+                self.identity.1 = cursor.u32()?;
+                let length = cursor.u32()?;
                 let length = usize::try_from(length)
                     .ok()
                     .filter(|length| *length <= MAX_PATH);
@@ -109,7 +116,8 @@ impl Inode {
                 self.body = Body::Symlink(target);
             }
             device @ (4 | 5) => {
-                let (_links, number) = (cursor.u32()?, cursor.u32()?);
+                self.identity.1 = cursor.u32()?;
+                let number = cursor.u32()?;
                 metadata.kind = match device {
                     4 => FileKind::BlockDevice,
                     _ => FileKind::CharDevice,
@@ -122,7 +130,7 @@ impl Inode {
                 }
             }
             other @ (6 | 7) => {
-                let _links = cursor.u32()?;
+                self.identity.1 = cursor.u32()?;
                 metadata.kind = if other == 6 {
                     FileKind::Fifo
                 } else {

@@ -1,0 +1,196 @@
+//! Files beside an image by which systemd uses a hash tree (`verity_settings_load`, systemd
+//! `src/shared/dissect-image.c`): their names are that of the image with `.raw` replaced.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::finding::Finding;
+use crate::image::hex;
+use crate::input;
+
+/// Longest root hash or signature that is read, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+/// Shortest root hash that systemd takes, in bytes.
+const MIN_HASH: usize = 16;
+
+/// What a file beside an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SidecarKind {
+    /// Root hash of a root file system, hex.
+    RootHash,
+    /// Root hash of a `/usr` file system, hex.
+    UsrHash,
+    /// Signature of the root hash, PKCS#7 in DER.
+    RootHashSignature,
+    /// Signature of the hash of a `/usr` file system.
+    UsrHashSignature,
+    /// The hash tree, for an image without a partition table.
+    HashTree,
+}
+
+impl SidecarKind {
+    /// What stands in place of `.raw`.
+    fn ending(self) -> &'static str {
+        match self {
+            SidecarKind::RootHash => "roothash",
+            SidecarKind::UsrHash => "usrhash",
+            SidecarKind::RootHashSignature => "roothash.p7s",
+            SidecarKind::UsrHashSignature => "usrhash.p7s",
+            SidecarKind::HashTree => "verity",
+        }
+    }
+
+    /// For people.
+    pub fn noun(self) -> &'static str {
+        match self {
+            SidecarKind::RootHash => "root hash",
+            SidecarKind::UsrHash => "hash of /usr",
+            SidecarKind::RootHashSignature | SidecarKind::UsrHashSignature => "signature",
+            SidecarKind::HashTree => "hash tree",
+        }
+    }
+}
+
+/// A file beside an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: SidecarKind,
+    /// Bytes.
+    pub size: u64,
+    /// The root hash that it holds, hex; nothing if systemd would refuse it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// What lies beside the image at `path`; what systemd would stumble over, and names that it passes
+/// over, are told as problems.
+pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
+    use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
+    let mut found = Vec::new();
+    for kind in [
+        RootHash,
+        UsrHash,
+        RootHashSignature,
+        UsrHashSignature,
+        HashTree,
+    ] {
+        let beside = name(path, kind);
+        match describe(&beside, kind) {
+            Ok(None) => {}
+            Ok(Some(sidecar)) => {
+                if sidecar.hash.is_none() && matches!(kind, RootHash | UsrHash) {
+                    let message = format!(
+                        "{} holds no root hash, expected {MIN_HASH} bytes or more in hex",
+                        beside.display()
+                    );
+                    problems.push(unusable(message, &beside));
+                }
+                found.push(sidecar);
+            }
+            Err(error) => {
+                let message = format!("reading {}: {error}", beside.display());
+                problems.push(unusable(message, &beside));
+            }
+        }
+        // With `.raw` left in the name it is passed over without a word.
+        let mut odd = path.as_os_str().to_owned();
+        odd.push(".");
+        odd.push(kind.ending());
+        let odd = PathBuf::from(odd);
+        if odd != beside && odd.is_file() {
+            let shown = name(path, kind);
+            let finding = Finding::warning(
+                "sidecar-misnamed",
+                format!("{} is not looked at by systemd", odd.display()),
+            );
+            problems.push(
+                finding
+                    .in_file(&odd)
+                    .because("`.raw` is replaced in names of files beside an image (verity_settings_load, src/shared/dissect-image.c)")
+                    .help(format!("call it {}", shown.display())),
+            );
+        }
+    }
+    found
+}
+
+fn unusable(message: String, path: &Path) -> Finding {
+    Finding::error("sidecar-unusable", message)
+        .in_file(path)
+        .because("systemd refuses an image when a file beside it can't be used (verity_settings_load, src/shared/dissect-image.c)")
+        .help("write it anew, or remove it")
+}
+
+/// The name of such a file: only a last `.raw` is replaced.
+fn name(image: &Path, kind: SidecarKind) -> PathBuf {
+    match image.extension() {
+        Some(ending) if ending == "raw" => image.with_extension(kind.ending()),
+        _ => {
+            let mut name = image.as_os_str().to_owned();
+            name.push(".");
+            name.push(kind.ending());
+            PathBuf::from(name)
+        }
+    }
+}
+
+fn describe(path: &Path, kind: SidecarKind) -> io::Result<Option<Sidecar>> {
+    let file = match input::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let hash = match kind {
+        SidecarKind::RootHash | SidecarKind::UsrHash => {
+            let text = input::read(path, MAX_BYTES)?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let bytes = text
+                .lines()
+                .next()
+                .and_then(|line| hex::decode(line.trim()));
+            let bytes = bytes.filter(|bytes| bytes.len() >= MIN_HASH);
+            bytes.map(|bytes| hex::encode(&bytes))
+        }
+        _ => None,
+    };
+    Ok(Some(Sidecar {
+        path: path.to_owned(),
+        kind,
+        size: file.metadata()?.len(),
+        hash,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_systemd_looks_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a.roothash"), "aB".repeat(32) + "\nmore").unwrap();
+        std::fs::write(at("a.roothash.p7s"), "x").unwrap();
+        std::fs::write(at("a.usrhash"), "short").unwrap();
+        std::fs::write(at("a.raw.verity"), "x").unwrap();
+        let mut problems = Vec::new();
+        let found = beside(&at("a.raw"), &mut problems);
+        let kinds: Vec<_> = found.iter().map(|it| it.kind).collect();
+        use SidecarKind::{RootHash, RootHashSignature, UsrHash};
+        assert_eq!(kinds, [RootHash, UsrHash, RootHashSignature]);
+        assert_eq!(found[0].hash.as_deref(), Some("ab".repeat(32).as_str()));
+        let ids: Vec<_> = problems.iter().map(|it| it.id).collect();
+        assert_eq!(ids, ["sidecar-unusable", "sidecar-misnamed"]);
+        std::fs::create_dir(at("b.verity")).unwrap();
+        problems.clear();
+        assert!(beside(&at("b.raw"), &mut problems).is_empty());
+        assert_eq!(problems.len(), 1);
+    }
+}
