@@ -73,7 +73,9 @@ pub fn inspection() -> Value {
 }
 
 fn of_output<T: JsonSchema>(id: &str, title: &str) -> Value {
-    let generator = SchemaSettings::draft2020_12().into_generator();
+    let generator = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator();
     let mut schema = generator.into_root_schema_for::<T>().to_value();
     if let Value::Object(map) = &mut schema {
         map.insert("$id".into(), json!(format!("{ID_BASE}{id}")));
