@@ -172,8 +172,8 @@ const BAD_CONFIGS: &[Case<'_>] = &[
     ),
     (
         "sysext: {extensions: [{name: a, mkosi: a, verity: none}]}\n",
-        "not-covered",
-        &["`mkosi`"],
+        "mkosi-unreadable",
+        &["a"],
     ),
     (
         "sysext: {extensions: [{name: a, files: [{content: x, destination: /usr/x}], verity: none, kind: confext}]}\n",
@@ -276,9 +276,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["nowhere", "config.yaml:1:"],
     ),
     (
-        "sysext: {extensions: [{name: a, files: ['bin:/usr/bin/x'], verity: none}]}\n",
+        "sysext: {extensions: [{name: a, files: ['/dev/null:/usr/bin/x'], verity: none}]}\n",
         "file-unreadable",
-        &["bin"],
+        &["/dev/null"],
     ),
     (
         "sysext: {extensions: [{name: a, files: ['bin/tool:/etc/x'], verity: none}]}\n",

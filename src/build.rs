@@ -247,7 +247,7 @@ fn build_one(
         arch: step.partition_arch,
         verity,
         ids,
-        epoch_seconds: plan.epoch,
+        epoch_seconds: step.epoch.unwrap_or(plan.epoch),
         file_system: step.file_system,
         threads: threads(step.file_system),
         progress,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arch::Arch;
 use crate::config::model::Reload;
+use crate::config::validate::{could_take_folder, inside_hierarchy};
 use crate::demands::unmet;
 use crate::finding::Finding;
 use crate::input;
@@ -14,7 +15,7 @@ use crate::release::{ExtensionKind, ReleaseFields};
 use crate::tree::collect::{self, collect};
 use crate::tree::layer::{Layers, Pick};
 use crate::tree::read::Reader;
-use crate::tree::{Inode, Kind, Source, Tree};
+use crate::tree::{Inode, Kind, Source, Tree, TreeError};
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
 const UNIT_DIRS: &[&str] = &[
@@ -130,8 +131,10 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
         (root.uid, root.gid) = (0, 0);
     }
     for (index, file) in wanted.files.iter().enumerate() {
-        if let Err(finding) = add_file(&mut tree, file) {
-            errors.push(finding.at(format!("{}.files[{index}]", wanted.at)));
+        let at_file = format!("{}.files[{index}]", wanted.at);
+        match add_file(&mut tree, file, wanted) {
+            Ok(notes) => findings.extend(at(notes, &at_file)),
+            Err(found) => errors.extend(at(found, &at_file)),
         }
     }
     errors.extend(at(forbidden(&tree, wanted.kind, &wanted.name), &wanted.at));
@@ -231,7 +234,41 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
         .collect()
 }
 
-fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
+/// Adds a file, or a folder with all that is in it; what was left out comes back as notes.
+fn add_file(
+    tree: &mut Tree,
+    file: &WantedFile,
+    wanted: &Wanted,
+) -> Result<Vec<Finding>, Vec<Finding>> {
+    let conflict = |error: TreeError| Finding::error("content-conflict", error.to_string());
+    if let FileContent::Path(path) = &file.content
+        && path.is_dir()
+    {
+        if file.permissions.is_some() {
+            let message = format!(
+                "{} is a folder, whose files have modes of their own",
+                path.display()
+            );
+            let finding = Finding::error("key-without-effect", message);
+            return Err(vec![finding.help("leave `permissions` out")]);
+        }
+        let options = collect::Options {
+            keep_owners: wanted.keep_owners,
+        };
+        let collected = collect(path, &options).map_err(|found| found.0)?;
+        let below = collected.tree.below(file.destination.as_bytes());
+        below
+            .and_then(|below| tree.merge(below))
+            .map_err(|error| vec![conflict(error)])?;
+        return Ok(collected.findings);
+    }
+    add_single(tree, file, wanted.kind).map_err(|finding| vec![finding])?;
+    Ok(Vec::new())
+}
+
+fn add_single(tree: &mut Tree, file: &WantedFile, kind: ExtensionKind) -> Result<(), Finding> {
+    let taken_by_folders =
+        !inside_hierarchy(&file.destination, kind) && could_take_folder(&file.destination, kind);
     let (source, size, mode) = match &file.content {
         FileContent::Bytes(bytes) => (Source::Bytes(bytes.clone()), bytes.len() as u64, 0o644),
         FileContent::Path(path) => {
@@ -240,7 +277,7 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
                     "file-unreadable",
                     format!("reading {}: {message}", path.display()),
                 )
-                .help("name a regular file that you may read, relative to the config file")
+                .help("name a regular file or a folder that you may read, relative to the config file")
             };
             // Links are followed here, as Prism does for additionalFiles; the writer opens
             // without following them, so it gets the real file.
@@ -250,6 +287,14 @@ fn add_file(tree: &mut Tree, file: &WantedFile) -> Result<(), Finding> {
             let metadata = metadata.map_err(|error| unreadable(error.to_string()))?;
             if !metadata.is_file() {
                 return Err(unreadable("it is not a regular file".to_owned()));
+            }
+            if taken_by_folders {
+                let message = format!(
+                    "`{}` can be the destination of a folder only",
+                    file.destination
+                );
+                return Err(Finding::error("outside-hierarchy", message)
+                    .help("add the name that the file is to have"));
             }
             let executable = metadata.permissions().mode() & 0o111 != 0;
             let mode = if executable { 0o755 } else { 0o644 };

@@ -2,7 +2,7 @@
 //! made with Prism (Azure Linux Image Customizer).
 //!
 //! The modules read in the order in which data flows: [`config`] is what the
-//! user wrote, [`base`] what the base OS is, [`plan`] joins both into what will
+//! user wrote ([`mkosi`] what stands in files of mkosi), [`base`] what the base OS is, [`plan`] joins both into what will
 //! be done; [`build`] makes images out of [`content`], [`ingest`] takes in those
 //! of others; [`verify`] recomputes them, [`inspect`] describes them, [`check`] predicts what systemd does
 //! with them, [`lint`] looks at what they hold; [`inject`] places them in a root file system, [`expand`] turns the
@@ -35,6 +35,7 @@ pub mod inspect;
 pub mod key;
 pub mod lint;
 pub mod manifest;
+pub mod mkosi;
 pub mod name;
 pub mod oci;
 pub mod pending;

@@ -17,6 +17,7 @@ use crate::compression::Setting;
 use crate::config::model::{
     CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Sysext, Verity,
 };
+use crate::config::source::Source;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
@@ -136,6 +137,8 @@ pub struct BuildStep {
     pub file_system: FileSystem,
     /// Seed written by the user.
     pub seed: Option<String>,
+    /// Time stamp for this extension alone, in Unix seconds.
+    pub epoch: Option<u64>,
     /// The content.
     pub content: Wanted,
 }
@@ -408,6 +411,7 @@ fn build(
             signing,
             file_system,
             seed: extension.seed.clone(),
+            epoch: extension.source_date_epoch,
             content: Wanted {
                 at: at.clone(),
                 name: name.clone(),
@@ -776,7 +780,8 @@ fn base_configs(config: &Config) -> Vec<Finding> {
     bases
         .filter_map(|(index, base)| {
             let path = config.resolve(base.path.as_deref()?);
-            let other = Config::read(&path).ok()?;
+            let source = Source::read(&path).ok()?;
+            let other = Config::from_source(source).ok()?;
             other.sysext.as_ref()?;
             Some(
                 Finding::error("not-covered", format!("the base config {} has a `sysext` section too, which is not covered by this version of prism-sysext", path.display()))

@@ -60,6 +60,8 @@ pub enum Command {
     Remove(Remove),
     /// Show the extensions, certificates and the service of a root file system.
     List(List),
+    /// Print the `sysext:` block that is the same as a mkosi configuration.
+    ImportMkosi(ImportMkosi),
     /// Print the JSON schema of a config file.
     Schema(Schema),
     /// Try everything on an embedded example, in a folder to look around in.
@@ -423,6 +425,15 @@ pub struct List {
     /// Raw disk image to look at.
     #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
     pub image_file: Option<PathBuf>,
+}
+
+/// `import-mkosi`.
+#[derive(Debug, Args)]
+pub struct ImportMkosi {
+    /// A mkosi.conf with all that lies beside it, or the folder that holds it; paths in the
+    /// block are as this one, so they fit a config in the current folder.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `schema`.

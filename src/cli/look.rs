@@ -132,8 +132,10 @@ fn files(config: &Config) -> Vec<Finding> {
         for (number, file) in extension.files.iter().enumerate() {
             if let Some(source) = &file.source
                 && !config.resolve(source).is_file()
+                && !config.resolve(source).is_dir()
             {
-                let message = format!("{} is not a regular file", config.resolve(source).display());
+                let path = config.resolve(source);
+                let message = format!("{} is neither a regular file nor a folder", path.display());
                 findings.push(
                     Finding::error("file-unreadable", message).at(format!("{at}.files[{number}]")),
                 );

@@ -8,6 +8,7 @@ mod demo;
 mod expand;
 mod image;
 mod look;
+mod mkosi;
 mod plain;
 mod portrait;
 mod progress;
@@ -64,6 +65,7 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
         Command::Sign(Sign::Resign(args)) => sign::resign(screen, &args),
         Command::Remove(args) => apply::remove(screen, &args),
         Command::List(args) => apply::list(screen, &args),
+        Command::ImportMkosi(args) => mkosi::import_mkosi(screen, &args),
         Command::Schema(args) => look::schema(screen, &args),
         Command::Demo(args) => demo::demo(screen, &args),
     }

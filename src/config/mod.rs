@@ -12,6 +12,7 @@ pub mod validate;
 use std::path::{Path, PathBuf};
 
 use crate::finding::{Finding, Place};
+use crate::mkosi::import as mkosi;
 use model::Sysext;
 use prism::Prism;
 use source::{Refused, Source};
@@ -25,6 +26,8 @@ pub struct Config {
     pub sysext: Option<Sysext>,
     /// What we need of the rest.
     pub prism: Prism,
+    /// What was noticed while reading; no errors.
+    pub notes: Vec<Finding>,
 }
 
 /// The file as one type, so that one pass reads both halves.
@@ -37,9 +40,14 @@ struct Document {
 }
 
 impl Config {
-    /// Reads and types the file at `path`; semantics are checked by [`validate::validate`].
+    /// Reads and types the file at `path`, and puts what they amount to in the place of mkosi's
+    /// files; semantics are checked by [`validate::validate`].
     pub fn read(path: &Path) -> Result<Config, Refused> {
-        Config::from_source(Source::read(path)?)
+        let mut config = Config::from_source(Source::read(path)?)?;
+        match mkosi::resolve(&mut config) {
+            Ok(()) => Ok(config),
+            Err(findings) => Err(config.source.refuse(findings)),
+        }
     }
 
     /// Types an already read text.
@@ -60,6 +68,7 @@ impl Config {
                     source,
                     sysext,
                     prism,
+                    notes: Vec::new(),
                 })
             }
             Err(error) => {

@@ -100,7 +100,7 @@ pub struct Extension {
     /// A folder that holds `usr/` and/or `opt/`.
     #[serde(default)]
     pub tree: Option<PathBuf>,
-    /// Single files: `SOURCE:DESTINATION`, or the fields of Prism's `additionalFiles`.
+    /// Single files and folders: `SOURCE:DESTINATION`, or the fields of Prism's `additionalFiles`.
     #[serde(default, deserialize_with = "scalars_or_maps")]
     #[schemars(with = "Vec<OrPath<FileEntry>>")]
     pub files: Vec<FileEntry>,
@@ -112,7 +112,7 @@ pub struct Extension {
     #[serde(default, deserialize_with = "scalar_or_map_option")]
     #[schemars(with = "Option<OrPath<ArchiveSource>>", example = &"./layout")]
     pub oci: Option<ArchiveSource>,
-    /// A `mkosi.conf`.
+    /// A `mkosi.conf`, or the folder that holds it; keys beside it win over its settings.
     #[serde(default)]
     pub mkosi: Option<PathBuf>,
     /// System extension (`/usr`, `/opt`) or configuration extension (`/etc`).
@@ -173,6 +173,9 @@ pub struct Extension {
     /// Replaces the seed from which all identifiers derive: 64 hex digits.
     #[serde(default)]
     pub seed: Option<String>,
+    /// Time stamp of its files, in seconds since 1970. Default: that of the run.
+    #[serde(default)]
+    pub source_date_epoch: Option<u64>,
 }
 
 impl Extension {
@@ -183,6 +186,19 @@ impl Extension {
             (Some(version), true) => format!("{name}_{version}"),
             _ => name.to_owned(),
         })
+    }
+
+    /// Whether content comes from somewhere else than `mkosi`.
+    pub fn has_other_source(&self) -> bool {
+        let Extension {
+            image,
+            tree,
+            files,
+            tar,
+            oci,
+            ..
+        } = self;
+        image.is_some() || tree.is_some() || !files.is_empty() || tar.is_some() || oci.is_some()
     }
 }
 
@@ -247,13 +263,13 @@ impl From<String> for ArchiveSource {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileEntry {
-    /// File to copy, relative to the config file.
+    /// File or folder to copy, relative to the config file.
     #[serde(default)]
     pub source: Option<PathBuf>,
     /// Content of the file.
     #[serde(default)]
     pub content: Option<String>,
-    /// Absolute path inside the extension.
+    /// Absolute path inside the extension. That of a folder may be `/`.
     #[serde(default)]
     pub destination: Option<String>,
     /// Octal mode. Default: 755 if the source is executable, else 644.

@@ -19,7 +19,7 @@ use crate::release::ExtensionKind;
 
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings = config.notes.clone();
     let Some(sysext) = &config.sysext else {
         return findings;
     };
@@ -103,6 +103,19 @@ pub fn inside_hierarchy(destination: &str, kind: ExtensionKind) -> bool {
         && components.clone().count() > 0
         && components.all(|component| matches!(component, Component::Normal(_)))
         && !destination.ends_with('/')
+}
+
+/// Whether a folder could be copied to a destination: also to a hierarchy itself, and to `/` if it
+/// holds one.
+pub fn could_take_folder(destination: &str, kind: ExtensionKind) -> bool {
+    let below = destination.trim_end_matches('/');
+    destination.starts_with('/')
+        && (below.is_empty()
+            || kind
+                .hierarchies()
+                .iter()
+                .any(|top| below.strip_prefix('/') == Some(top))
+            || inside_hierarchy(below, kind))
 }
 
 fn not_covered(what: &str, at: &str, instead: &str) -> Finding {
@@ -268,15 +281,8 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
                 format!("expected one source of content, found {found}"),
             )
             .at(at)
-            .help("give exactly one of `image`, `tree` (with or without `files`), `files`, `tar`, `oci`"),
+            .help("give exactly one of `image`, `tree` (with or without `files`), `files`, `tar`, `oci`, `mkosi`"),
         );
-    }
-    for (key, present) in [("mkosi", extension.mkosi.is_some())] {
-        if present {
-            let instead =
-                "unpack it to a folder and name that with `tree`, or give a built `image`";
-            findings.push(not_covered(&format!("`{key}`"), &at_key(key), instead));
-        }
     }
     if extension.repair != Repair::Never {
         findings.push(not_covered(
@@ -390,6 +396,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         ("pathLinks", !extension.path_links.is_empty()),
         ("keepOwners", extension.keep_owners),
         ("seed", extension.seed.is_some()),
+        ("sourceDateEpoch", extension.source_date_epoch.is_some()),
     ];
     for (key, present) in without_effect {
         if present {
@@ -521,20 +528,25 @@ fn one_file(file: &FileEntry, kind: ExtensionKind, at: &str, findings: &mut Vec<
                     kind.hierarchies().first().unwrap_or(&"usr")
                 )),
         ),
-        Some(destination) if !inside_hierarchy(destination, kind) => findings.push(
-            Finding::error(
-                "outside-hierarchy",
-                format!("`{destination}` is not a file below {places}"),
-            )
-            .at(at)
-            .because(format!(
-                "systemd merges {places} of a {} and nothing else",
-                kind.noun()
-            ))
-            .help(format!(
-                "choose an absolute destination below {places}, without `..`"
-            )),
-        ),
+        Some(destination)
+            if !(inside_hierarchy(destination, kind)
+                || (has_source && could_take_folder(destination, kind))) =>
+        {
+            findings.push(
+                Finding::error(
+                    "outside-hierarchy",
+                    format!("`{destination}` is not a file below {places}"),
+                )
+                .at(at)
+                .because(format!(
+                    "systemd merges {places} of a {} and nothing else",
+                    kind.noun()
+                ))
+                .help(format!(
+                    "choose an absolute destination below {places}, without `..`"
+                )),
+            );
+        }
         Some(_) => {}
     }
 }
@@ -652,10 +664,9 @@ mod tests {
         for bad in [
             "/etc/x",
             "usr/x",
-            "/usr",
-            "/usr/",
+            "/etc",
             "/usr/../etc/x",
-            "/opt/a/",
+            "/usr/..",
             "/usrx/a",
         ] {
             let text =
@@ -690,11 +701,6 @@ mod tests {
 
     #[test]
     fn what_is_not_covered_says_so() {
-        let (id, at) = one("sysext:\n  extensions: [{name: a, mkosi: x}]\n");
-        assert_eq!(
-            (id, at.as_str()),
-            ("not-covered", "sysext.extensions[0].mkosi")
-        );
         let text = "sysext:\n  extensions: [{name: a, tree: t, verity: none, repair: auto}]\n";
         assert_eq!(one(text).0, "not-covered");
     }

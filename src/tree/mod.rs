@@ -330,6 +330,22 @@ impl Tree {
         Ok(())
     }
 
+    /// The same tree with all of it in the folder `path`, whose slash at the end is ignored.
+    pub fn below(&self, path: &[u8]) -> Result<Tree, TreeError> {
+        let mut names = names(path.strip_suffix(b"/").unwrap_or(path))?;
+        let mut moved = self.clone();
+        while let Some(name) = names.pop() {
+            // The root directory is always the first inode.
+            let mut root = Inode::directory();
+            if let Some(old) = moved.get_mut(Tree::ROOT) {
+                std::mem::swap(&mut root, old);
+            }
+            let inner = moved.push(root)?;
+            moved.link(Tree::ROOT, name, inner);
+        }
+        Ok(moved)
+    }
+
     fn agree(&self, path: &[u8], ours: InodeId, theirs: &Inode) -> Result<(), TreeError> {
         let Some(ours) = self.get(ours).filter(|ours| ours.entries().is_some()) else {
             return Err(TreeError::Exists { path: shown(path) });

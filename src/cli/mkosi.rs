@@ -1,0 +1,28 @@
+//! `import-mkosi`: a mkosi configuration as the block that is the same.
+
+use super::args::ImportMkosi;
+use super::screen::{Failure, Screen};
+use crate::finding::Finding;
+use crate::mkosi::import::{block, block_text, import, needed};
+
+pub(super) fn import_mkosi(screen: &Screen, args: &ImportMkosi) -> Result<(), Failure> {
+    let imported = import(&args.file, &args.file)?;
+    let failed = |error: serde_yaml::Error| Failure::Other(error.into());
+    let value = serde_json::json!({
+        "schemaVersion": 1,
+        "config": serde_json::to_value(block(&imported)).map_err(anyhow::Error::from)?,
+        "remarks": imported.remarks,
+        "notCovered": imported.foreign,
+    });
+    screen.result(&block_text(&imported).map_err(failed)?, &value)?;
+    match needed(&imported.foreign) {
+        Some(finding) => Err(Failure::Findings(
+            None,
+            vec![Finding {
+                help: Some("complete the block by hand, or let mkosi build the image and name that with `image`".to_owned()),
+                ..finding
+            }],
+        )),
+        None => Ok(()),
+    }
+}
