@@ -22,7 +22,7 @@ use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
 use crate::demands::unmet;
-use crate::expand::{DropIn, certificates_drop_in, policy_drop_in};
+use crate::expand::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{Ddi, SignatureState};
@@ -685,7 +685,10 @@ fn odd_names(plan: &Plan) -> Vec<Finding> {
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let odd = plan.certificates.iter();
-    let odd = odd.filter(|trusted| !trusted.file_name.chars().all(plain));
+    let odd = odd.filter(|trusted| {
+        let name = &trusted.file_name;
+        !name.chars().all(plain) || name.ends_with(CONFEXT_COPY)
+    });
     odd.map(|trusted| {
         let name = &trusted.file_name;
         Finding::error(
@@ -694,7 +697,7 @@ fn odd_names(plan: &Plan) -> Vec<Finding> {
         )
         .at(&trusted.at)
         .because("the command stands in a unit file, where blanks, quotes, `%` and `$` have a meaning (systemd.service(5))")
-        .help("give it a `name` of letters, digits, `.`, `_` and `-` under `certificates`")
+        .help("give it a `name` of letters, digits, `.`, `_` and `-` under `certificates`, not ending in `.confext.crt`")
     })
     .collect()
 }

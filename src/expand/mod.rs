@@ -55,7 +55,7 @@ mod source;
 mod splice;
 mod steps;
 
-pub(crate) use steps::certificates_drop_in;
+pub(crate) use steps::{CONFEXT_COPY, certificates_drop_in};
 pub use steps::{DropIn, enable_script, policy_drop_in, policy_path};
 
 use source::Source;

@@ -4,6 +4,9 @@ use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::unit::unit_name;
 use crate::release::ExtensionKind;
 
+/// How the names end under which certificates are copied for configuration extensions.
+pub(crate) const CONFEXT_COPY: &str = ".confext.crt";
+
 /// A drop-in for a unit that merges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropIn {
@@ -41,16 +44,26 @@ pub fn policy_drop_in(kind: ExtensionKind, policy: &str) -> DropIn {
 
 /// A drop-in that copies certificates of [`CERTIFICATE_STORE`] to `/run/verity.d` before the merge.
 ///
-/// The names are plain (letters, digits, `.`, `_`, `-`), so nothing needs quotes. Each unit copies
-/// all of them, because neither waits for the other.
+/// The names are plain (letters, digits, `.`, `_`, `-`), so nothing needs quotes. Neither unit waits
+/// for the other, so each copies all of them, and under names of its own: install(1) removes what is
+/// there before it writes, at which the other unit may be looking.
 pub(crate) fn certificates_drop_in<'a>(
     kind: ExtensionKind,
     names: impl Iterator<Item = &'a str>,
 ) -> DropIn {
     let mut text = "[Service]\n".to_owned();
     for name in names {
+        let copy = match kind {
+            ExtensionKind::Sysext => name.to_owned(),
+            ExtensionKind::Confext => {
+                format!(
+                    "{}{CONFEXT_COPY}",
+                    name.strip_suffix(".crt").unwrap_or(name)
+                )
+            }
+        };
         text.push_str(&format!(
-            "ExecStartPre=install -D -m 0644 {CERTIFICATE_STORE}/{name} /run/verity.d/{name}\n"
+            "ExecStartPre=install -D -m 0644 {CERTIFICATE_STORE}/{name} /run/verity.d/{copy}\n"
         ));
     }
     DropIn {
@@ -113,6 +126,12 @@ mod tests {
             "[Service]\n\
              ExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/a.crt /run/verity.d/a.crt\n\
              ExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/b.crt /run/verity.d/b.crt\n"
+        );
+        // Seen: the two units start at once, and one `install` found the other's file in its way.
+        let other = certificates_drop_in(Confext, ["a.crt"].into_iter()).text;
+        assert!(
+            other.ends_with("/a.crt /run/verity.d/a.confext.crt\n"),
+            "{other}"
         );
     }
 
