@@ -88,7 +88,7 @@ fn every_example_is_valid() {
 
 const VALID: &[&str] = &[
     "",
-    "os: {hostname: a}\nfuture: [1, 2]\n",
+    "os: {hostname: a}\n",
     "sysext: {extensions: [kubernetes.raw], certificates: [verity_cert.crt]}\n",
     "sysext: {extensions: [{image: k.raw, name: k}]}\n",
     "sysext: {extensions: [{image: {path: k.raw, sha256: abc}}]}\n",
@@ -208,4 +208,28 @@ fn an_inspection_keeps_its_schema() {
             assert!(schema["properties"].get(key).is_some(), "{key}");
         }
     }
+}
+
+#[test]
+fn our_section_goes_into_a_published_schema() {
+    let ground = Ground::new();
+    let theirs = "{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"$ref\": \"#/$defs/Config\",\n  \"$defs\": {\n    \"Config\": {\n      \"properties\": {\n        \"os\": {\n          \"type\": \"object\"\n        }\n      },\n      \"additionalProperties\": false,\n      \"type\": \"object\"\n    }\n  }\n}\n";
+    ground.write("project/theirs.json", theirs, 0o644);
+    let said = ground.run("schema --merge theirs.json");
+    let merged: Value = serde_json::from_str(&said.succeeded().out).unwrap();
+    assert!(jsonschema::meta::is_valid(&merged));
+    let judge = jsonschema::validator_for(&merged).unwrap();
+    for (text, good) in [
+        ("os: {}\nsysext: {extensions: [a.raw]}\n", true),
+        ("sysext: {extension: [a.raw]}\n", false),
+        ("sysex: {}\n", false),
+    ] {
+        assert_eq!(judge.is_valid(&yaml(text)), good, "{text}");
+    }
+    ground.write(
+        "project/theirs.json",
+        theirs.replace("\"os\"", "\"sysext\": {}, \"os\""),
+        0o644,
+    );
+    ground.refused("schema --merge theirs.json", "schema-merge");
 }

@@ -40,6 +40,7 @@ pub mod name;
 pub mod oci;
 pub mod pending;
 pub mod plan;
+pub mod prism;
 pub mod progress;
 pub mod release;
 pub mod sign;

@@ -32,6 +32,10 @@ pub enum Output {
     Text,
     /// For programs; see the files in schema/.
     Json,
+    /// What was found, for code scanning (SARIF 2.1.0).
+    Sarif,
+    /// What was found, for build servers (JUnit).
+    Junit,
 }
 
 /// The verbs.
@@ -249,6 +253,9 @@ pub struct ValidateConfig {
     /// Also look at what the config names.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub validate_resources: Vec<Resources>,
+    /// The version of Prism that will read the file, such as 1.2; the newest one known by default.
+    #[arg(long, value_name = "VERSION", value_parser = crate::prism::version)]
+    pub prism_version: Option<(u32, u32)>,
     /// The base.
     #[command(flatten)]
     pub base: BaseArgs,
@@ -445,6 +452,9 @@ pub struct Schema {
     /// Write all schemas to this folder instead.
     #[arg(long, value_name = "DIR")]
     pub write: Option<PathBuf>,
+    /// Put our section into this schema of Prism's config instead; all the rest of it stays as it is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["block", "write"])]
+    pub merge: Option<PathBuf>,
 }
 
 /// `demo`.

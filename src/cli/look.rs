@@ -1,12 +1,12 @@
-//! Verbs that build nothing: `validate-config`, `check`, `schema`; and `build`.
+//! `check`, `schema` and `build`.
 
 use std::path::Path;
 
 use super::apply::judge;
-use super::args::{Build, Check, Required, Resources, Schema, ValidateConfig};
+use super::args::{Build, Check, Required, Schema};
 use super::base::{Found, find_base};
 use super::progress::watch;
-use super::screen::{Failure, Screen, findings_json};
+use super::screen::{Failure, Screen};
 use super::session::{Session, disk, folder, look_inside, predict_on, predict_present};
 use super::trident::trident;
 use super::{plain, render, show};
@@ -14,22 +14,20 @@ use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build;
 use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, Stack, Verdict};
-use crate::config::model::KeyReference;
 use crate::config::source::Source as ConfigSource;
-use crate::config::validate::validate;
-use crate::config::{Config, nearest, schema};
+use crate::config::{Config, merge, nearest, schema};
 use crate::explain;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::image::ddi;
 use crate::input;
-use crate::key;
 use crate::plan::Environment;
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
-use crate::{content, ingest, trust};
 
 /// Longest saved status that is read, in bytes.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
+/// Longest schema that is read, in bytes; Prism's has 60 KiB.
+const MAX_SCHEMA_BYTES: u64 = 4 << 20;
 
 pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
     let environment = Environment {
@@ -53,121 +51,6 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
         &text,
         &serde_json::json!({"schemaVersion": 1, "extensions": entries}),
     )
-}
-
-pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
-    let config = Config::read(&args.config.config_file)?;
-    let mut findings = validate(&config);
-    if findings
-        .iter()
-        .all(|finding| finding.severity < Severity::Error)
-    {
-        if args.validate_resources.contains(&Resources::Files) {
-            findings.extend(files(&config));
-        }
-        if args.validate_resources.contains(&Resources::Images) {
-            findings.extend(images(&config));
-        }
-    }
-    // A wrong --target or `target` is a finding like any other.
-    match find_base(Some(&config), &args.base) {
-        Ok(found) => findings.extend(found.findings),
-        Err(finding) => findings.push(finding),
-    }
-    let bad = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
-    let text = if bad { "" } else { "the config is valid\n" };
-    screen.findings(Some(&config.source), &findings);
-    screen.result(
-        text,
-        &serde_json::json!({
-            "schemaVersion": 1,
-            "valid": !bad,
-            "findings": findings_json(Some(&config.source), &findings),
-        }),
-    )?;
-    if bad { Err(Failure::Said(1)) } else { Ok(()) }
-}
-
-/// Keys, certificates, trees and files that the config names.
-fn files(config: &Config) -> Vec<Finding> {
-    let Some(sysext) = &config.sysext else {
-        return Vec::new();
-    };
-    let mut findings = trust::read(config, sysext).err().unwrap_or_default();
-    let mut key_file = |reference: Option<&KeyReference>, at: String| {
-        if let Some(KeyReference::File(path)) = reference
-            && let Err(finding) = key::read_file(&config.resolve(path))
-        {
-            findings.push(finding.at(at));
-        }
-    };
-    key_file(sysext.verity_key.as_ref(), "sysext.verityKey".to_owned());
-    for (index, extension) in sysext.extensions.iter().enumerate() {
-        key_file(
-            extension.verity_key.as_ref(),
-            format!("sysext.extensions[{index}].verityKey"),
-        );
-    }
-    for (index, extension) in sysext.extensions.iter().enumerate() {
-        let at = format!("sysext.extensions[{index}]");
-        if let Some(tree) = &extension.tree
-            && let Err(finding) = content::check_tree(&config.resolve(tree), extension.kind)
-        {
-            findings.push(finding.at(format!("{at}.tree")));
-        }
-        let archives = [
-            ("tar", "archive-unreadable", &extension.tar),
-            ("oci", "oci-unreadable", &extension.oci),
-        ];
-        for (key, id, archive) in archives {
-            if let Some(archive) = archive
-                && !config.resolve(&archive.path).exists()
-            {
-                let message = format!("{} is not there", config.resolve(&archive.path).display());
-                findings.push(Finding::error(id, message).at(format!("{at}.{key}")));
-            }
-        }
-        for (number, file) in extension.files.iter().enumerate() {
-            if let Some(source) = &file.source
-                && !config.resolve(source).is_file()
-                && !config.resolve(source).is_dir()
-            {
-                let path = config.resolve(source);
-                let message = format!("{} is neither a regular file nor a folder", path.display());
-                findings.push(
-                    Finding::error("file-unreadable", message).at(format!("{at}.files[{number}]")),
-                );
-            }
-        }
-    }
-    findings
-}
-
-/// Prebuilt images that the config names.
-fn images(config: &Config) -> Vec<Finding> {
-    let Some(sysext) = &config.sysext else {
-        return Vec::new();
-    };
-    let mut findings = Vec::new();
-    for (index, extension) in sysext.extensions.iter().enumerate() {
-        let at = format!("sysext.extensions[{index}]");
-        let Some(image) = &extension.image else {
-            continue;
-        };
-        match ingest::take_in(
-            &config.resolve(&image.path),
-            image.sha256.as_deref(),
-            extension.name.as_deref(),
-            extension.kind,
-            &at,
-        ) {
-            Ok((_, notes)) => findings.extend(notes),
-            Err(finding) => findings.push(finding.at(format!("{at}.image"))),
-        }
-    }
-    findings
 }
 
 /// The long text of a finding.
@@ -421,6 +304,16 @@ pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
             &lines.concat(),
             &serde_json::json!({"schemaVersion": 1, "schemas": written}),
         );
+    }
+    if let Some(path) = &args.merge {
+        let unreadable = |error: String| {
+            Finding::error("schema-merge", format!("reading the schema: {error}")).in_file(path)
+        };
+        let bytes = input::read(path, MAX_SCHEMA_BYTES).map_err(|it| unreadable(it.to_string()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+        let merged = merge::merge(&text).map_err(|finding| finding.in_file(path))?;
+        return screen.raw(&merged);
     }
     let schema = if args.block {
         schema::block()

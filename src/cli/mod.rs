@@ -6,6 +6,7 @@ mod base;
 mod changes;
 mod demo;
 mod expand;
+mod forms;
 mod image;
 mod look;
 mod mkosi;
@@ -19,6 +20,7 @@ mod session;
 mod show;
 mod sign;
 mod trident;
+mod validate;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -55,7 +57,7 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
         Command::Apply(args) => apply::apply(screen, &args),
         Command::Build(args) => look::build(screen, &args),
         Command::Expand(args) => expand::expand(screen, &args),
-        Command::ValidateConfig(args) => look::validate_config(screen, &args),
+        Command::ValidateConfig(args) => validate::validate_config(screen, &args),
         Command::Check(args) => look::check(screen, &args),
         Command::Inspect(args) => image::inspect(screen, &args),
         Command::Verify(args) => image::verify(screen, &args),

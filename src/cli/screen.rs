@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::args::Output;
+use super::forms::{Row, junit, sarif};
 use super::render;
 use crate::config::source::{Refused, Source};
 use crate::finding::{Finding, Findings, Place, Severity};
@@ -24,8 +25,8 @@ pub(super) struct Screen {
     color: bool,
     /// Whether the result has been written.
     written: Cell<bool>,
-    /// What was found on the way, for a failure that has no other result.
-    said: RefCell<Vec<serde_json::Value>>,
+    /// What was found on the way: the result of some forms, and of a failure that has no other.
+    said: RefCell<Vec<Row>>,
 }
 
 /// Why a command did not succeed.
@@ -106,12 +107,23 @@ impl Screen {
 
     /// Writes the result: `text` for people, `value` for programs.
     pub(super) fn result(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
-        if self.json_wanted() {
+        if let Some(form) = self.form_of_findings() {
+            self.raw(&form)
+        } else if self.json_wanted() {
             let mut json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
             json.push('\n');
             self.raw(&json)
         } else {
             self.raw(text)
+        }
+    }
+
+    /// All that was found, where that is the result.
+    fn form_of_findings(&self) -> Option<String> {
+        match self.output {
+            Output::Sarif => Some(sarif(&self.said.borrow())),
+            Output::Junit => Some(junit(&self.said.borrow())),
+            Output::Text | Output::Json => None,
         }
     }
 
@@ -136,9 +148,14 @@ impl Screen {
 
     /// Shows findings; warnings and notes only if not quiet.
     pub(super) fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
-        if self.json_wanted() {
-            let values = findings_json(source, findings);
-            self.said.borrow_mut().extend(values);
+        if self.output != Output::Text {
+            let values = findings_json(source, findings).into_iter();
+            let config = source.map(|source| source.path.clone());
+            let rows = values.map(|value| Row {
+                config: config.clone(),
+                value,
+            });
+            self.said.borrow_mut().extend(rows);
         }
         let shown: Vec<Finding> = findings
             .iter()
@@ -159,7 +176,10 @@ impl Screen {
                 let text = format!("{error:#}");
                 self.error_text(&format!("error: {text}\n"));
                 let value = serde_json::json!({"severity": Severity::Error, "message": text});
-                self.said.borrow_mut().push(value);
+                self.said.borrow_mut().push(Row {
+                    config: None,
+                    value,
+                });
             }
             Failure::Said(status) => {
                 self.failure_json();
@@ -175,12 +195,21 @@ impl Screen {
         let said = self.said.borrow();
         let error = said
             .iter()
-            .any(|value| value.get("severity").is_some_and(|it| it == "error"));
-        if self.json_wanted() && error && !self.written.get() {
-            let value = serde_json::json!({"schemaVersion": 1, "findings": *said});
-            // The status tells of the failure already.
-            let _ = self.raw(&format!("{value:#}\n"));
+            .any(|row| row.value.get("severity").is_some_and(|it| it == "error"));
+        if !error || self.written.get() {
+            return;
         }
+        let text = match self.form_of_findings() {
+            Some(text) => text,
+            None if self.json_wanted() => {
+                let findings: Vec<_> = said.iter().map(|row| &row.value).collect();
+                let value = serde_json::json!({"schemaVersion": 1, "findings": findings});
+                format!("{value:#}\n")
+            }
+            None => return,
+        };
+        // The status tells of the failure already.
+        let _ = self.raw(&text);
     }
 
     fn error_text(&self, text: &str) {

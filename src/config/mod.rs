@@ -1,6 +1,7 @@
 //! What the user wrote: the `sysext:` block, the parts of Prism's config that
 //! bear on it, and the text with its positions.
 
+pub mod merge;
 pub mod model;
 pub mod prism;
 pub mod schema;
@@ -30,20 +31,23 @@ pub struct Config {
     pub notes: Vec<Finding>,
 }
 
-/// The file as one type, so that one pass reads both halves.
+/// The file as far as it is ours.
 #[derive(serde::Deserialize)]
 struct Document {
     #[serde(default)]
     sysext: Option<Sysext>,
-    #[serde(flatten)]
-    prism: Prism,
 }
 
 impl Config {
     /// Reads and types the file at `path`, and puts what they amount to in the place of mkosi's
     /// files; semantics are checked by [`validate::validate`].
     pub fn read(path: &Path) -> Result<Config, Refused> {
-        let mut config = Config::from_source(Source::read(path)?)?;
+        Config::resolved(Source::read(path)?)
+    }
+
+    /// The same of a file whose text has been read.
+    pub fn resolved(source: Source) -> Result<Config, Refused> {
+        let mut config = Config::from_source(source)?;
         match mkosi::resolve(&mut config) {
             Ok(()) => Ok(config),
             Err(findings) => Err(config.source.refuse(findings)),
@@ -60,14 +64,11 @@ impl Config {
         let text = source.text.trim_start_matches('\u{feff}');
         match serde_saphyr::from_str_with_options::<Option<Document>>(text, options) {
             Ok(document) => {
-                let (sysext, prism) = match document {
-                    Some(document) => (document.sysext, document.prism),
-                    None => (None, Prism::default()),
-                };
+                let root = crate::prism::node::parse(text);
                 Ok(Config {
+                    prism: root.as_ref().map(Prism::read).unwrap_or_default(),
+                    sysext: document.and_then(|document| document.sysext),
                     source,
-                    sysext,
-                    prism,
                     notes: Vec::new(),
                 })
             }

@@ -1,141 +1,187 @@
 //! The parts of Prism's config that bear on extensions.
 //!
 //! Everything else of the file is Prism's business: it is carried, not
-//! interpreted, and unknown keys are not ours to refuse here.
+//! interpreted, and neither unknown keys nor wrong types are ours to refuse here;
+//! [`crate::prism`] tells them. As in Prism a scalar keeps its text: the version `3.0` is
+//! no number.
 
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use crate::prism::node::{Body, Node};
 
 /// Prism's sections as far as we read them.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Prism {
     /// Where the base image comes from.
-    #[serde(default)]
     pub input: Option<Input>,
     /// The customization of the OS.
-    #[serde(default)]
     pub os: Option<Os>,
     /// Scripts that run during customization.
-    #[serde(default)]
     pub scripts: Option<Scripts>,
     /// Configs that this one builds on.
-    #[serde(default)]
     pub base_configs: Option<Vec<BaseConfig>>,
 }
 
 /// `input`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Input {
     /// The base image.
-    #[serde(default)]
     pub image: Option<InputImage>,
 }
 
 /// `input.image`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct InputImage {
     /// A disk image.
-    #[serde(default)]
     pub path: Option<PathBuf>,
     /// An image published by Azure Linux.
-    #[serde(default)]
     pub azure_linux: Option<AzureLinux>,
 }
 
 /// `input.image.azureLinux`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct AzureLinux {
     /// Version such as `3.0`.
-    #[serde(default)]
     pub version: Option<String>,
 }
 
 /// `os`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Os {
     /// Files that Prism copies into the image.
-    #[serde(default)]
     pub additional_files: Option<Vec<AdditionalFile>>,
     /// Services that Prism enables or disables.
-    #[serde(default)]
     pub services: Option<Services>,
     /// Overlays that Prism adds to fstab.
-    #[serde(default)]
     pub overlays: Option<Vec<Overlay>>,
 }
 
 /// One item of `os.additionalFiles`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct AdditionalFile {
     /// File to copy.
-    #[serde(default)]
     pub source: Option<String>,
     /// Content of the file.
-    #[serde(default)]
     pub content: Option<String>,
     /// Path in the image.
-    #[serde(default)]
     pub destination: Option<String>,
 }
 
 /// `os.services`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Services {
     /// Units to enable.
-    #[serde(default)]
     pub enable: Option<Vec<Option<String>>>,
     /// Units to disable.
-    #[serde(default)]
     pub disable: Option<Vec<Option<String>>>,
 }
 
 /// One item of `os.overlays`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Overlay {
     /// Where the overlay is mounted.
-    #[serde(default)]
     pub mount_point: Option<String>,
 }
 
 /// `scripts`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Scripts {
     /// Scripts that run before SELinux labels are set.
-    #[serde(default)]
     pub post_customization: Option<Vec<Script>>,
     /// Scripts that run last.
-    #[serde(default)]
     pub finalize_customization: Option<Vec<Script>>,
 }
 
 /// One script.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct Script {
     /// Its text.
-    #[serde(default)]
     pub content: Option<String>,
     /// A file beside the config.
-    #[serde(default)]
     pub path: Option<PathBuf>,
 }
 
 /// One item of `baseConfigs`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct BaseConfig {
     /// The other config.
-    #[serde(default)]
     pub path: Option<PathBuf>,
+}
+
+impl Prism {
+    /// Picks these parts out of a config; what has another form than expected counts as absent.
+    pub fn read(root: &Node) -> Prism {
+        Prism {
+            input: root.get("input").map(|input| Input {
+                image: input.get("image").map(|image| InputImage {
+                    path: image.text_of("path").map(PathBuf::from),
+                    azure_linux: image.get("azureLinux").map(|it| AzureLinux {
+                        version: text(it, "version"),
+                    }),
+                }),
+            }),
+            os: root.get("os").map(|os| Os {
+                additional_files: list(os, "additionalFiles", |file| AdditionalFile {
+                    source: text(file, "source"),
+                    content: text(file, "content"),
+                    destination: text(file, "destination"),
+                }),
+                services: os.get("services").map(|services| Services {
+                    enable: list(services, "enable", |unit| unit.text().map(str::to_owned)),
+                    disable: list(services, "disable", |unit| unit.text().map(str::to_owned)),
+                }),
+                overlays: list(os, "overlays", |overlay| Overlay {
+                    mount_point: text(overlay, "mountPoint"),
+                }),
+            }),
+            scripts: root.get("scripts").map(|scripts| Scripts {
+                post_customization: list(scripts, "postCustomization", script),
+                finalize_customization: list(scripts, "finalizeCustomization", script),
+            }),
+            base_configs: list(root, "baseConfigs", |base| BaseConfig {
+                path: base.text_of("path").map(PathBuf::from),
+            }),
+        }
+    }
+}
+
+fn text(node: &Node, key: &str) -> Option<String> {
+    node.text_of(key).map(str::to_owned)
+}
+
+/// All items, so that their places in the list stay what they are.
+fn list<T>(node: &Node, key: &str, item: impl Fn(&Node) -> T) -> Option<Vec<T>> {
+    match &node.get(key)?.body {
+        Body::List(items) => Some(items.iter().map(|node| item(node)).collect()),
+        _ => None,
+    }
+}
+
+fn script(node: &Node) -> Script {
+    Script {
+        content: text(node, "content"),
+        path: node.text_of("path").map(PathBuf::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prism::node::parse;
+
+    #[test]
+    fn scalars_keep_their_text_and_items_their_place() {
+        let root = parse(
+            "input: {image: {azureLinux: {version: 3.0}}}\nos:\n  additionalFiles: [null, {source: 1, destination: /a}]\n  services: {enable: [a, null, 2]}\nscripts: []\n",
+        );
+        let prism = Prism::read(&root.unwrap());
+        let image = prism.input.unwrap().image.unwrap();
+        assert_eq!(image.azure_linux.unwrap().version.as_deref(), Some("3.0"));
+        let os = prism.os.unwrap();
+        let files = os.additional_files.unwrap();
+        assert_eq!(files[1].source.as_deref(), Some("1"));
+        let units = os.services.unwrap().enable.unwrap();
+        assert_eq!(units, [Some("a".to_owned()), None, Some("2".to_owned())]);
+        assert!(prism.scripts.unwrap().post_customization.is_none());
+    }
 }

@@ -23,7 +23,7 @@ pub fn block() -> Value {
     schema
 }
 
-/// Schema of a config file: our block is strict, Prism's sections are carried as they are.
+/// Schema of a config file: our block, and Prism's sections as the tables of [`crate::prism`] have them.
 pub fn whole_file() -> Value {
     let mut block = block();
     let definitions = block.as_object_mut().and_then(|map| map.remove("$defs"));
@@ -32,29 +32,28 @@ pub fn whole_file() -> Value {
         map.remove("$schema");
         map.remove("$id");
     }
+    let (mut config, prism) = crate::prism::schema::config();
     if let Value::Object(map) = &mut definitions {
         map.insert("Sysext".into(), block);
+        map.extend(prism);
     }
-    let section = |description: &str| json!({"description": description});
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": format!("{ID_BASE}config"),
-        "title": "Prism config with a sysext block",
-        "type": ["object", "null"],
-        "properties": {
-            "sysext": {"$ref": "#/$defs/Sysext"},
-            "input": section("The base image (Prism)."),
-            "storage": section("Disks, partitions and file systems (Prism)."),
-            "iso": section("ISO output (Prism)."),
-            "pxe": section("PXE output (Prism)."),
-            "os": section("The customization of the OS (Prism)."),
-            "scripts": section("Scripts that run during customization (Prism)."),
-            "previewFeatures": section("Preview features that are switched on (Prism)."),
-            "output": section("The customized image (Prism)."),
-            "baseConfigs": section("Configs that this one builds on (Prism)."),
-        },
-        "$defs": definitions,
-    })
+    if let Value::Object(map) = &mut config {
+        if let Some(Value::Object(properties)) = map.get_mut("properties") {
+            let section = json!({
+                "anyOf": [{"$ref": "#/$defs/Sysext"}, {"type": "null"}],
+                "description": "System extensions to build or take in, place, trust and switch on (prism-sysext).",
+            });
+            properties.insert("sysext".into(), section);
+        }
+        map.insert(
+            "$schema".into(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        map.insert("$id".into(), json!(format!("{ID_BASE}config")));
+        map.insert("title".into(), json!("Prism config with a sysext block"));
+        map.insert("$defs".into(), definitions);
+    }
+    config
 }
 
 /// Schema of `sysext-manifest.json`.
@@ -134,9 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_file_leaves_prisms_sections_open() {
+    fn the_whole_file_is_closed_and_every_field_of_prism_is_described() {
         let schema = whole_file();
         assert!(schema["$defs"]["Sysext"]["properties"]["extensions"].is_object());
-        assert!(schema.get("additionalProperties").is_none());
+        assert_eq!(schema["additionalProperties"], json!(false));
+        let objects = schema["$defs"].as_object().unwrap();
+        let objects = objects
+            .iter()
+            .filter(|(name, _)| name.starts_with("Prism."));
+        let mut count = 0;
+        for (name, object) in objects {
+            count += 1;
+            assert_eq!(object["additionalProperties"], json!(false), "{name}");
+            for (field, schema) in object["properties"].as_object().unwrap() {
+                let about = schema["description"].as_str().unwrap();
+                assert!(about.contains(" Since Prism "), "{name}.{field}: {about}");
+            }
+        }
+        assert!(count >= 38, "{count}");
     }
 }

@@ -1,0 +1,162 @@
+//! `validate-config`: the whole file, without building anything.
+
+use super::args::{Resources, ValidateConfig};
+use super::base::find_base;
+use super::screen::{Failure, Screen, findings_json};
+use crate::config::Config;
+use crate::config::model::KeyReference;
+use crate::config::source::Source;
+use crate::config::validate::validate;
+use crate::finding::{Finding, Place, Severity};
+use crate::{content, ingest, key, prism, trust};
+
+pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
+    let source = Source::read(&args.config.config_file)?;
+    let mut findings = prism::check(&source.text, args.prism_version);
+    let wants = |what| args.validate_resources.contains(&what);
+    if wants(Resources::Files) {
+        findings.extend(prism::resources(&source.text, source.directory()));
+    }
+    match Config::resolved(source.clone()) {
+        Ok(config) => {
+            let own = validate(&config);
+            let sound = own.iter().all(|it| it.severity < Severity::Error);
+            findings.extend(own);
+            if sound && wants(Resources::Files) {
+                findings.extend(files(&config));
+            }
+            if sound && wants(Resources::Images) {
+                findings.extend(images(&config));
+            }
+            // A wrong --target or `target` is a finding like any other.
+            match find_base(Some(&config), &args.base) {
+                Ok(found) => findings.extend(found.findings),
+                Err(finding) => findings.push(finding),
+            }
+        }
+        Err(refused) => {
+            // What the typed reader finds wrong with Prism's sections has been told.
+            let new = refused.findings.into_iter();
+            let new = new.filter(|it| findings.is_empty() || is_ours(&source, it));
+            let new: Vec<Finding> = new.collect();
+            findings.extend(new);
+        }
+    }
+    findings.sort_by_key(|finding| place(&source, finding));
+    let bad = findings.iter().any(|it| it.severity == Severity::Error);
+    let text = if bad { "" } else { "the config is valid\n" };
+    screen.findings(Some(&source), &findings);
+    screen.result(
+        text,
+        &serde_json::json!({
+            "schemaVersion": 1,
+            "valid": !bad,
+            "findings": findings_json(Some(&source), &findings),
+        }),
+    )?;
+    if bad { Err(Failure::Said(1)) } else { Ok(()) }
+}
+
+/// Whether a finding stands within the `sysext` section.
+fn is_ours(source: &Source, finding: &Finding) -> bool {
+    let path = match &finding.place {
+        Some(Place::Yaml(path)) => path.as_str(),
+        Some(Place::Position { line, column }) => {
+            source.path_at(*line, *column).unwrap_or("sysext")
+        }
+        _ => return true,
+    };
+    path.starts_with("sysext")
+}
+
+/// Line and column of a finding; what has none comes last.
+fn place(source: &Source, finding: &Finding) -> (usize, usize) {
+    let nowhere = (usize::MAX, usize::MAX);
+    match &finding.place {
+        Some(Place::Position { line, column }) => (*line, *column),
+        Some(Place::Yaml(path)) => source
+            .locate(path)
+            .map_or(nowhere, |at| (at.line, at.column)),
+        _ => nowhere,
+    }
+}
+
+/// Keys, certificates, trees and files that the config names.
+fn files(config: &Config) -> Vec<Finding> {
+    let Some(sysext) = &config.sysext else {
+        return Vec::new();
+    };
+    let mut findings = trust::read(config, sysext).err().unwrap_or_default();
+    let mut key_file = |reference: Option<&KeyReference>, at: String| {
+        if let Some(KeyReference::File(path)) = reference
+            && let Err(finding) = key::read_file(&config.resolve(path))
+        {
+            findings.push(finding.at(at));
+        }
+    };
+    key_file(sysext.verity_key.as_ref(), "sysext.verityKey".to_owned());
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        key_file(
+            extension.verity_key.as_ref(),
+            format!("sysext.extensions[{index}].verityKey"),
+        );
+    }
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        if let Some(tree) = &extension.tree
+            && let Err(finding) = content::check_tree(&config.resolve(tree), extension.kind)
+        {
+            findings.push(finding.at(format!("{at}.tree")));
+        }
+        let archives = [
+            ("tar", "archive-unreadable", &extension.tar),
+            ("oci", "oci-unreadable", &extension.oci),
+        ];
+        for (key, id, archive) in archives {
+            if let Some(archive) = archive
+                && !config.resolve(&archive.path).exists()
+            {
+                let message = format!("{} is not there", config.resolve(&archive.path).display());
+                findings.push(Finding::error(id, message).at(format!("{at}.{key}")));
+            }
+        }
+        for (number, file) in extension.files.iter().enumerate() {
+            if let Some(source) = &file.source
+                && !config.resolve(source).is_file()
+                && !config.resolve(source).is_dir()
+            {
+                let path = config.resolve(source);
+                let message = format!("{} is neither a regular file nor a folder", path.display());
+                findings.push(
+                    Finding::error("file-unreadable", message).at(format!("{at}.files[{number}]")),
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// Prebuilt images that the config names.
+fn images(config: &Config) -> Vec<Finding> {
+    let Some(sysext) = &config.sysext else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for (index, extension) in sysext.extensions.iter().enumerate() {
+        let at = format!("sysext.extensions[{index}]");
+        let Some(image) = &extension.image else {
+            continue;
+        };
+        match ingest::take_in(
+            &config.resolve(&image.path),
+            image.sha256.as_deref(),
+            extension.name.as_deref(),
+            extension.kind,
+            &at,
+        ) {
+            Ok((_, notes)) => findings.extend(notes),
+            Err(finding) => findings.push(finding.at(format!("{at}.image"))),
+        }
+    }
+    findings
+}

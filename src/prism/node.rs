@@ -1,0 +1,300 @@
+//! A config as a tree whose every key and value knows where it stands.
+//!
+//! Aliases and merge keys are followed the way gopkg.in/yaml.v3 does, which is what Prism reads with:
+//! keys that are written win over merged ones, and of several merged mappings the first.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
+
+/// Most nodes of a tree; the largest known configs have some ten thousand.
+const MAX_NODES: usize = 1_000_000;
+
+/// Line and column, both from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where it begins.
+    pub at: At,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Text; `plain` if it is written without quotes.
+    Scalar {
+        /// The text.
+        text: String,
+        /// Whether it stands there without quotes.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Rc<Node>>),
+    /// A mapping, merged keys last.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub at: At,
+    /// Its value.
+    pub value: Rc<Node>,
+}
+
+impl Node {
+    /// Whether it is null, written or left out.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.body, Body::Scalar { text, plain: true }
+            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The value of a key that is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        let Body::Map(entries) = &self.body else {
+            return None;
+        };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        (!entry.value.is_null()).then_some(entry.value.as_ref())
+    }
+
+    /// The text of a scalar that is not null.
+    pub fn text(&self) -> Option<&str> {
+        match &self.body {
+            Body::Scalar { text, .. } if !self.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text of a key.
+    pub fn text_of(&self, key: &str) -> Option<&str> {
+        self.get(key)?.text()
+    }
+
+    /// The text of a key, unless it is empty, which Prism takes for absent.
+    pub fn filled(&self, key: &str) -> Option<&str> {
+        self.text_of(key).filter(|text| !text.is_empty())
+    }
+
+    /// The items of a list that are not null, with their index.
+    pub fn items(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let items = match &self.body {
+            Body::List(items) => items.as_slice(),
+            _ => &[],
+        };
+        let items = items.iter().map(Rc::as_ref).enumerate();
+        items.filter(|(_, item)| !item.is_null())
+    }
+
+    /// The items of the list at a key, with their index.
+    pub fn list(&self, key: &str) -> impl Iterator<Item = (usize, &Node)> {
+        self.get(key).into_iter().flat_map(Node::items)
+    }
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    at: At,
+    anchor: usize,
+    body: Body,
+    key: Option<(Rc<Node>, At)>,
+}
+
+/// Reads the first document of a text; nothing if there is none, or if it is no YAML, which is told
+/// elsewhere.
+pub fn parse(text: &str) -> Option<Node> {
+    let mut anchors: BTreeMap<usize, Rc<Node>> = BTreeMap::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut nodes = 0_usize;
+    let mut options = options! { emit_anchor_events: false };
+    options.set_emit_comments(false);
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.ok()?;
+        nodes += 1;
+        if nodes > MAX_NODES {
+            return None;
+        }
+        let done = match event {
+            Event::Scalar(value, style, anchor, _) => {
+                let node = Rc::new(Node {
+                    at: at(&span),
+                    body: Body::Scalar {
+                        text: value.into_owned(),
+                        plain: style == ScalarStyle::Plain,
+                    },
+                });
+                anchors.insert(anchor, Rc::clone(&node));
+                node
+            }
+            Event::Alias(id) => match anchors.get(&id).filter(|_| id > 0) {
+                Some(node) => Rc::clone(node),
+                // An alias within its own anchor.
+                None => Rc::new(null(at(&span))),
+            },
+            Event::SequenceStart(_, anchor, _) => {
+                open.push(Open::new(&span, anchor, Body::List(Vec::new())));
+                continue;
+            }
+            Event::MappingStart(_, anchor, _) => {
+                open.push(Open::new(&span, anchor, Body::Map(Vec::new())));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let mut closed = open.pop()?;
+                merge(&mut closed.body);
+                let node = Rc::new(Node {
+                    at: closed.at,
+                    body: closed.body,
+                });
+                anchors.insert(closed.anchor, Rc::clone(&node));
+                node
+            }
+            _ => continue,
+        };
+        match open.last_mut() {
+            None => return Some(Rc::unwrap_or_clone(done)),
+            Some(parent) => parent.adopt(done, at(&span)),
+        }
+    }
+    None
+}
+
+impl Open {
+    fn new(span: &Span, anchor: usize, body: Body) -> Open {
+        Open {
+            at: at(span),
+            anchor,
+            body,
+            key: None,
+        }
+    }
+
+    /// Takes in a node that ended; `here` is where it is written, which for an alias is not where
+    /// its value stands.
+    fn adopt(&mut self, node: Rc<Node>, here: At) {
+        match &mut self.body {
+            Body::List(items) => items.push(node),
+            Body::Map(entries) => match self.key.take() {
+                None => {
+                    let at = match node.body {
+                        Body::Scalar { .. } => here,
+                        _ => node.at,
+                    };
+                    self.key = Some((node, at));
+                }
+                Some((key, at)) => {
+                    let name = match &key.body {
+                        Body::Scalar { text, .. } => text.clone(),
+                        _ => "?".to_owned(),
+                    };
+                    // What is not written has the place of its key.
+                    let value = match &node.body {
+                        Body::Scalar { text, plain: true } if text.is_empty() => Rc::new(null(at)),
+                        _ => node,
+                    };
+                    entries.push(Entry {
+                        key: name,
+                        at,
+                        value,
+                    });
+                }
+            },
+            Body::Scalar { .. } => {}
+        }
+    }
+}
+
+fn null(at: At) -> Node {
+    Node {
+        at,
+        body: Body::Scalar {
+            text: String::new(),
+            plain: true,
+        },
+    }
+}
+
+/// Puts what merge keys bring behind what is written; the `<<` itself stays, for it is refused in
+/// some places.
+fn merge(body: &mut Body) {
+    let Body::Map(entries) = body else { return };
+    let merged = entries.iter().filter(|entry| entry.key == "<<");
+    let sources: Vec<Rc<Node>> = merged
+        .flat_map(|entry| match &entry.value.body {
+            Body::List(items) => items.clone(),
+            _ => vec![Rc::clone(&entry.value)],
+        })
+        .collect();
+    for source in sources {
+        let Body::Map(more) = &source.body else {
+            continue;
+        };
+        for entry in more {
+            if entry.key != "<<" && !entries.iter().any(|known| known.key == entry.key) {
+                entries.push(entry.clone());
+            }
+        }
+    }
+}
+
+fn at(span: &Span) -> At {
+    At {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_know_their_place() {
+        let root = parse("a:\n  b: [x, {c: 1}]\n  d:\n").unwrap();
+        let a = root.get("a").unwrap();
+        let (_, second) = a.list("b").nth(1).unwrap();
+        let c = second.get("c").unwrap();
+        assert_eq!(
+            c.at,
+            At {
+                line: 2,
+                column: 14
+            }
+        );
+        assert_eq!(c.text(), Some("1"));
+        let Body::Map(entries) = &a.body else {
+            panic!()
+        };
+        assert_eq!(entries[1].at, At { line: 3, column: 3 });
+        assert!(entries[1].value.is_null() && a.get("d").is_none());
+        assert!(parse("# nothing\n").is_none() && parse("a: [").is_none());
+        assert!(!parse("'null'").unwrap().is_null());
+    }
+
+    #[test]
+    fn written_keys_win_over_merged_ones_and_the_first_of_these_over_others() {
+        let root = parse(
+            "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  a: 0\n  <<: [*x, *y]\nself: &s [*s]\n",
+        )
+        .unwrap();
+        let z = root.get("z").unwrap();
+        let texts = ["a", "b", "c"].map(|key| z.text_of(key).unwrap());
+        assert_eq!(texts, ["0", "1", "2"]);
+        assert_eq!(root.list("self").count(), 0);
+    }
+}

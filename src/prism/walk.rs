@@ -1,0 +1,415 @@
+//! Types, unknown fields, and the rules that stand in the tables.
+
+use super::node::{At, Body, Entry, Node};
+use super::tables::{ACCIDENTAL, Kind, Object, PARTITION_TYPES, Version};
+use crate::config::nearest;
+use crate::finding::{Finding, Place};
+
+/// Most values that are visited; aliases can make a small file a large tree.
+const MAX_VISITS: usize = 1_000_000;
+
+/// What is found on the way.
+pub(super) struct Walk<'a> {
+    /// Preview features that are switched on.
+    pub(super) features: Vec<&'a str>,
+    /// The version of Prism that will read the file.
+    pub(super) version: Version,
+    /// What was found, with where.
+    pub(super) found: Vec<(At, Finding)>,
+    /// Values that may still be visited.
+    left: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(root: &'a Node, version: Version) -> Walk<'a> {
+        let features = root.list("previewFeatures");
+        Walk {
+            features: features.filter_map(|(_, item)| item.text()).collect(),
+            version,
+            found: Vec::new(),
+            left: MAX_VISITS,
+        }
+    }
+
+    pub(super) fn tell(&mut self, at: At, finding: Finding) {
+        let At { line, column } = at;
+        let finding = Finding {
+            place: Some(Place::Position { line, column }),
+            ..finding
+        };
+        self.found.push((at, finding));
+    }
+
+    /// Checks an object; `path` is where it stands, such as `os.users[0]`.
+    pub(super) fn object(&mut self, node: &Node, object: &Object, path: &str) {
+        let Body::Map(entries) = &node.body else {
+            if object.scalar.is_none() || node.text().is_none() {
+                self.wrong(node, path, "a mapping (`key: value`)");
+            }
+            return;
+        };
+        for entry in entries {
+            self.entry(entry, object, path);
+        }
+        self.presence(node, object, path);
+    }
+
+    fn entry(&mut self, entry: &Entry, object: &Object, path: &str) {
+        let key = entry.key.as_str();
+        if path.is_empty() && key == "sysext" {
+            return;
+        }
+        // These types read themselves and know no merge keys (`checkKnownFields`, utils.go).
+        if key == "<<" && object.scalar.is_none() || ACCIDENTAL.contains(&key) {
+            return;
+        }
+        let Some(field) = object.fields.iter().find(|field| field.name == key) else {
+            let names: Vec<&str> = object.fields.iter().map(|field| field.name).collect();
+            let place = match path {
+                "" => "at the top level".to_owned(),
+                path => format!("in `{path}`"),
+            };
+            let finding = Finding::error(
+                "prism-unknown-field",
+                format!("Prism knows no `{key}` {place}"),
+            );
+            let finding = match nearest(key, &names) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("known here: {}", names.join(", "))),
+            };
+            return self.tell(
+                entry.at,
+                finding.because("Prism refuses unknown fields (`KnownFields`, utils.go)"),
+            );
+        };
+        let path = match path {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        if entry.value.is_null() {
+            return;
+        }
+        if field.since > self.version {
+            let (major, minor) = field.since;
+            let (ours, ours_minor) = self.version;
+            let message = format!(
+                "`{path}` came with Prism {major}.{minor}, this is for {ours}.{ours_minor}"
+            );
+            let finding = Finding::error("prism-too-old", message);
+            self.tell(
+                entry.at,
+                finding.help("use a newer Prism, or do without the field"),
+            );
+        }
+        if let Some(feature) = field.preview {
+            self.needs_feature(entry.at, feature, &path);
+        }
+        self.value(&entry.value, field.kind, &path);
+    }
+
+    pub(super) fn needs_feature(&mut self, at: At, feature: &str, what: &str) {
+        if self.features.contains(&feature) {
+            return;
+        }
+        let message = format!("`{what}` is a preview feature that is not switched on");
+        let finding = Finding::error("prism-preview-feature", message);
+        let rule = "Prism refuses it otherwise (`IsValid`, config.go)";
+        let help = format!("add `{feature}` to `previewFeatures`");
+        self.tell(at, finding.because(rule).help(help));
+    }
+
+    fn presence(&mut self, node: &Node, object: &Object, path: &str) {
+        let here = match path {
+            "" => "the config".to_owned(),
+            path => format!("`{path}`"),
+        };
+        let missing = |message: String| Finding::error("prism-missing-field", message);
+        for name in object.required {
+            if node.get(name).is_none() {
+                let finding = missing(format!("{here} has no `{name}`"));
+                self.tell(node.at, finding.help(format!("add `{name}: …`")));
+            }
+        }
+        // An empty `source` counts as none, an empty `content` as an empty file.
+        let is_there = |name: &&&str| match node.get(name) {
+            Some(value) => {
+                object.name == "AdditionalFile" && **name == "content" || value.text() != Some("")
+            }
+            None => false,
+        };
+        for group in object.one_of {
+            if !group.iter().any(|name| is_there(&name)) {
+                let names = group.join("` or `");
+                let finding = missing(format!("{here} has no `{names}`"));
+                self.tell(node.at, finding.help("add one of them"));
+            }
+        }
+        for group in object.exclusive {
+            let there: Vec<&str> = group.iter().filter(is_there).copied().collect();
+            if let [first, .., last] = there.as_slice() {
+                let at = node.get(last).map_or(node.at, |value| value.at);
+                let message = format!("{here} has both `{first}` and `{last}`");
+                let finding = Finding::error("prism-exclusive-fields", message);
+                self.tell(at, finding.help("keep one of them"));
+            }
+        }
+    }
+
+    fn value(&mut self, node: &Node, kind: Kind, path: &str) {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => return,
+        }
+        match kind {
+            Kind::Object(object) => return self.object(node, object, path),
+            Kind::List(kind) => {
+                if !matches!(node.body, Body::List(_)) {
+                    return self.wrong(node, path, "a list");
+                }
+                for (index, item) in node.items() {
+                    self.value(item, *kind, &format!("{path}[{index}]"));
+                }
+                return;
+            }
+            Kind::Texts => {
+                let Body::Map(entries) = &node.body else {
+                    return self.wrong(node, path, "a mapping of names to texts");
+                };
+                for entry in entries {
+                    if !matches!(entry.value.body, Body::Scalar { .. }) {
+                        self.wrong(&entry.value, &format!("{path}.{}", entry.key), "text");
+                    }
+                }
+                return;
+            }
+            _ => {}
+        }
+        let Body::Scalar { text, plain } = &node.body else {
+            return self.wrong(node, path, expected(kind));
+        };
+        match kind {
+            Kind::Filled if text.trim().is_empty() => {
+                let finding = Finding::error("prism-missing-field", format!("`{path}` is empty"));
+                self.tell(
+                    node.at,
+                    finding.help("write a value, or leave the item out"),
+                );
+            }
+            Kind::Switch if !(*plain && is_switch(text)) => self.wrong(node, path, expected(kind)),
+            Kind::Number(least, most) => match number(text).filter(|_| *plain) {
+                None => self.wrong(node, path, expected(kind)),
+                Some(value) if value < least || value > most => {
+                    self.bad(
+                        node,
+                        format!("`{path}` is {text}, expected {least} to {most}"),
+                        "",
+                    );
+                }
+                Some(_) => {}
+            },
+            Kind::Word(words) => self.word(node, text, words, path),
+            Kind::Permissions => self.permissions(node, text, path),
+            Kind::Size => {
+                if let Err(why) = size(text) {
+                    self.bad(
+                        node,
+                        format!("`{path}` is `{text}`: {why}"),
+                        "write for example `512M` or `4G`",
+                    );
+                }
+            }
+            Kind::SizeOrGrow => {
+                if !text.is_empty()
+                    && text != "grow"
+                    && let Err(why) = size(text)
+                {
+                    self.bad(
+                        node,
+                        format!("`{path}` is `{text}`: {why}"),
+                        "write for example `4G`, or `grow`",
+                    );
+                }
+            }
+            Kind::PartitionType if uuid::Uuid::try_parse(text).is_err() || text.len() != 36 => {
+                self.word(node, text, PARTITION_TYPES, path);
+            }
+            _ => {}
+        }
+    }
+
+    fn word(&mut self, node: &Node, text: &str, words: &[&str], path: &str) {
+        if text.is_empty() || words.contains(&text) {
+            return;
+        }
+        let finding = Finding::error(
+            "prism-unknown-value",
+            format!("`{path}` is `{text}`, expected {}", words.join(", ")),
+        );
+        self.tell(
+            node.at,
+            match nearest(text, words) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding,
+            },
+        );
+    }
+
+    fn permissions(&mut self, node: &Node, text: &str, path: &str) {
+        // The text is read as octal, whatever YAML made of it (`filepermissions.go`).
+        let octal = u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|_| !text.starts_with('+'));
+        if octal.is_none_or(|bits| bits > 0o777) {
+            self.bad(
+                node,
+                format!("`{path}` is `{text}`, expected octal permissions up to 777"),
+                "write for example `\"644\"`",
+            );
+        }
+    }
+
+    pub(super) fn bad(&mut self, node: &Node, message: String, help: &str) {
+        let finding = Finding::error("prism-bad-value", message);
+        self.tell(
+            node.at,
+            match help {
+                "" => finding,
+                help => finding.help(help),
+            },
+        );
+    }
+
+    fn wrong(&mut self, node: &Node, path: &str, expected: &str) {
+        let found = match &node.body {
+            Body::Scalar { text, plain: false } => format!("the text \"{text}\""),
+            Body::Scalar { text, .. } if text.is_empty() => "nothing".to_owned(),
+            Body::Scalar { text, .. } => format!("`{text}`"),
+            Body::List(_) => "a list".to_owned(),
+            Body::Map(_) => "a mapping".to_owned(),
+        };
+        let place = match path {
+            "" => "the config".to_owned(),
+            path => format!("`{path}`"),
+        };
+        let message = format!("{place}: expected {expected}, found {found}");
+        self.tell(node.at, Finding::error("prism-wrong-type", message));
+    }
+}
+
+fn expected(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Switch => "`true` or `false` without quotes",
+        Kind::Number(..) => "a whole number without quotes",
+        _ => "text",
+    }
+}
+
+/// Words that yaml.v3 takes for a boolean where one is wanted, those of YAML 1.1 included.
+fn is_switch(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let cased = [
+        lower.clone(),
+        lower.to_ascii_uppercase(),
+        capitalized(&lower),
+    ];
+    let known = ["true", "false", "yes", "no", "on", "off", "y", "n"];
+    known.contains(&lower.as_str()) && cased.iter().any(|form| form == text)
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// A number as yaml.v3 reads one for an integer; fractions are cut off there.
+fn number(text: &str) -> Option<i64> {
+    let plain: String = text.chars().filter(|c| *c != '_').collect();
+    let (sign, digits) = match plain.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, plain.strip_prefix('+').unwrap_or(&plain)),
+    };
+    let radix = |prefix: &str, radix| {
+        let digits = digits.strip_prefix(prefix)?;
+        i64::from_str_radix(digits, radix).ok()
+    };
+    let value = radix("0x", 16)
+        .or_else(|| radix("0o", 8))
+        .or_else(|| radix("0b", 2))
+        .or_else(|| {
+            digits
+                .parse()
+                .ok()
+                .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
+        });
+    if let Some(value) = value {
+        return Some(sign * value);
+    }
+    let float: f64 = plain.parse().ok()?;
+    let starts = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    #[expect(
+        clippy::as_conversions,
+        reason = "saturates, and the bounds are checked"
+    )]
+    (starts && float.is_finite()).then_some(float as i64)
+}
+
+/// A size in bytes, or why it is none (`disksize.go`).
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || unit.len() > 1 {
+        return Err("expected a number and a unit (K, M, G or T)");
+    }
+    let shift = match unit {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("it needs a unit (K, M, G or T)"),
+    };
+    // A leading zero makes it octal (`ParseUint` with base 0).
+    let number = match digits.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => u64::from_str_radix(octal, 8).ok(),
+        _ => digits.parse::<u64>().ok(),
+    };
+    let number = number.ok_or("it is no number")?;
+    number.checked_mul(1 << shift).ok_or("it is too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_and_numbers_are_those_of_yaml_v3() {
+        for yes in ["true", "True", "TRUE", "yes", "Off", "n", "ON"] {
+            assert!(is_switch(yes), "{yes}");
+        }
+        for no in ["tRue", "1", "", "si"] {
+            assert!(!is_switch(no), "{no}");
+        }
+        for (text, value) in [
+            ("12", Some(12)),
+            ("-1", Some(-1)),
+            ("0x10", Some(16)),
+            ("1_000", Some(1000)),
+            ("1.5", Some(1)),
+            ("x", None),
+            ("", None),
+            ("-", None),
+            ("inf", None),
+        ] {
+            assert_eq!(number(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_unit() {
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("1T"), Ok(1 << 40));
+        for text in ["512", "M", "1MB", "-1G", "1 G", "99999999T", "08M"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
