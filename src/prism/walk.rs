@@ -213,7 +213,7 @@ impl<'a> Walk<'a> {
                 if let Err(why) = size(text) {
                     self.bad(
                         node,
-                        format!("`{path}` is `{text}`: {why}"),
+                        format!("`{path}` is `{}`: {why}", start(text)),
                         "write for example `512M` or `4G`",
                     );
                 }
@@ -225,7 +225,7 @@ impl<'a> Walk<'a> {
                 {
                     self.bad(
                         node,
-                        format!("`{path}` is `{text}`: {why}"),
+                        format!("`{path}` is `{}`: {why}", start(text)),
                         "write for example `4G`, or `grow`",
                     );
                 }
@@ -243,7 +243,11 @@ impl<'a> Walk<'a> {
         }
         let finding = Finding::error(
             "prism-unknown-value",
-            format!("`{path}` is `{text}`, expected {}", words.join(", ")),
+            format!(
+                "`{path}` is `{}`, expected {}",
+                start(text),
+                words.join(", ")
+            ),
         );
         self.tell(
             node.at,
@@ -262,7 +266,10 @@ impl<'a> Walk<'a> {
         if octal.is_none_or(|bits| bits > 0o777) {
             self.bad(
                 node,
-                format!("`{path}` is `{text}`, expected octal permissions up to 777"),
+                format!(
+                    "`{path}` is `{}`, expected octal permissions up to 777",
+                    start(text)
+                ),
                 "write for example `\"644\"`",
             );
         }
@@ -281,9 +288,9 @@ impl<'a> Walk<'a> {
 
     fn wrong(&mut self, node: &Node, path: &str, expected: &str) {
         let found = match &node.body {
-            Body::Scalar { text, plain: false } => format!("the text \"{text}\""),
+            Body::Scalar { text, plain: false } => format!("the text \"{}\"", start(text)),
             Body::Scalar { text, .. } if text.is_empty() => "nothing".to_owned(),
-            Body::Scalar { text, .. } => format!("`{text}`"),
+            Body::Scalar { text, .. } => format!("`{}`", start(text)),
             Body::List(_) => "a list".to_owned(),
             Body::Map(_) => "a mapping".to_owned(),
         };
@@ -294,6 +301,15 @@ impl<'a> Walk<'a> {
         let message = format!("{place}: expected {expected}, found {found}");
         self.tell(node.at, Finding::error("prism-wrong-type", message));
     }
+}
+
+/// So much of a text that it is known again: the whole may be long, and may be a key by mistake.
+fn start(text: &str) -> String {
+    let mut start: String = text.chars().take(20).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    start
 }
 
 fn expected(kind: Kind) -> &'static str {
