@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::print_stderr, clippy::unwrap_used, unreachable_pub)]
 
+pub mod builders;
 pub mod guest;
 pub mod namespace;
 pub mod project;

@@ -7,30 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::contestants::{Contestant, Root};
 use crate::measure::{self, Run};
 use crate::support::tools::{command, have, root, run};
-use crate::support::trixie;
-
-/// Programs of the others. debootstrap knows nothing of virtual packages, so dbus and
-/// python3-cffi-backend stand here.
-const PACKAGES: &str = "systemd,dbus,systemd-repart,systemd-container,mkosi,python3-cffi-backend,\
-                        erofs-utils,squashfs-tools,cryptsetup-bin,openssl";
-
-/// mkosi and its sandbox need a `/` that is a mount, so a chroot is not enough.
-const ENTER: &str = r#"
-set -eu
-root=$1 work=$2
-shift 2
-mount --bind "$root" "$root"
-mkdir -p "$root/bench"
-mount --bind "$work" "$root/bench"
-mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev"
-mount --rbind /sys "$root/sys"
-cd "$root"
-pivot_root . .
-umount -l .
-cd /bench
-exec "$@"
-"#;
+use crate::support::{builders, trixie};
 
 const MKOSI: &str = "[Distribution]\nDistribution=custom\n[Output]\nFormat=sysext\nOutput=mkosi\n\
                      [Content]\nExtraTrees=tree:/\n\
@@ -65,7 +42,7 @@ impl Place {
         if !(root() && have(&["debootstrap", "unshare", "mount", "openssl", "partx"])) {
             return None;
         }
-        let debian = trixie::with_packages(PACKAGES)?;
+        let debian = trixie::with_packages(builders::PACKAGES)?;
         let folder = trixie::cache().join("bench");
         if folder.exists() {
             fs::remove_dir_all(&folder).unwrap();
@@ -109,19 +86,8 @@ impl Place {
 
     /// Runs a builder once.
     pub fn run(&self, contestant: &Contestant) -> Run {
-        let mut enter = command("unshare");
+        let mut enter = builders::enter(&self.debian, &self.folder);
         enter
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                ENTER,
-                "sh",
-            ])
-            .arg(&self.debian)
-            .arg(&self.folder)
             .args(["./builders", measure::COMMAND])
             .args(contestant.outputs)
             .args(["--", "sh", "-c", &contestant.command])
