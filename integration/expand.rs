@@ -435,8 +435,17 @@ fn comments(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// 600 cases of each, or as many as `PROPTEST_CASES` says.
+fn config_of_the_run() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases.and_then(|it| it.parse().ok()).unwrap_or(600))
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(config_of_the_run())]
 
     #[test]
     fn without_section_and_additions_nothing_changes((text, _) in config(false)) {
@@ -505,9 +514,138 @@ proptest! {
         }
     }
 
+    /// The configs of testdata/valid, which use every section of Prism, in their own form and as JSON.
+    #[test]
+    fn real_configs_change_by_what_was_planned_alone(
+        (text, is_flow) in real_config(),
+        at_front in any::<bool>(),
+        added in some_additions(),
+    ) {
+        prop_assert_eq!(expand(&text, &additions("")).unwrap(), text.clone());
+        let with_section = with_section(&text, is_flow, at_front);
+        match expand(&with_section, &added) {
+            Ok(output) => check_independently(&with_section, &added, &output),
+            Err(error) => prop_assert!(names_its_place(&error), "{}\n{}", error, with_section),
+        }
+    }
+
+    #[test]
+    fn real_configs_mangled_are_edited_right_or_refused_with_the_place(
+        (text, is_flow) in real_config(),
+        at_front in any::<bool>(),
+        added in some_additions(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, mangling()), 1..4),
+    ) {
+        let mut text = with_section(&text, is_flow, at_front);
+        for (at, cut, new) in cuts {
+            let at = at.index(text.len() + 1);
+            let from = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let to = (from + cut..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            text.replace_range(from..to, new);
+        }
+        match expand(&text, &added) {
+            Ok(output) => {
+                prop_assert_eq!(expand(&output, &added).unwrap(), output.clone());
+                let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
+                if let (Some(Value::Object(mut before)), Some(Value::Object(after))) = (read(&text), read(&output)) {
+                    before.remove("sysext");
+                    before.retain(|key, _| key != "os" && key != "scripts");
+                    for (key, value) in before {
+                        prop_assert_eq!(after.get(&key), Some(&value), "{}\n=>\n{}", text, output);
+                    }
+                    prop_assert!(!after.contains_key("sysext"));
+                }
+            }
+            Err(error) => prop_assert!(names_its_place(&error), "{}\n{}", error, text),
+        }
+    }
+
     #[test]
     fn any_text_is_answered(text in "[ -~\n\t\r{}\\[\\]:,#&*!|>?'\"%@`-]{0,80}", added in some_additions()) {
         let _ = expand(&text, &added);
+    }
+}
+
+/// A config of testdata/valid, as it is written or as JSON, and whether that is flow style.
+fn real_config() -> impl Strategy<Value = (String, bool)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/valid");
+    let mut configs = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        // Those with a section of their own are not for adding one.
+        if text.contains("sysext") {
+            continue;
+        }
+        let mut value: serde_yaml::Value =
+            serde_yaml::from_str(text.trim_start_matches('\u{feff}')).unwrap();
+        value.apply_merge().unwrap();
+        if value.is_mapping() {
+            configs.push((serde_json::to_string_pretty(&value).unwrap() + "\n", true));
+            configs.push((serde_json::to_string(&value).unwrap(), true));
+        }
+        let is_flow = text.trim_start().starts_with('{');
+        configs.push((text, is_flow));
+    }
+    configs.sort();
+    assert!(configs.len() > 100);
+    prop::sample::select(configs)
+}
+
+/// The config with a section, as its first or last key; a null becomes a mapping.
+fn with_section(text: &str, is_flow: bool, at_front: bool) -> String {
+    const FLOW: &str = "\"sysext\": {\"a\": [1, {}]}";
+    const BLOCK: &str = "sysext:\n  a: {b: [c]} # d\n  e:\n";
+    let end = text.trim_end().len();
+    if is_flow {
+        let open = text.find('{').unwrap() + 1;
+        let is_empty = text[open..].trim_start().starts_with('}');
+        let comma = if is_empty { "" } else { ", " };
+        if at_front {
+            return format!("{}{FLOW}{comma}{}", &text[..open], &text[open..]);
+        }
+        return format!(
+            "{}{comma}{FLOW}}}{}",
+            text[..end - 1].trim_end(),
+            &text[end..]
+        );
+    }
+    let block = if text.contains("\r\n") {
+        BLOCK.replace('\n', "\r\n")
+    } else {
+        BLOCK.to_owned()
+    };
+    if text.trim() == "null" {
+        return block;
+    }
+    let (marks, rest) = match text.strip_prefix('\u{feff}') {
+        Some(rest) => ("\u{feff}", rest),
+        None if text.starts_with("---\n") => text.split_at(4),
+        None => ("", text),
+    };
+    let (body, last) = match rest.strip_suffix("...\n") {
+        Some(body) => (body, "...\n"),
+        None => (rest, ""),
+    };
+    match at_front {
+        true => format!("{marks}{block}{body}{last}"),
+        false => format!("{marks}{body}{block}{last}"),
+    }
+}
+
+/// Whether a refusal says where: a line, or that it is about the text as a whole.
+fn names_its_place(error: &ExpandError) -> bool {
+    match error {
+        ExpandError::Syntax { line, .. }
+        | ExpandError::Refused { line, .. }
+        | ExpandError::SeveralDocuments { line } => {
+            *line > 0 && error.to_string().contains(&line.to_string())
+        }
+        ExpandError::NotAMapping { .. } => error.to_string().contains("the top level"),
+        ExpandError::Encoding { .. } | ExpandError::TooLarge { .. } => true,
+        // Two readers disagree about the text; what differs is named, with lines to add by hand.
+        ExpandError::Unproven { reason, .. } => !reason.is_empty(),
+        ExpandError::Addition { .. } => false,
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) struct Written {
 pub(super) fn read(text: &str) -> Result<Value, ExpandError> {
     // libyaml counts the mark as a column, and then ends the mapping at the second key.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut value: Value = serde_yaml::from_str(text).map_err(|error| syntax(&error))?;
-    value.apply_merge().map_err(|error| syntax(&error))?;
+    let mut value: Value = serde_yaml::from_str(text).map_err(|error| syntax(text, &error))?;
+    value.apply_merge().map_err(|error| syntax(text, &error))?;
     let found = match &value {
         Value::Mapping(_) | Value::Null => return Ok(value),
         Value::Sequence(_) => "a list",
@@ -40,11 +40,21 @@ pub(super) fn read(text: &str) -> Result<Value, ExpandError> {
     Err(ExpandError::NotAMapping { found })
 }
 
-fn syntax(error: &serde_yaml::Error) -> ExpandError {
+fn syntax(text: &str, error: &serde_yaml::Error) -> ExpandError {
     let at = error.location();
+    // Without a place it is about documents, of which only the marks between them can make more
+    // than one, or about merge keys.
+    let marks = ["---", "...", "<<"];
+    let is_marked = |line: &str| marks.iter().any(|mark| line.trim_start().starts_with(mark));
+    let marked = text
+        .lines()
+        .zip(1..)
+        .filter(|(line, _)| is_marked(line))
+        .last();
+    let guess = marked.map_or(1, |(_, number)| number);
     ExpandError::Syntax {
-        line: at.as_ref().map_or(0, serde_yaml::Location::line),
-        column: at.as_ref().map_or(0, serde_yaml::Location::column),
+        line: at.as_ref().map_or(guess, serde_yaml::Location::line),
+        column: at.as_ref().map_or(1, serde_yaml::Location::column),
         message: error.to_string(),
     }
 }
