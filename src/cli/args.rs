@@ -313,6 +313,24 @@ pub struct Inspect {
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
+    /// What to extract, with everything below; default: all.
+    #[arg(value_name = "PATH", requires = "extract")]
+    pub paths: Vec<PathBuf>,
+    /// List everything in it, one line each.
+    #[arg(long, group = "form")]
+    pub list: bool,
+    /// Write an mtree specification of everything in it, with digests.
+    #[arg(long, group = "form")]
+    pub mtree: bool,
+    /// Write the content of one file.
+    #[arg(long, value_name = "PATH", group = "form")]
+    pub cat: Option<PathBuf>,
+    /// Write its files into this folder, which must not exist or be empty.
+    #[arg(long, value_name = "DIR", group = "form")]
+    pub extract: Option<PathBuf>,
+    /// Write also into a folder that is not empty, and replace what is there.
+    #[arg(long, requires = "extract")]
+    pub force: bool,
 }
 
 /// `verify`.

@@ -8,14 +8,78 @@ use super::sign::now;
 use super::{portrait, render, show};
 use crate::finding::Finding;
 use crate::image::certificate::first_pem_as_systemd;
+use crate::image::ddi::Ddi;
+use crate::image::filesystem::{FileKind, FsError};
 use crate::image::signature::KeyFile;
+use crate::inspect::{Entry, Listing};
 use crate::verify::{add_negative_control, verify_ddi};
 use crate::{inspect, key, trust};
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
-    let inspection = inspect::inspect(open_image(&args.image)?);
+    let image = open_image(&args.image)?;
+    if args.list || args.mtree || args.cat.is_some() || args.extract.is_some() {
+        return look_into(screen, args, &image);
+    }
+    let inspection = inspect::inspect(image);
     screen.findings(None, &inspection.image.problems);
     screen.result(&portrait::image(&inspection), &inspection)
+}
+
+/// `--list`, `--mtree`, `--cat`, `--extract`.
+fn look_into(screen: &Screen, args: &Inspect, image: &Ddi) -> Result<(), Failure> {
+    let unreadable = |error: FsError| {
+        let finding = Finding::error("file-system-unreadable", error.to_string());
+        Failure::from(finding.in_file(&args.image))
+    };
+    let fs = image.file_system().map_err(unreadable)?;
+    if let Some(path) = &args.cat {
+        let found = fs.metadata(path).map_err(unreadable)?;
+        if found.is_none_or(|found| found.kind != FileKind::File) {
+            let message = format!("{} is no file in the image", render::path(path));
+            let finding = Finding::error("path-not-in-image", message);
+            return Err(finding
+                .help("`inspect IMAGE --list` shows all paths")
+                .into());
+        }
+        let copied = screen.stream(|out| fs.copy(path, out).map(|_| ()))?;
+        return copied.map_err(unreadable);
+    }
+    let entries = inspect::list(&fs).map_err(unreadable)?;
+    if args.mtree {
+        let written = screen.stream(|out| inspect::mtree(&fs, &entries, out))?;
+        return written.map_err(unreadable);
+    }
+    let Some(into) = &args.extract else {
+        let rows: Vec<_> = entries.iter().map(Entry::columns).collect();
+        return screen.result(&render::table(&rows), &Listing::new(entries));
+    };
+    let done = inspect::extract(&fs, &entries, &args.paths, into, args.force)?;
+    let mut notes = Vec::new();
+    let mut note = |count: u64, what: &str| {
+        if count > 0 {
+            notes.push(Finding::note("not-extracted", format!("{count} {what}")).in_file(into));
+        }
+    };
+    note(
+        done.devices_left_out,
+        "devices were left out, because only root can make them",
+    );
+    note(
+        done.attributes_left_out,
+        "attributes were left out, because they could not be set",
+    );
+    screen.findings(None, &notes);
+    let owners = match done.owners {
+        true => "",
+        false => "; owners and set-id bits are not kept, which takes root",
+    };
+    let text = format!(
+        "{}: {} entries, {}{owners}\n",
+        render::path(into),
+        done.entries,
+        render::size(done.bytes)
+    );
+    screen.result(&text, &done)
 }
 
 pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {

@@ -139,6 +139,40 @@ impl Screen {
         }
     }
 
+    /// Lets bytes be written to standard output as they come. What the writer itself has to say is
+    /// handed on.
+    pub(super) fn stream<E>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<Result<(), E>, Failure> {
+        struct Out<W> {
+            to: W,
+            error: Option<io::Error>,
+        }
+        impl<W: Write> Write for Out<W> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.to.write(bytes).map_err(|error| {
+                    let kind = error.kind();
+                    self.error = Some(error);
+                    kind.into()
+                })
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                self.to.flush()
+            }
+        }
+        self.written.set(true);
+        let to = io::BufWriter::new(io::stdout().lock());
+        let mut out = Out { to, error: None };
+        let result = write(&mut out);
+        let flushed = out.flush();
+        match out.error.map_or(flushed, Err) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Said(0)),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(result),
+        }
+    }
+
     /// Says what is being done.
     pub(super) fn say(&self, text: &str) {
         if !self.quiet {

@@ -228,6 +228,11 @@ pub enum FsError {
     /// Known by name only.
     #[error("the file system is {0}, expected erofs, squashfs or ext4 to look inside")]
     Unsupported(FsKind),
+    /// Compressed by something that is not read here.
+    #[error(
+        "the file system is {0} compressed by {1}, expected gzip, xz, lz4 or zstd to look inside"
+    )]
+    Codec(FsKind, &'static str),
     /// It contradicts itself.
     #[error("the file system is damaged or uses something unknown: {0}")]
     Damaged(String),
@@ -482,6 +487,15 @@ impl FileSystem {
             Path::new("/").join(path)
         };
         if let Some(all) = guarded(|| self.reader.all(&root, limit))? {
+            let odd = |path: &Path| {
+                let path = path.as_os_str().as_encoded_bytes();
+                let name = path.rsplit(|byte| *byte == b'/').next();
+                name.is_none_or(|name| matches!(name, b"" | b"." | b".."))
+            };
+            if let Some((path, _)) = all.iter().find(|(path, _)| odd(path)) {
+                let reason = format!("there is an entry named {}", path.display());
+                return Err(FsError::Damaged(reason));
+            }
             return Ok(match self.root.parent() {
                 None => all,
                 Some(_) => all

@@ -1,6 +1,8 @@
 //! One image as a person wants to know it: what systemd sees of it ([`Ddi`]), what lies beside it,
 //! and what is in it.
 
+mod extract;
+mod listing;
 mod sidecar;
 mod survey;
 
@@ -11,6 +13,8 @@ use std::path::Path;
 use crate::finding::Finding;
 use crate::image::ddi::Ddi;
 
+pub use extract::{Extracted, extract};
+pub use listing::{Entry, Listing, list, mtree};
 pub use sidecar::{Sidecar, SidecarKind};
 pub use survey::{Folder, Large, Privileged, Survey};
 

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,9 @@ impl From<erofs_rs::Error> for FsError {
         }
     }
 }
+
+/// Bytes of a file that are copied at a time.
+const PIECE: usize = 1 << 20;
 
 /// A directory, sorted by name.
 type Directory = Rc<Vec<(Vec<u8>, Inode)>>;
@@ -288,6 +291,23 @@ impl Reader for Erofs {
         }
         content.truncate(filled);
         Ok(content)
+    }
+
+    fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
+        let mut file = self.reader.open_inode_file(self.inode(path)?)?;
+        let mut piece = vec![0; PIECE];
+        let mut left = size;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let count = ready(file.read(piece.get_mut(..wanted).unwrap_or_default()))?;
+            if count == 0 {
+                let reason = format!("{} ends {left} bytes too early", path.display());
+                return Err(FsError::Damaged(reason));
+            }
+            out.write_all(piece.get(..count).unwrap_or_default())?;
+            left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
+        }
+        Ok(())
     }
 
     fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {

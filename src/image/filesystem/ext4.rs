@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ext4_view::{Ext4Error, Ext4Read, FileType};
 
 use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
-use inodes::Inodes;
+use inodes::{Inode, Inodes};
 
 /// Bytes of a file that are copied at a time.
 const PIECE: usize = 1 << 20;
@@ -123,6 +123,15 @@ impl Ext4 {
         })
     }
 
+    /// A file by block map, as ext2 and ext3 have them: `ext4-view` does not read their holes.
+    fn mapped(&self, path: &Path) -> Result<Option<(&Inodes, Inode)>, FsError> {
+        let Some(inodes) = &self.inodes else {
+            return Ok(None);
+        };
+        let inode = inodes.find(path)?;
+        Ok(inode.has_map().then_some((inodes, inode)))
+    }
+
     /// What is at a path, with the number of a device.
     fn metadata(&self, path: &Path, found: &ext4_view::Metadata) -> Result<Metadata, FsError> {
         let found = metadata(found);
@@ -212,6 +221,11 @@ impl Reader for Ext4 {
     }
 
     fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError> {
+        if let Some((inodes, inode)) = self.mapped(path)? {
+            let mut content = Vec::new();
+            inodes.copy(&inode, size as u64, &mut content)?;
+            return Ok(content);
+        }
         let mut file = self.reader.open(path_of(path)?)?;
         let mut content = vec![0; size];
         let mut filled = 0;
@@ -226,6 +240,9 @@ impl Reader for Ext4 {
     }
 
     fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
+        if let Some((inodes, inode)) = self.mapped(path)? {
+            return inodes.copy(&inode, size, out);
+        }
         let mut file = self.reader.open(path_of(path)?)?;
         let mut piece = vec![0; PIECE];
         let mut left = size;

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Details, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs};
+use super::{Details, FsError, FsKind, MAX_ENTRIES, Metadata, Reader, Window, Xattrs};
 
 mod inode;
 mod metadata;
@@ -90,6 +91,10 @@ impl Squashfs {
         }
         let (compressor, compression) =
             compressor(u16_at(20)).ok_or_else(|| damaged("the compressor is unknown"))?;
+        // Few kernels have the first, none the second.
+        if matches!(compression, "lzo" | "lzma") {
+            return Err(FsError::Codec(FsKind::Squashfs, compression));
+        }
         let (count, ids) = (u16_at(26), u64_at(48));
         let mut fs = Squashfs {
             compression,
@@ -255,6 +260,12 @@ impl Reader for Squashfs {
     }
 
     fn read(&self, path: &Path, size: usize) -> Result<Vec<u8>, FsError> {
+        let mut content = Vec::new();
+        self.copy(path, size as u64, &mut content)?;
+        Ok(content)
+    }
+
+    fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
         let (_, reference) = self.existing(path)?;
         let (inode, mut blocks) = self.inode(reference)?;
         let Body::File {
@@ -266,27 +277,37 @@ impl Reader for Squashfs {
             return Err(damaged("a file turned into something else"));
         };
         let block_size = self.block_size as usize;
-        let mut content = Vec::new();
-        let mut at = start;
-        while content.len() < size {
-            let wanted = block_size.min(size - content.len());
-            if wanted < block_size && fragment != NONE {
-                content.extend(self.fragment(fragment, fragment_offset, wanted)?);
+        let (mut at, mut left) = (start, size);
+        while left > 0 {
+            let wanted = usize::try_from(left).map_or(block_size, |left| left.min(block_size));
+            // The last piece of what is asked for may still be a whole block of the file.
+            let is_tail =
+                inode.metadata.size.saturating_sub(size - left) < u64::from(self.block_size);
+            if is_tail && fragment != NONE {
+                out.write_all(&self.fragment(fragment, fragment_offset, wanted)?)?;
                 break;
             }
+            let whole = match is_tail {
+                true => {
+                    usize::try_from(inode.metadata.size.saturating_sub(size - left)).unwrap_or(0)
+                }
+                false => block_size,
+            };
             let packed = blocks.u32()?;
             // A block of size zero is a hole.
             let mut block = match packed {
-                0 => vec![0; wanted],
+                0 => vec![0; whole],
                 _ => self.data(at, packed, block_size)?,
             };
-            if block.len() != wanted {
+            if block.len() != whole {
                 return Err(damaged("a data block has a wrong length"));
             }
-            content.append(&mut block);
+            block.truncate(wanted);
+            out.write_all(&block)?;
+            left -= wanted as u64;
             at = at.saturating_add(u64::from(packed & !STORED_DATA));
         }
-        Ok(content)
+        Ok(())
     }
 
     fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {

@@ -5,6 +5,7 @@
 //! layout is not covered here (meta block groups, a journal to replay) has no [`Inodes`].
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
@@ -61,6 +62,11 @@ impl Inode {
 
     fn flags(&self) -> u32 {
         self.u32_at(0x20)
+    }
+
+    /// Whether its blocks are found by a map, neither by extents nor in the inode itself.
+    pub(super) fn has_map(&self) -> bool {
+        self.flags() & (EXTENTS | INLINE_DATA) == 0
     }
 
     /// Length of a directory in bytes.
@@ -156,6 +162,27 @@ impl Inodes {
         let at = number.checked_mul(self.block_size);
         let at = at.ok_or_else(|| damaged(format!("there is no block {number}")))?;
         self.bytes(at, self.block_size)
+    }
+
+    /// Writes the first `size` bytes of a file; holes are zeros.
+    pub(super) fn copy(
+        &self,
+        inode: &Inode,
+        size: u64,
+        out: &mut dyn Write,
+    ) -> Result<(), FsError> {
+        let mut left = size;
+        for logical in 0..size.div_ceil(self.block_size) {
+            let count = left.min(self.block_size);
+            let block = match self.block_of(inode, logical)? {
+                Some(number) => self.block(number)?,
+                None => vec![0; usize::try_from(count).unwrap_or(0)],
+            };
+            let wanted = usize::try_from(count).unwrap_or(0);
+            out.write_all(block.get(..wanted).unwrap_or(&block))?;
+            left -= count;
+        }
+        Ok(())
     }
 
     fn bytes(&self, at: u64, count: u64) -> Result<Vec<u8>, FsError> {

@@ -1,0 +1,404 @@
+//! `inspect --list`, `--mtree`, `--cat` and `--extract` before the kernel, mtree and bsdtar: images
+//! by other people's programs are mounted and compared, name by name, with what we write out of them.
+//!
+//! Mounting needs root.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod program;
+mod support;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use program::Ground;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev};
+use support::tools::{command, have, output, root, run, skip, transcript};
+
+/// Bytes that repeat, but not too much.
+fn pattern(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|i| {
+            (i as u64 / 3)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_be_bytes()[0]
+        })
+        .collect()
+}
+
+/// One of everything that the file systems hold.
+fn tree(root: &Path) {
+    let usr = root.join("usr");
+    fs::create_dir_all(usr.join("lib/extension-release.d")).unwrap();
+    fs::create_dir_all(usr.join("many")).unwrap();
+    let release = usr.join("lib/extension-release.d/extension-release.x");
+    fs::write(release, "ID=_any\n").unwrap();
+    for size in [0, 1, 4095, 4096, 4097, 70_000, 131_072, 1_500_001] {
+        fs::write(usr.join(format!("size-{size}")), pattern(size)).unwrap();
+    }
+    fs::write(usr.join("text"), "much the same\n".repeat(50_000)).unwrap();
+    let zeros = fs::File::create(usr.join("zeros")).unwrap();
+    zeros.set_len(300_000).unwrap();
+    for i in 0..300 {
+        let name = format!("{i}-{}", "n".repeat(i % 90));
+        fs::write(usr.join("many").join(name), i.to_string()).unwrap();
+    }
+    for name in [&[b'x'; 200][..], b"\xff\xfe\x01", b"a b\\#[*]=", b"..dots"] {
+        fs::write(usr.join(OsStr::from_bytes(name)), "odd name").unwrap();
+    }
+    symlink("size-1", usr.join("short-link")).unwrap();
+    symlink("l/".repeat(1900), usr.join("long-link")).unwrap();
+    symlink("/etc/passwd", usr.join("absolute")).unwrap();
+    fs::hard_link(usr.join("text"), usr.join("many/hard")).unwrap();
+    let made = |name: &str, kind, device| {
+        rustix::fs::mknodat(
+            CWD,
+            usr.join(name),
+            kind,
+            Mode::from_raw_mode(0o640),
+            device,
+        )
+        .unwrap();
+    };
+    made("fifo", FileType::Fifo, 0);
+    made("null", FileType::CharacterDevice, makedev(1, 3));
+    made("far", FileType::BlockDevice, makedev(259, 70_000));
+    let set = |name: &str, key: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(usr.join(name), key, value, XattrFlags::empty()).unwrap();
+    };
+    set("size-1", "user.note", b"kept");
+    set("many", "user.folder", b"kept too");
+    let capability: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    set("size-4097", "security.capability", &capability);
+    std::os::unix::fs::lchown(usr.join("size-4096"), Some(1234), Some(100_000)).unwrap();
+    for (name, mode) in [("size-1", 0o4755), ("many", 0o1777), ("size-4095", 0o000)] {
+        fs::set_permissions(usr.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut touch = Command::new("find");
+    touch
+        .arg(root)
+        .args(["-exec", "touch", "-h", "-d", "@1700000001", "{}", "+"]);
+    run(&mut touch);
+}
+
+/// What can be seen of one file.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    mode: u32,
+    owner: (u32, u32),
+    time: i64,
+    device: u64,
+    content: Vec<u8>,
+    attributes: BTreeMap<String, Vec<u8>>,
+    /// The first path of the same inode.
+    same_as: OsString,
+}
+
+/// Looks at a folder without the library.
+fn look(root: &Path) -> BTreeMap<OsString, Seen> {
+    let mut first = BTreeMap::new();
+    let mut seen = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.unwrap();
+        let (path, metadata) = (entry.path(), entry.metadata().unwrap());
+        let name = path.strip_prefix(root).unwrap().as_os_str().to_owned();
+        if name == "lost+found" {
+            continue;
+        }
+        let kind = metadata.file_type();
+        let content = if kind.is_symlink() {
+            fs::read_link(path)
+                .unwrap()
+                .into_os_string()
+                .into_encoded_bytes()
+        } else if kind.is_file() {
+            fs::read(path).unwrap()
+        } else {
+            Vec::new()
+        };
+        let device = match kind.is_char_device() || kind.is_block_device() {
+            true => metadata.rdev(),
+            false => 0,
+        };
+        let mut list = vec![0; 65536];
+        let size = rustix::fs::llistxattr(path, &mut list).unwrap();
+        let mut attributes = BTreeMap::new();
+        for key in list[..size]
+            .split(|byte| *byte == 0)
+            .filter(|key| !key.is_empty())
+        {
+            let key = String::from_utf8(key.to_vec()).unwrap();
+            let mut value = vec![0; 65536];
+            let size = rustix::fs::lgetxattr(path, &key, &mut value).unwrap();
+            value.truncate(size);
+            attributes.insert(key, value);
+        }
+        let inode = (metadata.dev(), metadata.ino());
+        let same_as = first.entry(inode).or_insert_with(|| name.clone()).clone();
+        let seen_here = Seen {
+            mode: metadata.mode(),
+            owner: (metadata.uid(), metadata.gid()),
+            time: metadata.mtime(),
+            device,
+            content,
+            attributes,
+            same_as,
+        };
+        seen.insert(name, seen_here);
+    }
+    seen
+}
+
+fn is_equal(ours: &Path, theirs: &Path, what: &str) {
+    let (ours, theirs) = (look(ours), look(theirs));
+    let names = |seen: &BTreeMap<OsString, Seen>| seen.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&ours), names(&theirs), "{what}");
+    for (name, seen) in &ours {
+        let theirs = &theirs[name];
+        let without = |seen: &Seen| (seen.mode, seen.owner, seen.time, seen.device);
+        assert_eq!(without(seen), without(theirs), "{what}: {name:?}");
+        assert_eq!(seen.attributes, theirs.attributes, "{what}: {name:?}");
+        assert_eq!(seen.same_as, theirs.same_as, "{what}: {name:?}");
+        assert!(
+            seen.content == theirs.content,
+            "{what}: content of {name:?}"
+        );
+    }
+    assert!(ours.len() > 300, "{what}: {}", ours.len());
+}
+
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Nothing where this kernel lacks the codec.
+    fn new(image: &Path, at: &Path) -> Option<Mounted> {
+        fs::create_dir_all(at).unwrap();
+        let mounted = output(command("mount").args(["-o", "loop,ro"]).args([image, at]));
+        mounted.status.success().then(|| Mounted(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = output(command("umount").arg(&self.0));
+    }
+}
+
+/// Images of one tree by mkfs.erofs, mksquashfs and mkfs.ext4, by file name.
+fn corpus(ground: &Ground) -> Vec<&'static str> {
+    let source = ground.path("source");
+    let mut made = Vec::new();
+    let mut make = |name: &'static str, program: &str, options: &[&str], source_last: bool| {
+        let image = ground.path("project").join(name);
+        let mut call = command(program);
+        match source_last {
+            true => call.args(options).args([&image, &source]),
+            false => call.args([&source, &image]).args(options),
+        };
+        let said = output(&mut call);
+        if said.status.success() {
+            made.push(name);
+        } else {
+            // An older program lacks a codec.
+            eprintln!(
+                "{program} {options:?} makes no {name}: {}",
+                transcript(&said)
+            );
+        }
+    };
+    let squashfs = ["gzip", "xz", "lzo", "lz4", "zstd", "lzma"];
+    let names = [
+        "gzip.raw", "xz.raw", "lzo.raw", "lz4.raw", "zstd.raw", "lzma.raw",
+    ];
+    for (codec, name) in squashfs.into_iter().zip(names) {
+        let options = ["-comp", codec, "-noappend", "-quiet", "-no-progress"];
+        make(name, "mksquashfs", &options, false);
+    }
+    let stored = [
+        "-noI",
+        "-noD",
+        "-noF",
+        "-noX",
+        "-no-fragments",
+        "-noappend",
+        "-quiet",
+        "-no-progress",
+    ];
+    make("stored.raw", "mksquashfs", &stored, false);
+    make("plain.raw", "mkfs.erofs", &[], true);
+    make("lz4-erofs.raw", "mkfs.erofs", &["-zlz4"], true);
+    make("lz4hc.raw", "mkfs.erofs", &["-zlz4hc,9", "-C65536"], true);
+    make(
+        "deflate.raw",
+        "mkfs.erofs",
+        &["-zdeflate,9", "-C65536"],
+        true,
+    );
+    make(
+        "zstd-erofs.raw",
+        "mkfs.erofs",
+        &["-zzstd,3", "-C65536"],
+        true,
+    );
+    make("chunks.raw", "mkfs.erofs", &["--chunksize=65536"], true);
+    make("pieces.raw", "mkfs.erofs", &["-zlz4", "-Efragments"], true);
+    make(
+        "ztail.raw",
+        "mkfs.erofs",
+        &["-zlz4", "-Eztailpacking"],
+        true,
+    );
+    make(
+        "dedupe.raw",
+        "mkfs.erofs",
+        &["-zlz4", "-Ededupe", "-C65536"],
+        true,
+    );
+    for (name, kind) in [
+        ("ext4.raw", "ext4"),
+        ("ext2.raw", "ext2"),
+        ("ext3.raw", "ext3"),
+    ] {
+        let image = ground.path("project").join(name);
+        let mut call = command(&format!("mkfs.{kind}"));
+        call.args(["-q", "-b", "4096", "-d"])
+            .args([&source, &image])
+            .arg("40M");
+        if output(&mut call).status.success() {
+            made.push(name);
+        }
+    }
+    made
+}
+
+#[test]
+fn images_of_other_tools_are_read_as_the_kernel_reads_them() {
+    let programs = [
+        "mkfs.erofs",
+        "mksquashfs",
+        "mkfs.ext4",
+        "mount",
+        "mtree",
+        "bsdtar",
+    ];
+    if !(have(&programs) && root()) {
+        return;
+    }
+    let ground = Ground::new();
+    fs::create_dir(ground.path("source")).unwrap();
+    tree(&ground.path("source"));
+    let mut compared = 0;
+    for name in corpus(&ground) {
+        let image = ground.path("project").join(name);
+        let said = ground.run(&format!("inspect {name} --extract ../out-{name}"));
+        if said.status != Some(0) {
+            assert!(["lzo.raw", "lzma.raw"].contains(&name), "{name}: {said:?}");
+            // Identified all the same, and nothing is left.
+            let seen = ground.run(&format!("inspect {name}"));
+            assert!(
+                seen.out.contains("squashfs") || seen.out.contains("erofs"),
+                "{seen:?}"
+            );
+            assert!(!ground.path(&format!("out-{name}")).exists(), "{name}");
+            eprintln!("{name} is refused: {}", said.err);
+            continue;
+        }
+        let ours = ground.path(&format!("out-{name}"));
+        let Some(mounted) = Mounted::new(&image, &ground.path("mounted")) else {
+            skip(&format!("this kernel does not mount {name}"));
+            is_equal(&ours, &ground.path("source"), name);
+            continue;
+        };
+        is_equal(&ours, &mounted.0, name);
+        compared += 1;
+        // mtree says nothing where all agrees.
+        let spec = ground.run(&format!("inspect {name} --mtree"));
+        spec.succeeded();
+        ground.write("spec", &spec.out, 0o644);
+        let mut mtree = command("mtree");
+        mtree
+            .arg("-f")
+            .arg(ground.path("spec"))
+            .arg("-p")
+            .arg(&mounted.0);
+        let judged = output(&mut mtree);
+        assert!(judged.status.success(), "{name}: {}", transcript(&judged));
+        let listed = run(command("bsdtar").arg("-tf").arg(ground.path("spec")));
+        let lines = ground
+            .run(&format!("inspect {name} --list"))
+            .out
+            .lines()
+            .count();
+        assert_eq!(listed.lines().count(), lines, "{name}");
+        let described = prism_sysext::image::ddi::open(&image).unwrap();
+        let fs = described.file_system().unwrap();
+        for count in [1, 64, 4096, 200_000, 1_500_000] {
+            let start = fs
+                .read_start(Path::new("/usr/size-1500001"), count)
+                .unwrap();
+            assert!(
+                start == pattern(1_500_001)[..start.len()],
+                "{name}: {count}"
+            );
+            assert_eq!(start.len() as u64, count, "{name}");
+        }
+        let cat = ground
+            .command(["inspect", name, "--cat", "usr/size-1500001"])
+            .output()
+            .unwrap();
+        assert!(cat.stdout == pattern(1_500_001), "{name}");
+        fs::remove_dir_all(&ours).unwrap();
+    }
+    assert!(compared >= 8, "{compared}");
+}
+
+#[test]
+fn nothing_is_written_where_it_should_not() {
+    let ground = Ground::new();
+    ground.config(
+        "sysext:\n  extensions:\n  - {name: a, verity: none, files: ['bin/tool:/usr/bin/a']}\n",
+    );
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let image = ".sysext/a.raw";
+    ground.write("project/full/x", "mine", 0o644);
+    ground.refused(
+        &format!("inspect {image} --extract full"),
+        "folder-not-empty",
+    );
+    ground.refused(
+        &format!("inspect {image} --extract new usr/bin/b"),
+        "path-not-in-image",
+    );
+    ground.refused(
+        &format!("inspect {image} --cat usr/bin/b"),
+        "path-not-in-image",
+    );
+    ground.refused(
+        &format!("inspect {image} --cat usr/bin"),
+        "path-not-in-image",
+    );
+    ground
+        .run(&format!("inspect {image} --extract full --force usr/bin"))
+        .succeeded();
+    assert_eq!(
+        ground.read("project/full/usr/bin/a"),
+        b"#!/bin/sh\necho tool\n"
+    );
+    assert_eq!(ground.read("project/full/x"), b"mine");
+    assert!(!ground.path("project/full/usr/lib").exists());
+    // A link that somebody else laid there is not gone through.
+    fs::create_dir(ground.path("elsewhere")).unwrap();
+    fs::create_dir(ground.path("project/trap")).unwrap();
+    symlink("../../elsewhere", ground.path("project/trap/usr")).unwrap();
+    let said = ground.run(&format!("inspect {image} --extract trap --force"));
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert_eq!(fs::read_dir(ground.path("elsewhere")).unwrap().count(), 0);
+}
