@@ -30,6 +30,12 @@ impl Copy {
                 .current_dir(self.path(example))
                 .env_clear()
                 .env("PATH", "/usr/bin:/bin")
+                .env(
+                    "VERITY_KEY",
+                    fs::read(self.path("verity_key.pem"))
+                        .map(|key| String::from_utf8(key).unwrap())
+                        .unwrap_or_default(),
+                )
                 .stdin(Stdio::null()),
         )
     }
@@ -37,7 +43,7 @@ impl Copy {
     /// Prepares an example as its comment says.
     fn prepare(&self, example: &str) {
         let config = fs::read_to_string(self.path(example).join("config.yaml")).unwrap();
-        if config.contains("verityKey: file:../verity_key.pem") || config.contains("signer:") {
+        if !config.contains("[kubernetes.raw]") {
             self.run(example, "sign keygen --key ../verity_key.pem")
                 .succeeded();
         }
@@ -72,7 +78,16 @@ const BROKEN: &str = "broken";
 #[test]
 fn every_example_is_applied_and_expanded() {
     let names = all();
-    for expected in ["broken", "build", "confext", "external", "prebuilt"] {
+    for expected in [
+        "broken",
+        "build",
+        "ci",
+        "confext",
+        "external",
+        "prebuilt",
+        "several",
+        "verity-root",
+    ] {
         assert!(names.iter().any(|name| name == expected), "{names:?}");
     }
     for name in names.iter().filter(|name| *name != BROKEN) {
@@ -94,6 +109,18 @@ fn every_example_is_applied_and_expanded() {
         }
         copy.run(name, "check --rootfs ../rootfs").succeeded();
         copy.run(name, "expand --rootfs ../rootfs").succeeded();
+        let text = fs::read_to_string(copy.path(name).join("config.prism.yaml")).unwrap();
+        let committed = examples().join(name).join("config.prism.yaml");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&committed, &text).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&committed).unwrap_or_default() == text,
+            "{} is stale; run this test with BLESS=1 and commit the result",
+            committed.display()
+        );
+        copy.run(name, "validate-config --config-file config.prism.yaml")
+            .succeeded();
         plain(&copy.path(name));
         copy.run(name, "expand --rootfs ../rootfs --check")
             .succeeded();

@@ -90,6 +90,9 @@ fn products(ground: &Ground, prepare: impl Fn(Command) -> Command) -> Snapshot {
     assert_eq!(products.len(), 3, "{:?}", products.keys());
     let expanded = ground.path("project/config.prism.yaml");
     let mode = fs::metadata(&expanded).unwrap().permissions().mode();
+    let text = fs::read_to_string(&expanded).unwrap();
+    let here = ground.root().to_str().unwrap();
+    assert!(!text.contains(here), "a path of this machine is in {text}");
     products.insert(
         "config.prism.yaml".into(),
         (mode, fs::read(expanded).unwrap()),
