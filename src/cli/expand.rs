@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::config::model::Enable as ConfigEnable;
 use crate::customize::{self, Invocation};
 use crate::expand::{self as library, AdditionalFile, Additions, Enable, enable_script};
-use crate::finding::Finding;
+use crate::finding::{Finding, Place};
 use crate::input;
 use crate::plan::{Environment, Plan};
 
@@ -114,13 +114,18 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
 /// The plain Prism config of a session.
 pub(super) fn expanded_text(session: &Session) -> Result<String, Failure> {
     library::expand(&session.config.source.text, &additions(&session.plan)).map_err(|error| {
-        Failure::Findings(
-            None,
-            vec![
-                Finding::error("not-expanded", error.to_string())
-                    .in_file(&session.config.source.path),
-            ],
-        )
+        let finding = Finding::error("not-expanded", error.to_string());
+        let finding = match error.place() {
+            Some((line, column)) => Finding {
+                place: Some(Place::Position {
+                    line,
+                    column: column.unwrap_or(1),
+                }),
+                ..finding
+            },
+            None => finding.in_file(&session.config.source.path),
+        };
+        session.refuse(vec![finding])
     })
 }
 

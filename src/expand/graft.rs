@@ -248,7 +248,12 @@ impl Splice<'_, '_> {
         let next = source.skip_trivia(end);
         let comma = (source.byte(next) == Some(b',')).then_some(next);
         if comma.is_none() {
-            self.insert(end, ",".to_owned());
+            // A value that is not written ends with its colon, and `:,` is part of a plain scalar.
+            let open = source
+                .text
+                .get(..end)
+                .is_some_and(|text| text.ends_with(':'));
+            self.insert(end, if open { " ," } else { "," }.to_owned());
         }
         let behind = comma.map_or(end, |comma| comma + 1);
         let rest = source.line_at(behind);

@@ -114,9 +114,11 @@ pub enum ExpandError {
     },
     /// Far beyond any real config.
     #[error(
-        "expanding the config: the file holds more than {limit} {what}, which no Prism config needs"
+        "expanding the config: line {line}: the file holds more than {limit} {what}, which no Prism config needs"
     )]
     TooLarge {
+        /// Line that goes beyond it, from 1.
+        line: usize,
         /// The limit.
         limit: usize,
         /// What it counts.
@@ -125,9 +127,9 @@ pub enum ExpandError {
     /// Not YAML.
     #[error("reading the config as YAML: line {line}, column {column}: {message}")]
     Syntax {
-        /// Line, from 1; 0 when unknown.
+        /// Line, from 1.
         line: usize,
-        /// Column, from 1; 0 when unknown.
+        /// Column in characters, from 1.
         column: usize,
         /// What the parser expected and found.
         message: String,
@@ -142,9 +144,11 @@ pub enum ExpandError {
     },
     /// The top level is a list or a scalar.
     #[error(
-        "expanding the config: the top level is {found}, expected a mapping with keys such as `os:`"
+        "expanding the config: line {line}: the top level is {found}, expected a mapping with keys such as `os:`"
     )]
     NotAMapping {
+        /// Line on which it starts, from 1.
+        line: usize,
         /// What it is instead.
         found: &'static str,
     },
@@ -168,15 +172,33 @@ pub enum ExpandError {
     },
     /// The edit was made but not proved right, so it was thrown away.
     #[error(
-        "expanding the config: the edited text could not be proved right: {reason}{}",
+        "expanding the config: line {line}: the edited text could not be proved right: {reason}{}",
         by_hand(snippet)
     )]
     Unproven {
+        /// Line of the first edit, from 1.
+        line: usize,
         /// The difference that was found.
         reason: String,
         /// YAML to add by hand; empty when nothing has to be added.
         snippet: String,
     },
+}
+
+impl ExpandError {
+    /// Line and column to look at, both from 1; none when the file is no text, or when it is not the
+    /// file that is wrong.
+    pub fn place(&self) -> Option<(usize, Option<usize>)> {
+        match *self {
+            ExpandError::Syntax { line, column, .. } => Some((line, Some(column))),
+            ExpandError::TooLarge { line, .. }
+            | ExpandError::SeveralDocuments { line }
+            | ExpandError::NotAMapping { line, .. }
+            | ExpandError::Refused { line, .. }
+            | ExpandError::Unproven { line, .. } => Some((line, None)),
+            ExpandError::Encoding { .. } | ExpandError::Addition { .. } => None,
+        }
+    }
 }
 
 fn by_hand(snippet: &str) -> String {
@@ -219,10 +241,10 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
 /// `additions`. See the module for what is guaranteed.
 pub fn expand(text: &str, additions: &Additions) -> Result<String, ExpandError> {
     let source = Source::parse(text)?;
-    let input = proof::read(text)?;
+    let input = proof::read(&source)?;
     let missing = plan::missing(&input, additions)?;
     let edits = splice::edits(&source, &input, &missing)?;
     let (output, written) = splice::apply(&source, edits);
-    proof::prove(text, &input, &missing, &output, &written)?;
+    proof::prove(&source, &input, &missing, &output, &written)?;
     Ok(output)
 }

@@ -25,37 +25,52 @@ pub(super) struct Written {
     pub(super) section: bool,
 }
 
-/// The data of a config with its merge keys resolved.
-pub(super) fn read(text: &str) -> Result<Value, ExpandError> {
+/// The data of a config with its merge keys resolved; `source` is the same text read by the other
+/// parser, which knows places.
+pub(super) fn read(source: &Source<'_>) -> Result<Value, ExpandError> {
+    let at_root = source.root.as_ref().map_or(0, |root| root.content);
     // libyaml counts the mark as a column, and then ends the mapping at the second key.
+    let text = source.text;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut value: Value = serde_yaml::from_str(text).map_err(|error| syntax(text, &error))?;
-    value.apply_merge().map_err(|error| syntax(text, &error))?;
+    let value = serde_yaml::from_str(text);
+    let mut value: Value = value.map_err(|error| syntax(source, &error, at_root))?;
+    if let Err(error) = value.apply_merge() {
+        return Err(syntax(
+            source,
+            &error,
+            source.merge_key().unwrap_or(at_root),
+        ));
+    }
     let found = match &value {
         Value::Mapping(_) | Value::Null => return Ok(value),
         Value::Sequence(_) => "a list",
         Value::Tagged(_) => "a tagged value",
         _ => "a scalar",
     };
-    Err(ExpandError::NotAMapping { found })
+    Err(ExpandError::NotAMapping {
+        line: source.line(at_root),
+        found,
+    })
 }
 
-fn syntax(text: &str, error: &serde_yaml::Error) -> ExpandError {
-    let at = error.location();
-    // Without a place it is about documents, of which only the marks between them can make more
-    // than one, or about merge keys.
-    let marks = ["---", "...", "<<"];
-    let is_marked = |line: &str| marks.iter().any(|mark| line.trim_start().starts_with(mark));
-    let marked = text
-        .lines()
-        .zip(1..)
-        .filter(|(line, _)| is_marked(line))
-        .last();
-    let guess = marked.map_or(1, |(_, number)| number);
+/// What the independent reader said; `near` is the place when it tells none.
+fn syntax(source: &Source<'_>, error: &serde_yaml::Error, near: usize) -> ExpandError {
+    // By the index, which counts characters: libyaml's lines end at U+0085 and U+2028, too.
+    let first = source.first();
+    let place = error.location().map(|at| {
+        let text = source.text.get(first..).unwrap_or_default();
+        let mut places = text.char_indices().map(|(at, _)| first + at);
+        places.nth(at.index()).unwrap_or(source.text.len())
+    });
+    let message = error.to_string();
+    // It gives the mapping's own place.
+    let twice = message.contains("duplicate entry");
+    let twice = twice.then(|| source.duplicate_key()).flatten();
+    let place = twice.or(place).unwrap_or(near);
     ExpandError::Syntax {
-        line: at.as_ref().map_or(guess, serde_yaml::Location::line),
-        column: at.as_ref().map_or(1, serde_yaml::Location::column),
-        message: error.to_string(),
+        line: source.line(place),
+        column: source.column(place) + 1,
+        message,
     }
 }
 
@@ -66,19 +81,23 @@ pub(super) fn snippet(missing: &Literal) -> String {
 
 /// Checks everything that the module promises about `output`.
 pub(super) fn prove(
-    text: &str,
+    source: &Source<'_>,
     input: &Value,
     missing: &Literal,
     output: &str,
     written: &[Written],
 ) -> Result<(), ExpandError> {
     let unproven = |reason: String| ExpandError::Unproven {
+        line: source.line(written.first().map_or(0, |edit| edit.range.start)),
         reason,
         snippet: snippet(missing),
     };
-    kept_bytes(text, output, written).map_err(unproven)?;
+    kept_bytes(source.text, output, written).map_err(unproven)?;
 
-    let read = read(output).map_err(|error| unproven(error.to_string()))?;
+    // The parser of the edit reads the result too: what only one of two
+    // parsers accepts, Prism's may refuse.
+    let edited = Source::parse(output).map_err(|error| unproven(error.to_string()))?;
+    let read = read(&edited).map_err(|error| unproven(error.to_string()))?;
     if read.get(SECTION).is_some() {
         return Err(unproven(format!("`{SECTION}` is still there")));
     }
@@ -86,9 +105,6 @@ pub(super) fn prove(
     if let Some(place) = difference(&intended, &read, "") {
         return Err(unproven(format!("{place} is not what it should be")));
     }
-    // The parser of the edit reads the result too: what only one of two
-    // parsers accepts, Prism's may refuse.
-    Source::parse(output).map_err(|error| unproven(error.to_string()))?;
     Ok(())
 }
 
@@ -221,7 +237,8 @@ mod tests {
                 section: *section,
             })
             .collect();
-        prove(text, &read(text).unwrap(), missing, output, &written)
+        let source = Source::parse(text).unwrap();
+        prove(&source, &read(&source).unwrap(), missing, output, &written)
     }
 
     fn units() -> Literal {
@@ -245,6 +262,22 @@ mod tests {
         let text = "os: {services: {enable: [a]}}\n";
         let output = "os: {services: {enable: [a, u]}}\n";
         check(text, &units(), output, &[(26..26, ", u", false)]).unwrap();
+    }
+
+    #[test]
+    fn what_this_reader_alone_refuses_has_its_place() {
+        for (text, place) in [
+            // Characters before it take two and three bytes. The line break of YAML 1.1 makes `c` a key
+            // without a colon, which is noticed at the end.
+            ("\u{feff}# €\na: \"é\"\nb: x\u{2028}c\n", (4, 1)),
+            ("a:\n  b: 1\n  c: {d: 1, d: 2}\n", (3, 13)),
+            ("a: 1\nb:\n  <<: x\n", (3, 3)),
+        ] {
+            let source = Source::parse(text).unwrap();
+            let error = read(&source).unwrap_err();
+            let (line, column) = error.place().unwrap();
+            assert_eq!((line, column), (place.0, Some(place.1)), "{error}");
+        }
     }
 
     #[test]

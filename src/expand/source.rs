@@ -7,7 +7,7 @@
 //! indentation of the next line. This module turns them into the ranges that a
 //! person would mark with the cursor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_saphyr::granit_parser::{
@@ -137,7 +137,9 @@ impl<'t> Source<'t> {
     /// Reads a text that holds at most one document.
     pub(super) fn parse(text: &'t str) -> Result<Source<'t>, ExpandError> {
         if text.len() > MAX_BYTES {
+            let within = text.as_bytes().get(..MAX_BYTES).unwrap_or_default();
             return Err(ExpandError::TooLarge {
+                line: within.iter().filter(|byte| **byte == b'\n').count() + 1,
                 limit: MAX_BYTES,
                 what: "bytes",
             });
@@ -161,9 +163,10 @@ impl<'t> Source<'t> {
         let mut weights: BTreeMap<usize, u64> = BTreeMap::new();
         let mut documents = 0_u32;
         while let Some(event) = events.next() {
-            let (event, span) = event.map_err(|error| syntax(&error))?;
+            let (event, span) = event.map_err(|error| self.syntax(&error))?;
             // Spans of a parser over `&str` always have byte offsets.
             let range = span.byte_range().unwrap_or_default();
+            let from = range.start;
             let anchor = match events.peek() {
                 Some(Ok((Event::Anchor(id, name), span))) => {
                     let at = span.byte_range().unwrap_or_default();
@@ -275,12 +278,27 @@ impl<'t> Source<'t> {
             };
             if total > MAX_NODES {
                 return Err(ExpandError::TooLarge {
+                    line: self.line(from),
                     limit: 1_000_000,
                     what: "YAML nodes",
                 });
             }
         }
         Ok(())
+    }
+
+    fn syntax(&self, error: &granit_parser::ScanError) -> ExpandError {
+        let at = error.marker();
+        // Its own lines end at a lone carriage return as well.
+        let (line, column) = match at.byte_offset() {
+            Some(at) => (self.line(at), self.column(at) + 1),
+            None => (at.line(), at.col() + 1),
+        };
+        ExpandError::Syntax {
+            line,
+            column,
+            message: error.info(),
+        }
     }
 
     fn adopt(&self, parent: &mut Open, mut node: Node) {
@@ -462,6 +480,50 @@ impl<'t> Source<'t> {
         }
     }
 
+    /// Place of the first merge key that names neither a mapping nor a list of them, as far as that
+    /// can be told without following aliases; else of the first merge key.
+    pub(super) fn merge_key(&self) -> Option<usize> {
+        let is_merge = |(key, _): &&(Node, Node)| key.text() == Some("<<");
+        let maps = self.mappings();
+        let merges = || {
+            maps.iter()
+                .flat_map(|entries| entries.iter().filter(is_merge))
+        };
+        let wrong = |(_, value): &&(Node, Node)| matches!(value.body, Body::Scalar { .. });
+        let place = |(key, _): &(Node, Node)| key.start;
+        let wrong = merges().filter(wrong).map(place).min();
+        wrong.or_else(|| merges().map(place).min())
+    }
+
+    /// Place of the first key that its mapping has already.
+    pub(super) fn duplicate_key(&self) -> Option<usize> {
+        let twice = self.mappings().into_iter().filter_map(|entries| {
+            let mut seen = BTreeSet::new();
+            let keys = entries.iter().map(|(key, _)| key);
+            let mut keys = keys.filter(|key| key.text().is_some());
+            keys.find(|key| !seen.insert(key.text()))
+                .map(|key| key.start)
+        });
+        twice.min()
+    }
+
+    /// The entries of all mappings.
+    fn mappings(&self) -> Vec<&[(Node, Node)]> {
+        let mut found = Vec::new();
+        let mut open: Vec<&Node> = self.root.iter().collect();
+        while let Some(node) = open.pop() {
+            match &node.body {
+                Body::Sequence { items, .. } => open.extend(items),
+                Body::Mapping { entries, .. } => {
+                    found.push(entries.as_slice());
+                    open.extend(entries.iter().flat_map(|(key, value)| [key, value]));
+                }
+                Body::Scalar { .. } | Body::Alias => {}
+            }
+        }
+        found
+    }
+
     /// An alias outside of `range` to an anchor defined inside: name, place of the alias.
     pub(super) fn used_outside(&self, range: &Range<usize>) -> Option<(&str, usize)> {
         self.aliases.iter().find_map(|(id, at)| {
@@ -496,10 +558,17 @@ fn node(
         )
     });
     let unwritten = range.is_empty() && matches!(body, Body::Scalar { .. });
+    // Its first token may be one of its items.
+    let block = matches!(
+        body,
+        Body::Sequence { flow: false, .. } | Body::Mapping { flow: false, .. }
+    );
     // An unwritten null behind an anchor ends with the anchor.
     let (content, end) = match last {
         Some(last) if unwritten => (last, last),
-        Some(last) => (last, range.end),
+        Some(last) if block => (last, range.end),
+        // Blanks stand between, and for a block scalar its header.
+        Some(last) => (last.max(range.start), range.end),
         None => (range.start, range.end),
     };
     Node {
@@ -509,15 +578,6 @@ fn node(
         start: first,
         content,
         end,
-    }
-}
-
-fn syntax(error: &granit_parser::ScanError) -> ExpandError {
-    let at = error.marker();
-    ExpandError::Syntax {
-        line: at.line(),
-        column: at.col() + 1,
-        message: error.info(),
     }
 }
 
@@ -556,6 +616,14 @@ mod tests {
         assert_eq!(value_text(&Source::parse(clipped).unwrap(), "a"), "t\r\n");
         let kept = "a: |+ # why\n  t\n\n\nb: 1\n";
         assert_eq!(value_text(&Source::parse(kept).unwrap(), "a"), "t\n\n\n");
+        let source = Source::parse("a: &x !!str |+\n  t\n\n\nb: &y []\nc: &z {}\n").unwrap();
+        let (_, (_, kept)) = root(&source).entry("a").unwrap();
+        assert!(source.keeps_line_breaks(kept.content));
+        assert_eq!(source.text.get(kept.content..kept.end), Some("t\n\n\n"));
+        for (key, text) in [("b", "[]"), ("c", "{}")] {
+            let (_, (_, value)) = root(&source).entry(key).unwrap();
+            assert_eq!(source.text.get(value.content..value.end), Some(text));
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) fn edits(
     for edit in &splice.edits {
         if edit.range.start < from || edit.range.end < edit.range.start {
             return Err(ExpandError::Unproven {
+                line: source.line(edit.range.start),
                 reason: "two edits overlap".to_owned(),
                 snippet: snippet(missing),
             });
