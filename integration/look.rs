@@ -402,3 +402,71 @@ fn nothing_is_written_where_it_should_not() {
     assert_eq!(said.status, Some(1), "{said:?}");
     assert_eq!(fs::read_dir(ground.path("elsewhere")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_difference_names_what_differs() {
+    let ground = Ground::new();
+    let build = |name: &str, text: &str| {
+        ground.config(&format!(
+            "sysext:\n  outputDirectory: {name}\n  extensions:\n  - {{name: a, verity: hash, {text}}}\n"
+        ));
+        ground.run("build --rootfs ../rootfs").succeeded();
+    };
+    build(
+        "one",
+        "files: ['bin/tool:/usr/bin/a', 'bin/tool:/usr/bin/b']",
+    );
+    build(
+        "two",
+        "files: ['bin/tool:/usr/bin/a', 'bin/tool:/usr/bin/b']",
+    );
+    ground.run("diff one/a.raw two/a.raw").succeeded();
+    ground.write("project/bin/tool2", "#!/bin/sh\necho TOOL\n", 0o700);
+    build(
+        "two",
+        "version: '2', files: ['bin/tool2:/usr/bin/a', 'bin/tool:/usr/bin/c']",
+    );
+    let said = ground.run("diff one/a.raw two/a.raw --output json");
+    assert_eq!(said.status, Some(1), "{said:?}");
+    let value = said.json();
+    let paths = value["paths"].as_array().unwrap();
+    let changes: Vec<_> = paths
+        .iter()
+        .map(|path| {
+            (
+                path["path"].as_str().unwrap(),
+                path["change"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let release = "/usr/lib/extension-release.d/extension-release.a";
+    let expected = [
+        ("/usr/bin/a", "changed"),
+        ("/usr/bin/b", "removed"),
+        ("/usr/bin/c", "added"),
+        (release, "changed"),
+    ];
+    assert_eq!(changes, expected);
+    assert_eq!(paths[0]["what"][0]["name"], "content");
+    let names: Vec<_> = value["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
+    for name in [
+        "root hash",
+        "verity salt",
+        "disk id",
+        "release a SYSEXT_VERSION_ID",
+    ] {
+        assert!(names.iter().any(|it| *it == name), "{name}: {names:?}");
+    }
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/difference.schema.json");
+    let schema: serde_json::Value = serde_json::from_slice(&fs::read(schema).unwrap()).unwrap();
+    if let Err(error) = jsonschema::validate(&schema, &value) {
+        panic!("{error}");
+    }
+    let text = ground.run("diff one/a.raw two/a.raw").out;
+    assert!(text.contains("- /usr/bin/b\n+ /usr/bin/c\n"), "{text}");
+}

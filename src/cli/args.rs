@@ -55,6 +55,8 @@ pub enum Command {
     Check(Check),
     /// Show what an image is.
     Inspect(Inspect),
+    /// Tell what two images differ in; status 1 if they do.
+    Diff(Diff),
     /// Check the hash tree and the signature of an image.
     Verify(Verify),
     /// Make keys and signatures.
@@ -331,6 +333,17 @@ pub struct Inspect {
     /// Write also into a folder that is not empty, and replace what is there.
     #[arg(long, requires = "extract")]
     pub force: bool,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The first image.
+    #[arg(value_name = "IMAGE")]
+    pub one: PathBuf,
+    /// The second image.
+    #[arg(value_name = "OTHER")]
+    pub other: PathBuf,
 }
 
 /// `verify`.

@@ -1,6 +1,6 @@
 //! `inspect` and `verify`: one image.
 
-use super::args::{Inspect, Verify};
+use super::args::{Diff, Inspect, Verify};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::open_image;
@@ -80,6 +80,17 @@ fn look_into(screen: &Screen, args: &Inspect, image: &Ddi) -> Result<(), Failure
         render::size(done.bytes)
     );
     screen.result(&text, &done)
+}
+
+pub(super) fn diff(screen: &Screen, args: &Diff) -> Result<(), Failure> {
+    let (one, other) = (open_image(&args.one)?, open_image(&args.other)?);
+    let difference = inspect::diff(&one, &other)
+        .map_err(|error| Finding::error("file-system-unreadable", error.to_string()))?;
+    screen.result(&portrait::difference(&difference), &difference)?;
+    match difference.equal {
+        true => Ok(()),
+        false => Err(Failure::Said(1)),
+    }
 }
 
 pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {

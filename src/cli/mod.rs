@@ -59,6 +59,7 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
         Command::Expand(args) => expand::expand(screen, &args),
         Command::ValidateConfig(args) => validate::validate_config(screen, &args),
         Command::Check(args) => look::check(screen, &args),
+        Command::Diff(args) => image::diff(screen, &args),
         Command::Inspect(args) => image::inspect(screen, &args),
         Command::Verify(args) => image::verify(screen, &args),
         Command::Sign(Sign::Keygen(args)) => sign::keygen(screen, &args),

@@ -8,7 +8,7 @@ use crate::image::filesystem::FsKind;
 use crate::image::gpt::{self, Entry, Table};
 use crate::image::gpt_types::{PartitionType, Role};
 use crate::image::hex;
-use crate::inspect::{Inspection, Survey};
+use crate::inspect::{Change, Difference, Inspection, Survey};
 
 /// Columns of the bar.
 const BAR: usize = 78;
@@ -16,6 +16,9 @@ const BAR: usize = 78;
 const MAX_FOLDERS: usize = 24;
 /// Most units and files with privileges that are shown.
 const MAX_NAMES: usize = 12;
+
+/// Most characters of a value that differs.
+const MAX_VALUE: usize = 64;
 
 /// Rows of a name and a value; the name stands once for several values.
 #[derive(Default)]
@@ -316,6 +319,42 @@ fn tree(survey: &Survey) -> String {
         text.push_str(&table(&rows.collect::<Vec<_>>()));
     }
     text
+}
+
+/// What two images differ in: `-` the first, `+` the second, `~` both.
+pub(super) fn difference(difference: &Difference) -> String {
+    if difference.equal {
+        return "no difference\n".to_owned();
+    }
+    let mut rows = Vec::new();
+    let value = |value: &Option<String>| value.as_ref().map_or("-".to_owned(), |it| short(it));
+    let change = |one, other| format!("{} -> {}", value(one), value(other));
+    for field in &difference.fields {
+        rows.push(vec![field.name.clone(), change(&field.one, &field.other)]);
+    }
+    let mut text = table(&rows);
+    let mut rows = Vec::new();
+    for changed in &difference.paths {
+        let sign = match changed.change {
+            Change::Added => "+",
+            Change::Removed => "-",
+            Change::Changed => "~",
+        };
+        let what = changed.what.iter();
+        let what = what.map(|it| format!("{} {}", it.name, change(&it.one, &it.other)));
+        let path = format!("{sign} {}", changed.path.display());
+        rows.push(vec![path, what.collect::<Vec<_>>().join("; ")]);
+    }
+    text.push_str(&table(&rows));
+    text
+}
+
+/// The start of long values, such as signatures.
+fn short(value: &str) -> String {
+    match value.char_indices().nth(MAX_VALUE) {
+        Some((end, _)) => format!("{}...", value.get(..end).unwrap_or(value)),
+        None => value.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::model::Sysext;
-use crate::inspect::{Inspection, Listing};
+use crate::inspect::{Difference, Inspection, Listing};
 use crate::manifest::Manifest;
 use crate::sign::SignRequest;
 
@@ -91,6 +91,10 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("sysext-manifest.schema.json", manifest()),
         ("sign-request.schema.json", sign_request()),
         ("inspection.schema.json", inspection()),
+        (
+            "difference.schema.json",
+            of_output::<Difference>("difference", "diff of prism-sysext"),
+        ),
         (
             "listing.schema.json",
             of_output::<Listing>("listing", "inspect --list of prism-sysext"),

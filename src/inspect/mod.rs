@@ -1,6 +1,7 @@
 //! One image as a person wants to know it: what systemd sees of it ([`Ddi`]), what lies beside it,
 //! and what is in it.
 
+mod diff;
 mod extract;
 mod listing;
 mod sidecar;
@@ -13,6 +14,7 @@ use std::path::Path;
 use crate::finding::Finding;
 use crate::image::ddi::Ddi;
 
+pub use diff::{Change, Changed, Difference, Field, What, diff};
 pub use extract::{Extracted, extract};
 pub use listing::{Entry, Listing, list, mtree};
 pub use sidecar::{Sidecar, SidecarKind};
