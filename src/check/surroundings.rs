@@ -6,6 +6,7 @@ use crate::base::Base;
 use crate::base::mounts::SelinuxMode;
 use crate::base::root::EntryKind;
 use crate::base::rootfs::RootFs;
+use crate::config::Config;
 use crate::config::model::{CertificateLocation, ImagePolicy, OverlayConflict, Sysext};
 use crate::finding::Finding;
 
@@ -69,8 +70,9 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
 }
 
 /// Settings of the `sysext` section that can't work on this base.
-pub fn of_settings(base: &Base, sysext: &Sysext) -> Vec<Finding> {
+pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding> {
     let mut findings = Vec::new();
+    findings.extend(selinux(base, config));
     let systemd = base.systemd_version();
     if let Some(systemd) = systemd.filter(|systemd| systemd.major < 254)
         && sysext.image_policy != ImagePolicy::Default
@@ -92,6 +94,22 @@ pub fn of_settings(base: &Base, sysext: &Sysext) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// SELinux as Prism will set it, where the base's own mode has not been told.
+fn selinux(base: &Base, config: &Config) -> Option<Finding> {
+    let mode = config.prism.os.as_ref()?.selinux.as_deref()?;
+    let labels = base.systemd_version()?.major >= 257;
+    let enforces = ["enforcing", "force-enforcing"].contains(&mode);
+    (enforces && !labels && base.selinux != Some(SelinuxMode::Enforcing)).then(|| {
+        let message = format!(
+            "`os.selinux.mode: {mode}`, and the base's systemd does not label the merged /usr"
+        );
+        Finding::warning("selinux-enforcing", message)
+            .at("os.selinux.mode")
+            .because("systemd labels the top of the merged hierarchy since 257 (commit bbec1c87d3)")
+            .help("leave SELinux permissive or off, or use a base with systemd 257")
+    })
 }
 
 /// Folders of extensions whose mode differs from the base's: the topmost layer's mode is the one

@@ -33,6 +33,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         let session = Session::open(screen, &args.config, &args.base, environment)?;
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
+        session.room()?;
         let text = expanded_text(&session)?;
         snippet = trident(screen, &session, &args.trident)?;
         text
@@ -185,6 +186,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
         let built = session.build(screen)?;
         screen.findings(Some(&session.config.source), &session.noticed(&built));
         refuse_unsigned(&session, args.overrides.allow_unsigned)?;
+        session.room()?;
         let prediction = watch(screen, |progress| session.predict(progress))?;
         judge(
             screen,

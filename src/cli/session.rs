@@ -23,8 +23,8 @@ use crate::check::surroundings;
 use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
-use crate::config::Config;
 use crate::config::model::{CertificateLocation, Enable};
+use crate::config::{Config, traps};
 use crate::expand::policy_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
@@ -98,7 +98,9 @@ impl Session {
             let conflict = config.sysext.as_ref().map(|sysext| sysext.overlay_conflict);
             let mut told = surroundings::of_base(base, conflict.unwrap_or_default());
             let settings = config.sysext.iter();
-            told.extend(settings.flat_map(|sysext| surroundings::of_settings(base, sysext)));
+            told.extend(
+                settings.flat_map(|sysext| surroundings::of_settings(base, &config, sysext)),
+            );
             if told
                 .iter()
                 .any(|finding| finding.severity == Severity::Error)
@@ -158,6 +160,18 @@ impl Session {
             Ok(())
         } else {
             Err(self.refuse(missing))
+        }
+    }
+
+    /// The images have to fit where Prism puts them.
+    pub(super) fn room(&self) -> Result<(), Failure> {
+        let images = self.plan.extensions.iter().map(|planned| {
+            let length = std::fs::metadata(&planned.image).map_or(0, |found| found.len());
+            (planned.destination.as_str(), length)
+        });
+        match traps::room(&self.config.prism, images) {
+            Some(finding) => Err(self.refuse(vec![finding])),
+            None => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod schema;
 pub mod scripts;
 mod shorthand;
 pub mod source;
+pub mod traps;
 pub mod validate;
 
 use std::path::{Path, PathBuf};

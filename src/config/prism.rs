@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use crate::prism::node::{Body, Node};
+use crate::prism::size;
 
 /// Prism's sections as far as we read them.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,21 @@ pub struct Prism {
     pub scripts: Option<Scripts>,
     /// Configs that this one builds on.
     pub base_configs: Option<Vec<BaseConfig>>,
+    /// The mounts of `storage.filesystems`.
+    pub mounts: Vec<Mount>,
+    /// What kind of live medium comes out, if one does.
+    pub live: Option<&'static str>,
+}
+
+/// A file system of `storage` that is mounted.
+#[derive(Debug, Clone, Default)]
+pub struct Mount {
+    /// Where.
+    pub path: String,
+    /// Whether it lies on a verity device.
+    pub verity: bool,
+    /// The size of its partition in bytes, if it is written down.
+    pub size: Option<u64>,
 }
 
 /// `input`.
@@ -50,6 +66,10 @@ pub struct AzureLinux {
 pub struct Os {
     /// Files that Prism copies into the image.
     pub additional_files: Option<Vec<AdditionalFile>>,
+    /// Folders that Prism copies into the image.
+    pub additional_dirs: Option<Vec<AdditionalDir>>,
+    /// The mode of SELinux that is asked for.
+    pub selinux: Option<String>,
     /// Services that Prism enables or disables.
     pub services: Option<Services>,
     /// Overlays that Prism adds to fstab.
@@ -63,6 +83,15 @@ pub struct AdditionalFile {
     pub source: Option<String>,
     /// Content of the file.
     pub content: Option<String>,
+    /// Path in the image.
+    pub destination: Option<String>,
+}
+
+/// One item of `os.additionalDirs`.
+#[derive(Debug, Clone, Default)]
+pub struct AdditionalDir {
+    /// Folder to copy.
+    pub source: Option<String>,
     /// Path in the image.
     pub destination: Option<String>,
 }
@@ -126,6 +155,11 @@ impl Prism {
                     content: text(file, "content"),
                     destination: text(file, "destination"),
                 }),
+                additional_dirs: list(os, "additionalDirs", |folder| AdditionalDir {
+                    source: text(folder, "source"),
+                    destination: text(folder, "destination"),
+                }),
+                selinux: os.get("selinux").and_then(|it| text(it, "mode")),
                 services: os.get("services").map(|services| Services {
                     enable: list(services, "enable", |unit| unit.text().map(str::to_owned)),
                     disable: list(services, "disable", |unit| unit.text().map(str::to_owned)),
@@ -141,7 +175,49 @@ impl Prism {
             base_configs: list(root, "baseConfigs", |base| BaseConfig {
                 path: base.text_of("path").map(PathBuf::from),
             }),
+            mounts: root.get("storage").map(mounts).unwrap_or_default(),
+            live: live(root),
         }
+    }
+}
+
+fn mounts(storage: &Node) -> Vec<Mount> {
+    let disks = storage.list("disks");
+    let partitions: Vec<&Node> = disks
+        .flat_map(|(_, disk)| disk.list("partitions"))
+        .map(|(_, partition)| partition)
+        .collect();
+    let size_of = |id: &str| {
+        let partition = partitions.iter().find(|it| it.text_of("id") == Some(id))?;
+        size(partition.text_of("size")?).ok()
+    };
+    let mut mounts = Vec::new();
+    for (_, file_system) in storage.list("filesystems") {
+        let Some(mount) = file_system.get("mountPoint") else {
+            continue;
+        };
+        let path = mount.text().or_else(|| mount.text_of("path"));
+        let (Some(path), Some(device)) = (path, file_system.text_of("deviceId")) else {
+            continue;
+        };
+        let mut verity = storage.list("verity").map(|(_, it)| it);
+        let verity = verity.find(|it| it.text_of("id") == Some(device));
+        let data = verity.and_then(|it| it.text_of("dataDeviceId"));
+        mounts.push(Mount {
+            path: path.to_owned(),
+            verity: verity.is_some(),
+            size: size_of(data.unwrap_or(device)),
+        });
+    }
+    mounts
+}
+
+fn live(root: &Node) -> Option<&'static str> {
+    let image = root.get("output")?.get("image")?;
+    match image.text_of("format")? {
+        "iso" => Some("an ISO"),
+        "pxe-dir" | "pxe-tar" => Some("a system booted by PXE"),
+        _ => None,
     }
 }
 

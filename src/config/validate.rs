@@ -9,7 +9,7 @@ use super::Config;
 use super::model::{
     Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer, Sysext, Verity,
 };
-use super::scripts;
+use super::{scripts, traps};
 use crate::arch::Arch;
 use crate::base::unit::unit_name;
 use crate::compression::Setting;
@@ -20,6 +20,7 @@ use crate::release::ExtensionKind;
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {
     let mut findings = config.notes.clone();
+    findings.extend(traps::traps(config));
     let Some(sysext) = &config.sysext else {
         return findings;
     };

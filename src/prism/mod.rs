@@ -17,6 +17,7 @@ mod walk;
 pub use resources::resources;
 use tables::{CONFIG, NEWEST, Version};
 use walk::Walk;
+pub(crate) use walk::size;
 
 use crate::finding::{Finding, Place};
 

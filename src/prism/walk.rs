@@ -371,7 +371,7 @@ fn number(text: &str) -> Option<i64> {
 }
 
 /// A size in bytes, or why it is none (`disksize.go`).
-pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
     let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
     let unit = text.get(digits.len()..).unwrap_or_default();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || unit.len() > 1 {

@@ -1,0 +1,261 @@
+//! What of a config Prism accepts without a word, and what then does not work or not last.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use super::Config;
+use super::model::{ImagePolicy, Sysext};
+use super::prism::{Mount, Prism};
+use crate::finding::Finding;
+
+/// Folders that are mounted anew in Prism's chroot or at every boot.
+const NOT_KEPT: [&str; 5] = ["/run", "/tmp", "/dev", "/proc", "/sys"];
+
+/// Everything of this kind in a config.
+pub fn traps(config: &Config) -> Vec<Finding> {
+    let mut findings = destinations(&config.prism);
+    if let Some(sysext) = &config.sysext {
+        findings.extend(units(config, sysext));
+        findings.extend(outside_verity(&config.prism, sysext));
+        findings.extend(live_overlays(&config.prism));
+    }
+    findings
+}
+
+/// Prism joins destinations to the mounted image as text (`safechroot.go`), so enough `..` leads out of it,
+/// onto the machine that builds.
+fn destinations(prism: &Prism) -> Vec<Finding> {
+    let Some(os) = &prism.os else {
+        return Vec::new();
+    };
+    let files = os.additional_files.iter().flatten().enumerate();
+    let files = files.map(|(index, file)| ("additionalFiles", index, &file.destination));
+    let folders = os.additional_dirs.iter().flatten().enumerate();
+    let folders = folders.map(|(index, folder)| ("additionalDirs", index, &folder.destination));
+    let mut findings = Vec::new();
+    for (list, index, destination) in files.chain(folders) {
+        let Some(destination) = destination.as_deref().filter(|it| !it.is_empty()) else {
+            continue;
+        };
+        let path = Path::new(destination);
+        let at = format!("os.{list}[{index}].destination");
+        if path.components().any(|it| it == Component::ParentDir) {
+            let message = format!("the destination {destination} leads upwards");
+            findings.push(
+                Finding::error("bad-destination", message)
+                    .at(at)
+                    .because("Prism joins it to the folder where the image is mounted, so it can lead onto the machine that builds")
+                    .help("write the path without `..`"),
+            );
+        } else if let Some(top) = NOT_KEPT.iter().find(|top| path.starts_with(top)) {
+            let message = format!("{destination} is not there at boot");
+            findings.push(
+                Finding::warning("destination-not-kept", message)
+                    .at(at)
+                    .because(format!("something else is mounted over {top}, in Prism's chroot already"))
+                    .help("choose a folder that lasts; what is needed there at run time is made by tmpfiles.d or a unit"),
+            );
+        }
+    }
+    findings
+}
+
+/// Units that are to be enabled and come with an extension, which is not merged while Prism runs.
+fn units(config: &Config, sysext: &Sysext) -> Vec<Finding> {
+    let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
+    let enabled = services.and_then(|services| services.enable.as_ref());
+    let mut findings = Vec::new();
+    for (index, unit) in enabled.into_iter().flatten().enumerate() {
+        let Some(unit) = unit.as_deref().filter(|unit| !unit.contains('/')) else {
+            continue;
+        };
+        let file = match unit.contains('.') {
+            true => unit.to_owned(),
+            false => format!("{unit}.service"),
+        };
+        let path = format!("/usr/lib/systemd/system/{file}");
+        let brings = |extension: &&super::model::Extension| {
+            let files = extension.files.iter();
+            let mut places = files.filter_map(|file| file.destination.as_deref());
+            let tree = extension.tree.as_ref().map(|tree| config.resolve(tree));
+            places.any(|place| place == path)
+                || tree.is_some_and(|tree| tree.join(path.trim_start_matches('/')).exists())
+        };
+        let Some(extension) = sysext.extensions.iter().find(brings) else {
+            continue;
+        };
+        let name = extension.name.as_deref().unwrap_or("an extension");
+        findings.push(
+            Finding::warning("unit-inside-extension", format!("{file} comes with {name}, which is not merged while Prism enables it"))
+                .at(format!("os.services.enable[{index}]"))
+                .because("`systemctl enable` fails for a unit that is not there, and the build with it; what it would write to /etc names a unit that comes later")
+                .help(format!("leave it out, and let the extension start it: a file /usr/lib/systemd/system/multi-user.target.d/10-{name}.conf with `[Unit]` and `Upholds={file}` (systemd 249)")),
+        );
+    }
+    findings
+}
+
+/// A root that dm-verity protects, and extensions on a /var that it does not.
+fn outside_verity(prism: &Prism, sysext: &Sysext) -> Option<Finding> {
+    let mounts = &prism.mounts;
+    let of = |path: &str| mounts.iter().find(|mount| mount.path == path);
+    let root = of("/").filter(|root| root.verity)?;
+    let location = sysext.location.path();
+    // The longest mount above it holds it.
+    let holds = |mount: &&Mount| Path::new(location).starts_with(&mount.path);
+    let holder = mounts
+        .iter()
+        .filter(holds)
+        .max_by_key(|mount| mount.path.len())?;
+    if holder.path == root.path {
+        return Some(
+            Finding::note("extensions-in-verity-root", format!("{location} lies on the root that dm-verity protects"))
+                .at("sysext.location")
+                .because("extensions there are covered by its root hash and can't change without a new image")
+                .help("for extensions that are updated on their own give /var a partition, and write `imagePolicy: signed`"),
+        );
+    }
+    let admits_unsigned = sysext.image_policy == ImagePolicy::Default;
+    (!holder.verity && admits_unsigned).then(|| {
+        Finding::warning("extensions-outside-verity", format!("{location} lies on {}, which dm-verity does not protect", holder.path))
+            .at("sysext.imagePolicy")
+            .because("whoever can write there brings programs into the protected /usr: systemd's own policy admits unsigned images")
+            .help("write `imagePolicy: signed`")
+    })
+}
+
+/// The root of a live medium is an overlay already; the merge is a second one, and the kernel stacks no
+/// third (FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h).
+fn live_overlays(prism: &Prism) -> Vec<Finding> {
+    let Some(live) = prism.live else {
+        return Vec::new();
+    };
+    let overlays = prism.os.iter().flat_map(|os| os.overlays.iter().flatten());
+    let mut findings = Vec::new();
+    for (index, overlay) in overlays.enumerate() {
+        let Some(path) = overlay.mount_point.as_deref() else {
+            continue;
+        };
+        if !["/usr", "/opt"]
+            .iter()
+            .any(|top| Path::new(path).starts_with(top))
+        {
+            continue;
+        }
+        findings.push(
+            Finding::error("overlay-too-deep", format!("on {live} the merge over the overlay on {path} would be the third, and fails"))
+                .at(format!("os.overlays[{index}].mountPoint"))
+                .because("the root of a live medium is an overlay, and the kernel stacks two at most (FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h)")
+                .help("leave /usr and /opt to the extensions"),
+        );
+    }
+    findings
+}
+
+/// The images are larger than the partition that gets them, as far as the config has sizes; each is given by
+/// its path on the target and its length in bytes.
+pub fn room<'a>(prism: &Prism, images: impl Iterator<Item = (&'a str, u64)>) -> Option<Finding> {
+    let mut needs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (path, length) in images {
+        let holds = |mount: &&Mount| Path::new(path).starts_with(&mount.path);
+        let holders = prism.mounts.iter().filter(holds);
+        let Some(holder) = holders.max_by_key(|mount| mount.path.len()) else {
+            continue;
+        };
+        if let Some(size) = holder.size {
+            let (sum, _) = needs.entry(&holder.path).or_insert((0, size));
+            *sum = sum.saturating_add(length);
+        }
+    }
+    let (path, (sum, size)) = needs.into_iter().find(|(_, (sum, size))| sum > size)?;
+    let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let message = format!(
+        "the extensions need {} MiB on {path}, whose partition has {} MiB",
+        megabytes(sum),
+        megabytes(size)
+    );
+    Some(
+        Finding::error("root-too-small", message)
+            .at("storage.disks")
+            .because("Prism copies each image as a whole")
+            .help("enlarge the partition, or compress the extensions"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::Source;
+    use std::path::Path;
+
+    fn ids(text: &str) -> Vec<(&'static str, String)> {
+        let source = Source::parse(Path::new("c.yaml"), text.to_owned()).unwrap();
+        let found = traps(&Config::from_source(source).unwrap()).into_iter();
+        let place = |finding: &Finding| finding.place.as_ref().map(ToString::to_string);
+        found
+            .map(|it| (it.id, place(&it).unwrap_or_default()))
+            .collect()
+    }
+
+    const SECTION: &str = "sysext: {extensions: [{name: a, verity: none, files: [{content: x, destination: /usr/lib/systemd/system/a.service}]}]}\n";
+
+    #[test]
+    fn destinations_that_lead_out_or_do_not_last() {
+        let text = "os:\n  additionalFiles:\n  - {source: a, destination: /etc/a}\n  - {source: a, destination: ../../etc/a}\n  - {source: a, destination: /run/a}\n  additionalDirs: [{source: a, destination: /tmp}, {source: b, destination: /tmpx}]\n";
+        let expected = [
+            ("bad-destination", "os.additionalFiles[1].destination"),
+            ("destination-not-kept", "os.additionalFiles[2].destination"),
+            ("destination-not-kept", "os.additionalDirs[0].destination"),
+        ];
+        assert_eq!(ids(text), expected.map(|(id, at)| (id, at.to_owned())));
+    }
+
+    #[test]
+    fn units_of_extensions_are_not_there_to_be_enabled() {
+        for (unit, told) in [("a", 1), ("a.service", 1), ("b", 0), ("a.timer", 0)] {
+            let text = format!("os: {{services: {{enable: [sshd, {unit}]}}}}\n{SECTION}");
+            assert_eq!(ids(&text).len(), told, "{unit}");
+        }
+    }
+
+    #[test]
+    fn a_var_beside_a_protected_root_wants_signatures() {
+        let storage = |var: &str| {
+            format!(
+                "storage:\n  verity: [{{id: v, name: root, dataDeviceId: r, hashDeviceId: h}}]\n  filesystems:\n  - {{deviceId: v, type: ext4, mountPoint: {{path: /, options: ro}}}}\n{var}{SECTION}"
+            )
+        };
+        let var = "  - {deviceId: x, type: ext4, mountPoint: /var}\n";
+        assert_eq!(ids(&storage(""))[0].0, "extensions-in-verity-root");
+        assert_eq!(ids(&storage(var))[0].0, "extensions-outside-verity");
+        let strict = storage(var).replace("sysext: {", "sysext: {imagePolicy: signed, ");
+        assert!(ids(&strict).is_empty());
+    }
+
+    #[test]
+    fn images_have_to_fit_their_partition() {
+        let text = "storage:\n  disks: [{partitions: [{id: r, size: 2M}, {id: v, size: grow}]}]\n  filesystems: [{deviceId: r, type: ext4, mountPoint: /}, {deviceId: v, type: ext4, mountPoint: /srv}]\n";
+        let source = Source::parse(Path::new("c.yaml"), text.to_owned()).unwrap();
+        let prism = Config::from_source(source).unwrap().prism;
+        let image = |name: &'static str| (name, 3 << 19);
+        let one = [image("/var/lib/extensions/a.raw")];
+        assert!(room(&prism, one.into_iter()).is_none());
+        let two = [one[0], image("/etc/extensions/b.raw")];
+        let found = room(&prism, two.into_iter()).unwrap();
+        assert!(found.message.contains("3 MiB on /") && found.message.contains("2 MiB"));
+        let elsewhere = [("/srv/a", u64::MAX), ("/srv/b", u64::MAX)];
+        assert!(room(&prism, elsewhere.into_iter()).is_none());
+    }
+
+    #[test]
+    fn live_media_have_no_room_for_another_overlay() {
+        let text = format!(
+            "output: {{image: {{path: a.iso, format: iso}}}}\nos: {{overlays: [{{upperDir: /u, workDir: /w, mountPoint: /etc}}, {{upperDir: /v, workDir: /x, mountPoint: /usr/share}}]}}\n{SECTION}"
+        );
+        assert_eq!(
+            ids(&text),
+            [("overlay-too-deep", "os.overlays[1].mountPoint".to_owned())]
+        );
+        assert!(ids(&text.replace("format: iso", "format: raw")).is_empty());
+    }
+}
