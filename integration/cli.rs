@@ -191,8 +191,8 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["compression", "1 to 22"],
     ),
     (
-        "sysext: {extensions: [{image: a.raw, repair: auto}]}\n",
-        "not-covered",
+        "sysext: {extensions: [{image: {path: a.raw, sha256: 0000000000000000000000000000000000000000000000000000000000000001}, repair: auto}]}\n",
+        "repair-pinned",
         &["repair"],
     ),
     (

@@ -23,7 +23,7 @@ use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
 use crate::input;
-use crate::manifest::{Entry, Manifest, Origin};
+use crate::manifest::{Entry, Manifest, Origin, Repaired};
 use crate::pending::PendingFile;
 use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
 use crate::progress::Progress;
@@ -268,12 +268,29 @@ fn build_one(
         }
         (None, _) => None,
     };
+    let repaired = match &step.content.image {
+        Some(image) => {
+            let ddi = &image.ddi;
+            progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
+            let original_sha256 = digest::<Sha256>(ddi.file(), ddi.size, progress)
+                .with_context(|| format!("reading {}", ddi.path.display()))?;
+            let changes = step.changes.clone();
+            Some(Repaired {
+                original_sha256,
+                changes,
+            })
+        }
+        None => None,
+    };
     Ok(Entry {
         name: extension.name.clone(),
         kind: extension.kind,
         image: format!("{}.raw", extension.name),
         destination: extension.destination.clone(),
-        origin: Origin::Built,
+        origin: match &repaired {
+            Some(_) => Origin::Repaired,
+            None => Origin::Built,
+        },
         size: assembled.size,
         sha256,
         sha384,
@@ -281,6 +298,7 @@ fn build_one(
         verity: Some(step.verity),
         root_hash: assembled.root_hash.map(|hash| hash.to_string()),
         certificate_fingerprint: fingerprint.filter(|_| assembled.signed),
+        repaired,
         release: fields(&content.release),
     })
 }
@@ -366,6 +384,7 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
         verity: None,
         root_hash: taken.root_hash(),
         certificate_fingerprint: taken.signer_fingerprint(),
+        repaired: None,
         release: fields(taken.release()),
     })
 }

@@ -12,6 +12,7 @@ use crate::finding::Finding;
 use crate::input;
 use crate::oci;
 use crate::release::{ExtensionKind, ReleaseFields};
+use crate::repair::{WantedImage, tree_of};
 use crate::tree::collect::{self, collect};
 use crate::tree::layer::{Layers, Pick};
 use crate::tree::read::Reader;
@@ -42,6 +43,8 @@ pub struct Wanted {
     pub tree: Option<PathBuf>,
     /// An archive or a container image instead of a folder.
     pub archive: Option<WantedArchive>,
+    /// A prebuilt image that is repaired.
+    pub image: Option<WantedImage>,
     /// Single files.
     pub files: Vec<WantedFile>,
     /// Whether owners of the tree are kept.
@@ -106,8 +109,8 @@ pub struct Content {
 pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
-    let mut tree = match (&wanted.tree, &wanted.archive) {
-        (Some(folder), _) => {
+    let mut tree = match (&wanted.tree, &wanted.archive, &wanted.image) {
+        (Some(folder), ..) => {
             let at_tree = format!("{}.tree", wanted.at);
             check_tree(folder, wanted.kind).map_err(|finding| vec![finding.at(&at_tree)])?;
             let options = collect::Options {
@@ -117,12 +120,18 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
             findings.extend(at(collected.findings, &at_tree));
             collected.tree
         }
-        (None, Some(archive)) => {
+        (None, Some(archive), _) => {
             let (tree, notes) = unpack(archive).map_err(|finding| vec![finding])?;
             findings.extend(at(notes, &wanted.at));
             tree
         }
-        (None, None) => Tree::new(),
+        (None, None, Some(image)) => {
+            let found = tree_of(image, wanted.kind);
+            let (tree, notes) = found.map_err(|finding| at(vec![finding], &wanted.at))?;
+            findings.extend(at(notes, &wanted.at));
+            tree
+        }
+        (None, None, None) => Tree::new(),
     };
     // The folder's own mode is not content: a private 0700 would be the mode of the image's root.
     if let Some(root) = tree.get_mut(Tree::ROOT) {
@@ -508,6 +517,7 @@ mod tests {
             kind: ExtensionKind::Sysext,
             tree: None,
             archive: None,
+            image: None,
             files: files
                 .iter()
                 .map(|(destination, text)| WantedFile {

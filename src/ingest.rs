@@ -140,7 +140,7 @@ pub fn take_in(
 }
 
 /// The one release file that says what the image is.
-fn release_file<'a>(
+pub(crate) fn release_file<'a>(
     path: &Path,
     ddi: &'a Ddi,
     kind: ExtensionKind,

@@ -43,6 +43,7 @@ pub mod plan;
 pub mod prism;
 pub mod progress;
 pub mod release;
+pub mod repair;
 pub mod sign;
 pub mod signer;
 pub mod signing_key;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::model::{Format, Verity};
 use crate::release::ExtensionKind;
+use crate::repair::Change;
 
 /// File name in the output directory.
 pub const FILE_NAME: &str = "sysext-manifest.json";
@@ -60,8 +61,21 @@ pub struct Entry {
     /// SHA-256 of the signer's certificate in DER, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_fingerprint: Option<String>,
+    /// What a prebuilt image was before it was repaired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
     /// The release file.
     pub release: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A prebuilt image that was rebuilt.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Repaired {
+    /// SHA-256 of the original, hex.
+    pub original_sha256: String,
+    /// What was changed.
+    pub changes: Vec<Change>,
 }
 
 /// Where an image comes from.
@@ -72,6 +86,8 @@ pub enum Origin {
     Built,
     /// Made by somebody else, bytes unchanged.
     TakenIn,
+    /// Made by somebody else, and rebuilt.
+    Repaired,
 }
 
 impl Manifest {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -15,7 +16,8 @@ use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
 use crate::compression::Setting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Sysext, Verity,
+    CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Reload, Repair, Sysext,
+    Verity,
 };
 use crate::config::source::Source;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
@@ -25,10 +27,11 @@ use crate::demands::unmet;
 use crate::expand::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
-use crate::image::ddi::{Ddi, SignatureState};
+use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::ingest::{self, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
+use crate::repair::{self, Change, Goal, WantedImage};
 use crate::signer::SignerCommand;
 use crate::tree::layer::Pick;
 use crate::trust::{self, Trusted};
@@ -139,6 +142,8 @@ pub struct BuildStep {
     pub seed: Option<String>,
     /// Time stamp for this extension alone, in Unix seconds.
     pub epoch: Option<u64>,
+    /// What is changed in a prebuilt image; nothing where it is built from something else.
+    pub changes: Vec<Change>,
     /// The content.
     pub content: Wanted,
 }
@@ -241,7 +246,12 @@ pub fn plan(
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         let planned = if extension.image.is_some() {
-            take_in(config, sysext, extension, at)
+            match repaired(config, sysext, extension, &at, base, &output_directory) {
+                Ok(Repaired::Build(planned, notes)) => Ok((*planned, notes)),
+                Ok(Repaired::AsItIs(notes)) => take_in(config, sysext, extension, at)
+                    .map(|(planned, more)| (planned, notes.into_iter().chain(more).collect())),
+                Err(errors) => Err(errors),
+            }
         } else {
             build(
                 config,
@@ -327,53 +337,8 @@ fn build(
         Err(finding) if finding.id == "no-base" && names_only => (None, ReleaseFields::new()),
         other => other.map_err(|finding| vec![finding.at(&at)])?,
     };
-    let signing = match verity {
-        Verity::Signed => {
-            let (Some(by), Some(path)) =
-                (signed_by(sysext, extension), certificate(sysext, extension))
-            else {
-                // validate() has refused this already.
-                return Err(vec![
-                    Finding::error(
-                        "key-missing",
-                        "a signed extension needs key and certificate",
-                    )
-                    .at(&at),
-                ]);
-            };
-            let certificate_path = config.resolve(path);
-            let certificate =
-                trust::read_one(&certificate_path).map_err(|finding| vec![finding.at(&at)])?;
-            let resolved = |reference: &KeyReference| match reference {
-                KeyReference::File(path) => KeyReference::File(config.resolve(path)),
-                KeyReference::Env(name) => KeyReference::Env(name.clone()),
-            };
-            let own = extension.verity_key.is_some() || extension.signer.is_some();
-            let place = if own { at.as_str() } else { "sysext" };
-            let (key, name) = match by {
-                SignedBy::Key(key, passphrase) => {
-                    let passphrase = passphrase.map(resolved);
-                    (SigningKey::Text(resolved(key), passphrase), "verityKey")
-                }
-                SignedBy::Command(signer) => {
-                    let command = SignerCommand {
-                        command: signer.command.clone(),
-                        directory: config.source.directory().to_owned(),
-                        time_limit: Duration::from_secs(signer.timeout_seconds.into()),
-                        retries: signer.retries,
-                    };
-                    (SigningKey::Command(command), "signer")
-                }
-            };
-            Some(Signing {
-                key,
-                certificate,
-                certificate_path,
-                at: format!("{place}.{name}"),
-            })
-        }
-        _ => None,
-    };
+    let signing =
+        signing(config, sysext, extension, verity, &at).map_err(|finding| vec![finding])?;
     let files = extension
         .files
         .iter()
@@ -386,16 +351,7 @@ fn build(
             permissions: file.permissions,
         })
         .collect();
-    // validate() has refused what is no setting.
-    let setting: Setting = match &extension.compression {
-        Some(text) => text.parse().unwrap_or_default(),
-        None => Setting::Auto,
-    };
-    let file_system = setting.for_target(
-        extension.format,
-        base.map(|base| base.kernel),
-        base.is_some_and(|base| base.shares_compressed),
-    );
+    let file_system = file_system(extension, base);
     let file_name = format!("{name}.raw");
     let planned = Planned {
         image: output_directory.join(&file_name),
@@ -412,12 +368,14 @@ fn build(
             file_system,
             seed: extension.seed.clone(),
             epoch: extension.source_date_epoch,
+            changes: Vec::new(),
             content: Wanted {
                 at: at.clone(),
                 name: name.clone(),
                 kind: extension.kind,
                 tree: extension.tree.as_ref().map(|path| config.resolve(path)),
                 archive: archive(config, extension, arch),
+                image: None,
                 files,
                 keep_owners: extension.keep_owners,
                 release,
@@ -432,6 +390,207 @@ fn build(
         at,
     };
     Ok((planned, Vec::new()))
+}
+
+/// What `repair: auto` makes of a prebuilt image.
+enum Repaired {
+    /// It is taken in as it is.
+    AsItIs(Vec<Finding>),
+    /// It is rebuilt.
+    Build(Box<Planned>, Vec<Finding>),
+}
+
+fn repaired(
+    config: &Config,
+    sysext: &Sysext,
+    extension: &Extension,
+    at: &str,
+    base: Option<&BaseIdentity<'_>>,
+    output_directory: &Path,
+) -> Result<Repaired, Vec<Finding>> {
+    let Some(image) = extension
+        .image
+        .as_ref()
+        .filter(|_| extension.repair == Repair::Auto)
+    else {
+        return Ok(Repaired::AsItIs(Vec::new()));
+    };
+    let at_image = format!("{at}.image");
+    let refuse = |finding: Finding| vec![finding.at(&at_image)];
+    let path = config.resolve(&image.path);
+    // What can't be read, or is nothing that can be told by its release file, take_in refuses.
+    let Ok(ddi) = ddi::open(&path) else {
+        return Ok(Repaired::AsItIs(Vec::new()));
+    };
+    let readable = ddi
+        .problems
+        .iter()
+        .all(|problem| problem.severity != Severity::Error);
+    let Some(release) = ingest::release_file(&path, &ddi, extension.kind)
+        .ok()
+        .filter(|_| readable)
+        .cloned()
+    else {
+        return Ok(Repaired::AsItIs(Vec::new()));
+    };
+    let implied = signed_by(sysext, extension).map(|_| Verity::Signed);
+    let goal = Goal {
+        name: extension.name.as_deref(),
+        kind: extension.kind,
+        kernel: base.map(|base| base.kernel),
+        verity: extension.verity.or(implied),
+    };
+    let Some(repair) = repair::examine(&ddi, &release, goal).map_err(refuse)? else {
+        return Ok(Repaired::AsItIs(Vec::new()));
+    };
+    let told: Vec<&str> = repair
+        .changes
+        .iter()
+        .map(|change| change.detail.as_str())
+        .collect();
+    let told = told.join("; ");
+    if repair.was_signed && !extension.resign {
+        let message = format!(
+            "{} is taken as it is, because it is signed; a repair would be: {told}",
+            path.display()
+        );
+        let finding = Finding::warning("repair-left-out", message).at(&at_image);
+        let help = "write `resign: true` to have it rebuilt and signed by your key";
+        return Ok(Repaired::AsItIs(vec![finding.help(help)]));
+    }
+    let name = repair.name;
+    name::check(&name).map_err(refuse)?;
+    let signing =
+        signing(config, sysext, extension, repair.verity, at).map_err(|finding| vec![finding])?;
+    let file_name = format!("{name}.raw");
+    let built = output_directory.join(&file_name);
+    let same = |one: &Path, other: &Path| matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other);
+    if same(&built, &path) {
+        let message = format!(
+            "the repaired image would replace the original, {}",
+            path.display()
+        );
+        let finding = Finding::error("repair-refused", message);
+        return Err(refuse(
+            finding.help("move the original out of `outputDirectory`"),
+        ));
+    }
+    let declared = repair.release.filled("ARCHITECTURE").and_then(Arch::parse);
+    let note = Finding::note("repaired", format!("{} is rebuilt: {told}", path.display()));
+    let planned = Planned {
+        image: built,
+        image_in_config: in_config(&sysext.output_directory.join(&file_name)),
+        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
+        step: Step::Build(Box::new(BuildStep {
+            version: None,
+            arch: declared,
+            partition_arch: declared
+                .or(ddi.arch)
+                .or(base.and_then(|base| base.arch))
+                .unwrap_or(Arch::X86_64),
+            verity: repair.verity,
+            signing,
+            file_system: file_system(extension, base),
+            seed: extension.seed.clone(),
+            epoch: extension.source_date_epoch,
+            changes: repair.changes,
+            content: Wanted {
+                at: at.to_owned(),
+                name: name.clone(),
+                kind: extension.kind,
+                tree: None,
+                archive: None,
+                image: Some(WantedImage {
+                    release_file: format!(
+                        "{}/extension-release.{}",
+                        extension.kind.release_dir(),
+                        release.suffix
+                    ),
+                    ddi: Arc::new(ddi),
+                }),
+                files: Vec::new(),
+                keep_owners: true,
+                release: repair.release,
+                reload: Reload::Never,
+                path_links: Vec::new(),
+                expect: extension.expect.clone(),
+                forbid: extension.forbid.clone(),
+            },
+        })),
+        name,
+        kind: extension.kind,
+        at: at.to_owned(),
+    };
+    Ok(Repaired::Build(Box::new(planned), vec![note.at(&at_image)]))
+}
+
+/// The file system of an extension that is built.
+fn file_system(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> FileSystem {
+    // validate() has refused what is no setting.
+    let setting: Setting = match &extension.compression {
+        Some(text) => text.parse().unwrap_or_default(),
+        None => Setting::Auto,
+    };
+    setting.for_target(
+        extension.format,
+        base.map(|base| base.kernel),
+        base.is_some_and(|base| base.shares_compressed),
+    )
+}
+
+/// Who signs an extension, if it is to be signed.
+fn signing(
+    config: &Config,
+    sysext: &Sysext,
+    extension: &Extension,
+    verity: Verity,
+    at: &str,
+) -> Result<Option<Signing>, Finding> {
+    match verity {
+        Verity::Signed => {
+            let (Some(by), Some(path)) =
+                (signed_by(sysext, extension), certificate(sysext, extension))
+            else {
+                // validate() has refused this already.
+                return Err(Finding::error(
+                    "key-missing",
+                    "a signed extension needs key and certificate",
+                )
+                .at(at));
+            };
+            let certificate_path = config.resolve(path);
+            let certificate =
+                trust::read_one(&certificate_path).map_err(|finding| finding.at(at))?;
+            let resolved = |reference: &KeyReference| match reference {
+                KeyReference::File(path) => KeyReference::File(config.resolve(path)),
+                KeyReference::Env(name) => KeyReference::Env(name.clone()),
+            };
+            let own = extension.verity_key.is_some() || extension.signer.is_some();
+            let place = if own { at } else { "sysext" };
+            let (key, name) = match by {
+                SignedBy::Key(key, passphrase) => {
+                    let passphrase = passphrase.map(resolved);
+                    (SigningKey::Text(resolved(key), passphrase), "verityKey")
+                }
+                SignedBy::Command(signer) => {
+                    let command = SignerCommand {
+                        command: signer.command.clone(),
+                        directory: config.source.directory().to_owned(),
+                        time_limit: Duration::from_secs(signer.timeout_seconds.into()),
+                        retries: signer.retries,
+                    };
+                    (SigningKey::Command(command), "signer")
+                }
+            };
+            Ok(Some(Signing {
+                key,
+                certificate,
+                certificate_path,
+                at: format!("{place}.{name}"),
+            }))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn take_in(

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::facts::Facts;
+use crate::image::filesystem::FsKind;
 
 /// Most of a kernel configuration that is read; real ones have some 300 KB.
 const CONFIG_LIMIT: u64 = 2 * 1024 * 1024;
@@ -139,6 +140,21 @@ impl KernelFeatures {
             }
         }
         features
+    }
+
+    /// Whether it reads a file system's algorithm, by the name in the superblock's details.
+    pub fn decompresses(&self, kind: FsKind, algorithm: &str) -> Support {
+        match (kind, algorithm) {
+            (FsKind::Erofs, "lz4" | "lz4hc") => self.erofs_lz4,
+            (FsKind::Erofs, "zstd") => self.erofs_zstd,
+            (FsKind::Erofs, "lzma") => self.erofs_lzma,
+            (FsKind::Erofs, "deflate") => self.erofs_deflate,
+            (FsKind::Squashfs, "zstd") => self.squashfs_zstd,
+            (FsKind::Squashfs, "xz") => self.squashfs_xz,
+            (FsKind::Squashfs, "lz4") => self.squashfs_lz4,
+            (FsKind::Squashfs, "gzip") => self.squashfs_gzip,
+            _ => Support::Unknown,
+        }
     }
 
     /// Keeps of each feature what both kernels have: missing in one is missing.

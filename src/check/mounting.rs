@@ -47,17 +47,7 @@ pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &
     };
     needs(case, kind.name(), support);
     for algorithm in ddi.fs.iter().flat_map(|details| &details.compression) {
-        let support = match (kind, algorithm.as_str()) {
-            (FsKind::Erofs, "lz4" | "lz4hc") => kernel.erofs_lz4,
-            (FsKind::Erofs, "zstd") => kernel.erofs_zstd,
-            (FsKind::Erofs, "lzma") => kernel.erofs_lzma,
-            (FsKind::Erofs, "deflate") => kernel.erofs_deflate,
-            (FsKind::Squashfs, "zstd") => kernel.squashfs_zstd,
-            (FsKind::Squashfs, "xz") => kernel.squashfs_xz,
-            (FsKind::Squashfs, "lz4") => kernel.squashfs_lz4,
-            (FsKind::Squashfs, "gzip") => kernel.squashfs_gzip,
-            _ => Support::Unknown,
-        };
+        let support = kernel.decompresses(kind, algorithm);
         needs(case, &format!("{} with {algorithm}", kind.name()), support);
     }
     if systemd.major >= 253 && !rules::MOUNTABLE.contains(&kind.name()) {

@@ -15,6 +15,9 @@ pub(super) fn plan(plan: &Plan) -> String {
     let mut rows = Vec::new();
     for extension in &plan.extensions {
         let how = match &extension.step {
+            Step::Build(step) if !step.changes.is_empty() => {
+                format!("repair, {}", step.verity.word())
+            }
             Step::Build(step) => format!("build, {}", step.verity.word()),
             Step::TakeIn(_) => "take in".to_owned(),
         };

@@ -4,7 +4,7 @@ use super::args::{Resources, ValidateConfig};
 use super::base::find_base;
 use super::screen::{Failure, Screen, findings_json};
 use crate::config::Config;
-use crate::config::model::KeyReference;
+use crate::config::model::{KeyReference, Repair};
 use crate::config::source::Source;
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
@@ -150,7 +150,11 @@ fn images(config: &Config) -> Vec<Finding> {
         match ingest::take_in(
             &config.resolve(&image.path),
             image.sha256.as_deref(),
-            extension.name.as_deref(),
+            // A repair gives it the name.
+            extension
+                .name
+                .as_deref()
+                .filter(|_| extension.repair == Repair::Never),
             extension.kind,
             &at,
         ) {

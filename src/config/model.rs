@@ -164,9 +164,12 @@ pub struct Extension {
     /// Path globs that must match nothing in the extension.
     #[serde(default)]
     pub forbid: Vec<String>,
-    /// Whether a prebuilt image may be changed to make it work.
+    /// Whether a prebuilt image may be rebuilt to make it work. One pinned by `sha256` never is.
     #[serde(default)]
     pub repair: Repair,
+    /// Whether `repair: auto` may replace the signature of a signed image.
+    #[serde(default)]
+    pub resign: bool,
     /// Keeps the owners of `tree` instead of 0:0.
     #[serde(default)]
     pub keep_owners: bool,

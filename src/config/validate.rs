@@ -119,13 +119,32 @@ pub fn could_take_folder(destination: &str, kind: ExtensionKind) -> bool {
             || inside_hierarchy(below, kind))
 }
 
-fn not_covered(what: &str, at: &str, instead: &str) -> Finding {
-    Finding::error(
-        "not-covered",
-        format!("{what} is not covered by this version of prism-sysext"),
-    )
-    .at(at)
-    .help(instead.to_owned())
+/// Only prebuilt images are repaired, and of those none that must stay as it is.
+fn repair(extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
+    let auto = extension.repair == Repair::Auto;
+    let mut without_effect = |key: &str, why: &str| {
+        let finding = Finding::error("key-without-effect", format!("`{key}` {why}"));
+        findings.push(
+            finding
+                .at(format!("{at}.{key}"))
+                .help(format!("remove `{key}`")),
+        );
+    };
+    if extension.resign && !auto {
+        without_effect("resign", "is for `repair: auto`");
+    }
+    match &extension.image {
+        None if auto => without_effect("repair", "is for a prebuilt `image`"),
+        Some(image) if auto && image.sha256.is_some() => findings.push(
+            Finding::error(
+                "repair-pinned",
+                "an image pinned by `sha256` is never changed",
+            )
+            .at(format!("{at}.repair"))
+            .help("remove `repair: auto`, or the pin"),
+        ),
+        _ => {}
+    }
 }
 
 fn block(sysext: &Sysext, findings: &mut Vec<Finding>) {
@@ -285,13 +304,7 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
             .help("give exactly one of `image`, `tree` (with or without `files`), `files`, `tar`, `oci`, `mkosi`"),
         );
     }
-    if extension.repair != Repair::Never {
-        findings.push(not_covered(
-            "`repair: auto`",
-            &at_key("repair"),
-            "use `repair: never`",
-        ));
-    }
+    repair(extension, at, findings);
     let written = extension.compression.as_deref().map(str::parse);
     match written {
         Some(Err(message)) => {
@@ -399,8 +412,17 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         ("seed", extension.seed.is_some()),
         ("sourceDateEpoch", extension.source_date_epoch.is_some()),
     ];
+    // These say how a repaired image is built.
+    let of_repair = [
+        "compression",
+        "verity",
+        "verityKey",
+        "signer",
+        "seed",
+        "sourceDateEpoch",
+    ];
     for (key, present) in without_effect {
-        if present {
+        if present && !(extension.repair == Repair::Auto && of_repair.contains(&key)) {
             findings.push(
                 Finding::error(
                     "key-without-effect",
@@ -701,9 +723,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_covered_says_so() {
-        let text = "sysext:\n  extensions: [{name: a, tree: t, verity: none, repair: auto}]\n";
-        assert_eq!(one(text).0, "not-covered");
+    fn only_images_that_may_change_are_repaired() {
+        let one_of = |text: &str| one(&format!("sysext:\n  extensions: [{{{text}}}]\n")).0;
+        assert_eq!(
+            one_of("name: a, tree: t, verity: none, repair: auto"),
+            "key-without-effect"
+        );
+        assert_eq!(one_of("image: x, resign: true"), "key-without-effect");
+        let pin = "0".repeat(64);
+        assert_eq!(
+            one_of(&format!(
+                "image: {{path: x, sha256: '{pin}'}}, repair: auto"
+            )),
+            "repair-pinned"
+        );
+        assert_eq!(
+            one_of("image: x, repair: auto, version: '1'"),
+            "key-without-effect"
+        );
+        let text =
+            "sysext:\n  extensions: [{image: x, repair: auto, verity: hash, compression: none}]\n";
+        assert!(ids(text).is_empty());
     }
 
     #[test]

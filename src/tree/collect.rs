@@ -166,7 +166,7 @@ impl Collector<'_> {
 
 /// Attributes that mean the same on every machine. SELinux labels come from the target's
 /// policy and `trusted.*` belongs to the machine that set it.
-pub(super) fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     let acls: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
     (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name == b"security.capability"
@@ -174,7 +174,7 @@ pub(super) fn is_kept(name: &[u8]) -> bool {
 }
 
 /// Attributes by which an upper folder of overlayfs hides or replaces what is below it.
-fn changes_an_overlay(name: &[u8]) -> bool {
+pub(crate) fn changes_an_overlay(name: &[u8]) -> bool {
     let prefixes: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
     let markers: [&[u8]; 4] = [b"opaque", b"whiteout", b"redirect", b"metacopy"];
     prefixes.iter().any(|prefix| {

@@ -1,0 +1,515 @@
+//! `repair: auto`: every image is bad before, and merged after; the real systemd-sysext agrees.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod program;
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::num::NonZero;
+use std::path::Path;
+
+use prism_sysext::arch::Arch;
+use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::image::certificate;
+use prism_sysext::image::ddi;
+use prism_sysext::image::erofs::compress::Compression;
+use prism_sysext::image::gpt;
+use prism_sysext::image::gpt_types::{Designator, PartitionType};
+use prism_sysext::image::signature::KeyFile;
+use prism_sysext::progress::Progress;
+use prism_sysext::tree::{Inode, Kind, Source, Tree};
+use program::{Ground, each};
+use serde_json::Value;
+use support::{namespace, tools, trixie};
+use uuid::Uuid;
+
+const PLAIN: FileSystem = FileSystem::Erofs {
+    compression: None,
+    share_compressed: false,
+};
+/// What every image holds.
+const FILE: &str = "/usr/share/demo/file";
+const RELEASE: &str = "ID=_any\nSYSEXT_ID=demo\nARCHITECTURE=x86-64\n";
+
+/// An image that is to be made wrong.
+struct Original<'a> {
+    /// What its release file is for.
+    name: &'a str,
+    release: &'a str,
+    /// Further files.
+    files: &'a [&'a str],
+    format: FileSystem,
+    verity: Verity<'a>,
+}
+
+impl Default for Original<'_> {
+    fn default() -> Self {
+        Original {
+            name: "demo",
+            release: RELEASE,
+            files: &[],
+            format: PLAIN,
+            verity: Verity::None,
+        }
+    }
+}
+
+impl Original<'_> {
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut add = |path: &str, text: &str| {
+            let source = Source::Bytes(text.as_bytes().to_vec());
+            let size = text.len() as u64;
+            tree.insert_file(path.as_bytes(), source, size, 0o640)
+                .unwrap()
+        };
+        let release = format!(
+            "usr/lib/extension-release.d/extension-release.{}",
+            self.name
+        );
+        add(&release, self.release);
+        for path in self.files {
+            add(path, "more\n");
+        }
+        let id = add(FILE, "text\n");
+        let inode = tree.get_mut(id).unwrap();
+        inode.xattrs.insert(b"user.note".to_vec(), b"kept".to_vec());
+        inode.uid = 7;
+        tree.insert_link(b"usr/share/demo/same", id).unwrap();
+        tree.insert_symlink(b"usr/share/demo/link", b"../demo/file")
+            .unwrap();
+        tree
+    }
+
+    fn make(&self, path: &Path) -> Assembled {
+        self.make_of(&self.tree(), path)
+    }
+
+    fn make_of(&self, tree: &Tree, path: &Path) -> Assembled {
+        let verity = match &self.verity {
+            Verity::None => Verity::None,
+            Verity::Hash => Verity::Hash,
+            Verity::Signed(signer) => Verity::Signed(*signer),
+            Verity::Defer(stored) => Verity::Defer(*stored),
+        };
+        let recipe = Recipe {
+            tree,
+            arch: Arch::X86_64,
+            verity,
+            ids: Ids {
+                disk: [2; 16],
+                root: [3; 16],
+                signature: [4; 16],
+                file_system: [5; 16],
+                verity: [6; 16],
+                salt: [7; 32],
+            },
+            epoch_seconds: 0,
+            file_system: self.format,
+            threads: NonZero::<usize>::MIN,
+            progress: &Progress::new(),
+        };
+        assemble(&recipe, path).unwrap()
+    }
+
+    /// The file system alone.
+    fn make_naked(&self, path: &Path) {
+        let made = self.make(path);
+        let bytes = fs::read(path).unwrap();
+        let at = |lba: u64| usize::try_from(lba * 512).unwrap();
+        let data = &made.partitions[0];
+        fs::write(path, &bytes[at(data.first_lba)..at(data.last_lba + 1)]).unwrap();
+    }
+
+    /// A partition that is `/usr`.
+    fn make_usr(&self, path: &Path) {
+        let mut whole = self.tree();
+        let usr = whole.lookup(b"usr").unwrap();
+        let inner = whole.get(usr).unwrap().clone();
+        *whole.get_mut(Tree::ROOT).unwrap() = inner;
+        let mut partitions = self.make_of(&whole, path).partitions;
+        for partition in &mut partitions {
+            let role = PartitionType::from_guid(partition.type_guid).unwrap().role;
+            let usr = PartitionType::new(Arch::X86_64, Designator::Usr, role);
+            partition.type_guid = usr.guid().unwrap();
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        let sectors = file.metadata().unwrap().len() / 512;
+        gpt::write(&mut file, Uuid::from_u128(9), &partitions, sectors).unwrap();
+    }
+}
+
+fn key_of(ground: &Ground, name: &str) -> KeyFile {
+    let certificate = certificate::load(&ground.read(&format!("keys/{name}.crt"))).unwrap();
+    let key = match name {
+        "cert" => "key",
+        other => other,
+    };
+    KeyFile::from_pem(&ground.read(&format!("keys/{key}.pem")), &certificate[0]).unwrap()
+}
+
+/// A row of the table: how it is made, what the config says beside it, before, after, what changes.
+struct Case {
+    what: &'static str,
+    make: fn(&Ground, &Path),
+    keys: &'static str,
+    before: &'static str,
+    after: &'static str,
+    changes: &'static [&'static str],
+}
+
+const SIGNED: &str = "verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt";
+
+fn cases() -> Vec<Case> {
+    let case = |what, make, keys, (before, after), changes| Case {
+        what,
+        make,
+        keys,
+        before,
+        after,
+        changes,
+    };
+    let of = |make: fn(&Ground, &Path)| make;
+    vec![
+        case(
+            "a release file of another name",
+            of(|_, path| {
+                drop(
+                    Original {
+                        name: "other",
+                        ..Original::default()
+                    }
+                    .make(path),
+                )
+            }),
+            "name: demo",
+            ("blocks-all", "merges-unprotected"),
+            &["release-file"],
+        ),
+        case(
+            "no id",
+            of(|_, path| {
+                drop(
+                    Original {
+                        release: "ID=_any\n",
+                        ..Original::default()
+                    }
+                    .make(path),
+                )
+            }),
+            "",
+            ("merges-unprotected", "merges-unprotected"),
+            &["id"],
+        ),
+        case(
+            "an architecture by uname's name",
+            of(|_, path| {
+                let release = "ID=_any\nSYSEXT_ID=demo\nARCHITECTURE=x86_64\n";
+                Original {
+                    release,
+                    ..Original::default()
+                }
+                .make(path);
+            }),
+            "",
+            ("ignored", "merges-unprotected"),
+            &["architecture"],
+        ),
+        case(
+            "a hash tree that is not used",
+            of(|_, path| {
+                drop(
+                    Original {
+                        verity: Verity::Hash,
+                        ..Original::default()
+                    }
+                    .make(path),
+                )
+            }),
+            SIGNED,
+            ("merges-unprotected", "merges-signed"),
+            &["protection"],
+        ),
+        case(
+            "a file system alone",
+            of(|_, path| Original::default().make_naked(path)),
+            SIGNED,
+            ("merges-unprotected", "merges-signed"),
+            &["protection"],
+        ),
+        case(
+            "a partition for /usr, signed by a stranger",
+            of(|ground, path| {
+                let key = key_of(ground, "other");
+                Original {
+                    verity: Verity::Signed(&key),
+                    ..Original::default()
+                }
+                .make_usr(path);
+            }),
+            "resign: true, verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt",
+            ("merges-unprotected", "merges-signed"),
+            &["usr-partition"],
+        ),
+        case(
+            "a compression that the kernel lacks",
+            of(|_, path| {
+                let compression = Some(Compression::Zstd { level: 3 });
+                let format = FileSystem::Erofs {
+                    compression,
+                    share_compressed: false,
+                };
+                let text = "ID=_any\nSYSEXT_ID=demo\n# ".to_owned() + &"long ".repeat(4000) + "\n";
+                Original {
+                    format,
+                    release: &text,
+                    ..Original::default()
+                }
+                .make(path);
+            }),
+            "",
+            ("blocks-all", "merges-unprotected"),
+            &["file-system"],
+        ),
+        case(
+            "an os-release file, and files that are never merged",
+            of(|_, path| {
+                let files = &["usr/lib/os-release", "var/lib/x", "etc/x"];
+                Original {
+                    files,
+                    ..Original::default()
+                }
+                .make(path);
+            }),
+            "",
+            ("ignored", "merges-unprotected"),
+            &["os-release", "outside"],
+        ),
+        case(
+            "whiteouts",
+            of(|_, path| {
+                let original = Original::default();
+                let mut tree = original.tree();
+                let whiteout = Inode::new(0, Kind::CharDevice(0, 0));
+                tree.insert(b"usr/bin/gone", whiteout).unwrap();
+                let id = tree.make_dirs(b"usr/share/opaque").unwrap();
+                let marks = &mut tree.get_mut(id).unwrap().xattrs;
+                marks.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+                original.make_of(&tree, path);
+            }),
+            "",
+            ("merges-unprotected", "merges-unprotected"),
+            &["whiteouts"],
+        ),
+    ]
+}
+
+fn config(keys: &str) -> String {
+    let keys = if keys.is_empty() {
+        String::new()
+    } else {
+        format!(", {keys}")
+    };
+    format!("sysext:\n  extensions: [{{image: demo.raw, repair: auto{keys}}}]\n")
+}
+
+fn verdict(ground: &Ground, args: &str) -> String {
+    let said = ground.run(&format!("check {args} --rootfs ../rootfs --output json"));
+    said.json()["extensions"][0]["verdict"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn entry(ground: &Ground) -> Value {
+    let bytes = ground.read("project/.sysext/sysext-manifest.json");
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    manifest["extensions"][0].clone()
+}
+
+#[test]
+fn each_repair_makes_an_image_that_is_merged() {
+    each(&cases(), |case| {
+        let what = case.what;
+        let ground = Ground::new();
+        let original = ground.path("project/demo.raw");
+        (case.make)(&ground, &original);
+        let bytes = ground.read("project/demo.raw");
+        assert_eq!(verdict(&ground, "demo.raw"), case.before, "{what}");
+
+        ground.config(&config(case.keys));
+        let said = ground.run("build --rootfs ../rootfs");
+        assert!(
+            said.succeeded().err.contains("note[repaired]"),
+            "{what}: {said:?}"
+        );
+        assert_eq!(verdict(&ground, ""), case.after, "{what}");
+        assert!(
+            ground.read("project/demo.raw") == bytes,
+            "{what}: the original stays"
+        );
+
+        let entry = entry(&ground);
+        assert_eq!(entry["origin"], "repaired", "{what}");
+        let changes = entry["repaired"]["changes"].as_array().unwrap();
+        let changes: Vec<&str> = changes
+            .iter()
+            .map(|it| it["what"].as_str().unwrap())
+            .collect();
+        assert_eq!(changes, case.changes, "{what}");
+        let digest = tools::run(tools::command("sha256sum").arg(&original));
+        let sha256 = entry["repaired"]["originalSha256"].as_str().unwrap();
+        assert!(digest.starts_with(sha256), "{what}");
+
+        // All that was not to be changed is as it was.
+        let image = ddi::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+        let fs = image.file_system().unwrap();
+        let found = fs.metadata(FILE).unwrap().unwrap();
+        assert_eq!((found.mode, found.uid, found.size), (0o640, 7, 5), "{what}");
+        assert_eq!(fs.read(FILE, 9).unwrap(), b"text\n");
+        let same = |path: &str| fs.hard_link(Path::new(path)).unwrap();
+        assert!(
+            same(FILE).is_some() && same(FILE) == same("/usr/share/demo/same"),
+            "{what}"
+        );
+        assert_eq!(
+            fs.read_link("/usr/share/demo/link").unwrap(),
+            Path::new("../demo/file")
+        );
+        let notes = fs.xattrs(Path::new(FILE)).unwrap().unwrap();
+        assert_eq!(
+            notes.get(b"user.note".as_slice()).unwrap(),
+            b"kept",
+            "{what}"
+        );
+        let top: Vec<_> = fs
+            .list("/")
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(top, ["usr"], "{what}");
+        for gone in ["/usr/lib/os-release", "/usr/bin/gone"] {
+            assert!(
+                fs.symlink_metadata(gone).unwrap().is_none(),
+                "{what}: {gone}"
+            );
+        }
+
+        // The same again.
+        let first = ground.read("project/.sysext/demo.raw");
+        ground.run("build --rootfs ../rootfs").succeeded();
+        assert!(ground.read("project/.sysext/demo.raw") == first, "{what}");
+    });
+}
+
+#[test]
+fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
+    let ground = Ground::new();
+    let image = ground.path("project/demo.raw");
+    Original::default().make(&image);
+    ground.config(&config(""));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(entry(&ground)["origin"], "taken-in");
+
+    // A signature is not broken unless that is written.
+    let key = key_of(&ground, "other");
+    let release = "ID=_any\nARCHITECTURE=amd64\n";
+    let signed = Original {
+        release,
+        verity: Verity::Signed(&key),
+        ..Original::default()
+    };
+    signed.make(&image);
+    let said = ground.run("build --rootfs ../rootfs");
+    assert!(said.err.contains("warning[repair-left-out]"), "{said:?}");
+    assert_eq!(entry(&ground)["origin"], "taken-in");
+    ground.config(&config("resign: true"));
+    ground.refused("build --rootfs ../rootfs", "key-missing");
+    ground.config(&config(&format!("resign: true, {SIGNED}")));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(verdict(&ground, ""), "merges-signed");
+
+    let pin = "0".repeat(64);
+    ground.config(&format!(
+        "sysext: {{extensions: [{{image: {{path: demo.raw, sha256: '{pin}'}}, repair: auto}}]}}\n"
+    ));
+    ground.refused("build --rootfs ../rootfs", "repair-pinned");
+}
+
+#[test]
+fn tampered_content_gets_no_new_hash_tree() {
+    let ground = Ground::new();
+    let image = ground.path("project/demo.raw");
+    let made = Original {
+        verity: Verity::Hash,
+        ..Original::default()
+    }
+    .make(&image);
+    let mut bytes = ground.read("project/demo.raw");
+    let end = usize::try_from((made.partitions[0].last_lba + 1) * 512).unwrap();
+    let at = bytes[..end]
+        .windows(5)
+        .rposition(|it| it == b"text\n")
+        .unwrap();
+    bytes[at] = b'T';
+    ground.write("project/demo.raw", &bytes, 0o644);
+    ground.config(&config(SIGNED));
+    let said = ground.refused("build --rootfs ../rootfs", "repair-refused");
+    assert!(said.err.contains("hash tree"), "{said:?}");
+}
+
+#[test]
+fn the_original_is_never_replaced() {
+    let ground = Ground::new();
+    fs::create_dir(ground.path("project/.sysext")).unwrap();
+    let original = Original {
+        release: "ID=_any\n",
+        ..Original::default()
+    };
+    original.make(&ground.path("project/.sysext/demo.raw"));
+    ground.config("sysext: {extensions: [{image: .sysext/demo.raw, repair: auto}]}\n");
+    ground.refused("build --rootfs ../rootfs", "repair-refused");
+}
+
+#[test]
+fn systemd_merges_what_it_did_not_merge() {
+    if !(tools::root() && tools::have(&["unshare", "mount", "chroot"])) {
+        return;
+    }
+    // Those that Debian's kernel and systemd 257 refuse, too; signatures need device-mapper.
+    let wanted = [
+        "a release file of another name",
+        "an architecture by uname's name",
+        "an os-release file, and files that are never merged",
+    ];
+    for case in cases().iter().filter(|case| wanted.contains(&case.what)) {
+        let Some(rootfs) = trixie::rootfs() else {
+            return;
+        };
+        let ground = Ground::new();
+        let original = ground.path("project/demo.raw");
+        (case.make)(&ground, &original);
+        rootfs.write("/var/lib/extensions/demo.raw", fs::read(&original).unwrap());
+        let before = namespace::merge(&rootfs.path(), &[FILE]);
+        assert!(
+            before.merged("/usr").is_empty(),
+            "{}: {before:?}",
+            case.what
+        );
+
+        fs::remove_file(rootfs.at("/var/lib/extensions/demo.raw")).unwrap();
+        ground.config(&config(case.keys));
+        ground
+            .run(&format!("apply --rootfs {}", rootfs.path().display()))
+            .succeeded();
+        let after = namespace::merge(&rootfs.path(), &[FILE]);
+        assert_eq!(after.merged("/usr"), ["demo"], "{}: {after:?}", case.what);
+        assert_eq!(after.file(FILE), Some("text\n"), "{}", case.what);
+    }
+}
