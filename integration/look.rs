@@ -470,3 +470,53 @@ fn a_difference_names_what_differs() {
     let text = ground.run("diff one/a.raw two/a.raw").out;
     assert!(text.contains("- /usr/bin/b\n+ /usr/bin/c\n"), "{text}");
 }
+
+#[test]
+fn compressed_images_are_read_through_and_unpacked() {
+    if !have(&["gzip", "xz", "zstd", "sha256sum"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let key = "verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt";
+    ground.config(&format!(
+        "sysext: {{{key}, extensions: [{{name: a, files: ['bin/tool:/usr/bin/a']}}]}}\n"
+    ));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let image = ground.path("project/.sysext/a.raw");
+    for (program, ending) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst")] {
+        let name = format!("vendor.raw.{ending}");
+        let packed = output(command(program).arg("-c").arg(&image)).stdout;
+        ground.write(&format!("project/{name}"), &packed, 0o644);
+        let seen = ground.run(&format!("inspect {name} --output json")).json();
+        assert_eq!(seen["wrapped"]["codec"], program);
+        assert_eq!(seen["wrapped"]["size"], packed.len());
+        ground
+            .run(&format!("verify {name} --certificate ../keys/cert.crt"))
+            .succeeded();
+        ground
+            .run(&format!("diff {name} .sysext/a.raw"))
+            .succeeded();
+        // Taken in, it is what was packed, byte for byte, and both digests are recorded.
+        let sum = run(command("sha256sum").arg(ground.path("project").join(&name)));
+        let sum = sum.split(' ').next().unwrap();
+        ground.config(&format!(
+            "sysext: {{outputDirectory: out-{ending}, certificates: [../keys/cert.crt], extensions: [{{image: {{path: {name}, sha256: {sum}}}}}]}}\n"
+        ));
+        ground.run("apply --rootfs ../rootfs").succeeded();
+        let unpacked = ground.read(&format!("project/out-{ending}/a.raw"));
+        assert!(unpacked == fs::read(&image).unwrap());
+        let placed = ground.read("rootfs/var/lib/extensions/a.raw");
+        assert!(placed == unpacked);
+        let manifest = ground.read(&format!("project/out-{ending}/sysext-manifest.json"));
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let entry = &manifest["extensions"][0];
+        assert_eq!(entry["unpackedFrom"]["sha256"], sum);
+        assert_eq!(entry["sha256"].as_str().unwrap().len(), 64);
+        ground.run("expand --rootfs ../rootfs").succeeded();
+        let plain = String::from_utf8(ground.read("project/config.prism.yaml")).unwrap();
+        assert!(plain.contains(&format!("out-{ending}/a.raw")), "{plain}");
+    }
+    // systemd does not unpack, so check does not either.
+    let said = ground.run("check vendor.raw.gz --rootfs ../rootfs");
+    assert_eq!(said.status, Some(1), "{said:?}");
+}

@@ -22,8 +22,10 @@ use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
+use crate::image::wrapped::{Wrapped, unwrap};
+use crate::ingest::TakenIn;
 use crate::input;
-use crate::manifest::{Entry, Manifest, Origin, Repaired};
+use crate::manifest::{Entry, Manifest, Origin, Repaired, UnpackedFrom};
 use crate::pending::PendingFile;
 use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
 use crate::progress::Progress;
@@ -294,6 +296,7 @@ fn build_one(
         size: assembled.size,
         sha256,
         sha384,
+        unpacked_from: None,
         format: Some(compression::format(step.file_system)),
         verity: Some(step.verity),
         root_hash: assembled.root_hash.map(|hash| hash.to_string()),
@@ -344,20 +347,55 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
     })
 }
 
+/// Unpacks a compressed image to where the plan wants it.
+fn unwrap_one(
+    extension: &Planned,
+    taken: &TakenIn,
+    wrapped: Wrapped,
+) -> anyhow::Result<UnpackedFrom> {
+    let path = &taken.ddi.path;
+    let reading = || format!("reading {}", path.display());
+    let file = input::open(path).with_context(reading)?;
+    let size = file.metadata().with_context(reading)?.len();
+    let sha256 = digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?;
+    let writing = || format!("writing {}", extension.image.display());
+    let mut pending = PendingFile::create(&extension.image, 0o644).with_context(writing)?;
+    unwrap(&file, wrapped.codec, pending.file()).with_context(reading)?;
+    pending.commit().with_context(writing)?;
+    Ok(UnpackedFrom {
+        codec: wrapped.codec,
+        size,
+        sha256,
+    })
+}
+
 fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow::Result<Entry> {
     let Step::TakeIn(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
+    };
+    let wrapped = match taken.ddi.wrapped {
+        None => None,
+        Some(wrapped) => {
+            make_folder(&plan.output_directory)?;
+            Some(unwrap_one(extension, taken, wrapped)?)
+        }
     };
     let reading = || format!("reading {}", extension.image.display());
     let file = input::open(&extension.image).with_context(reading)?;
     let size = file.metadata().with_context(reading)?.len();
     let (sha256, sha384) = match plan.digests {
         true => wanted(&file, size, &extension.name, progress).with_context(reading)?,
+        // Both digests of what is no longer the same file are recorded.
+        false if wrapped.is_some() => {
+            progress.begin(format!("digesting {}", extension.name), size);
+            let sha256 = digest::<Sha256>(&file, size, progress).with_context(reading)?;
+            (Some(sha256), None)
+        }
         false => (None, None),
     };
     // The image was described from what was read then; it must still be the same.
     if let Some(expected) = &taken.sha256 {
-        let found = match &sha256 {
+        let found = match wrapped.as_ref().map(|it| &it.sha256).or(sha256.as_ref()) {
             Some(found) => found.clone(),
             None => {
                 progress.begin(format!("digesting {}", extension.name), size);
@@ -380,6 +418,7 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
         size,
         sha256,
         sha384,
+        unpacked_from: wrapped,
         format: None,
         verity: None,
         root_hash: taken.root_hash(),

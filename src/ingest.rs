@@ -13,6 +13,9 @@ use crate::name;
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
 
+/// Endings of compressed images.
+const WRAPPINGS: &[&str] = &[".gz", ".xz", ".zst"];
+
 /// A prebuilt image, read.
 #[derive(Debug)]
 pub struct TakenIn {
@@ -20,7 +23,7 @@ pub struct TakenIn {
     pub name: String,
     /// The digest that the config asks for, lower-case hex.
     pub sha256: Option<String>,
-    /// What it is.
+    /// What it is; its path is that of the compressed file, if it is one.
     pub ddi: Ddi,
     release: ReleaseFields,
 }
@@ -62,7 +65,7 @@ pub fn take_in(
     if let Some(expected) = &sha256 {
         pinned(path, expected)?;
     }
-    let ddi = ddi::open(path).map_err(|error| {
+    let ddi = ddi::open_wrapped(path).map_err(|error| {
         Finding::error("image-unreadable", error.to_string())
             .help("name an extension image: a GPT with a root partition, or a naked erofs, squashfs or ext4")
     })?;
@@ -113,6 +116,13 @@ pub fn take_in(
     let stem = path
         .file_name()
         .and_then(|file| file.to_str())
+        .map(|file| match ddi.wrapped {
+            Some(_) => WRAPPINGS
+                .iter()
+                .find_map(|it| file.strip_suffix(it))
+                .unwrap_or(file),
+            None => file,
+        })
         .and_then(|file| file.strip_suffix(".raw"));
     if stem != Some(suffix.as_str()) {
         let file = path.file_name().unwrap_or_default().to_string_lossy();

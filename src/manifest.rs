@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::config::model::{Format, Verity};
+use crate::image::wrapped::Codec;
 use crate::release::ExtensionKind;
 use crate::repair::Change;
 
@@ -49,6 +50,9 @@ pub struct Entry {
     /// SHA-384 of the image, hex (what Trident asks for); where digests were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha384: Option<String>,
+    /// The compressed file that it was unpacked from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpacked_from: Option<UnpackedFrom>,
     /// File system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -76,6 +80,18 @@ pub struct Repaired {
     pub original_sha256: String,
     /// What was changed.
     pub changes: Vec<Change>,
+}
+
+/// A compressed file that an image was unpacked from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnpackedFrom {
+    /// How it is compressed.
+    pub codec: Codec,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256, hex.
+    pub sha256: String,
 }
 
 /// Where an image comes from.

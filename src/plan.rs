@@ -248,8 +248,10 @@ pub fn plan(
         let planned = if extension.image.is_some() {
             match repaired(config, sysext, extension, &at, base, &output_directory) {
                 Ok(Repaired::Build(planned, notes)) => Ok((*planned, notes)),
-                Ok(Repaired::AsItIs(notes)) => take_in(config, sysext, extension, at)
-                    .map(|(planned, more)| (planned, notes.into_iter().chain(more).collect())),
+                Ok(Repaired::AsItIs(notes)) => {
+                    take_in(config, sysext, extension, &output_directory, at)
+                        .map(|(planned, more)| (planned, notes.into_iter().chain(more).collect()))
+                }
                 Err(errors) => Err(errors),
             }
         } else {
@@ -597,6 +599,7 @@ fn take_in(
     config: &Config,
     sysext: &Sysext,
     extension: &Extension,
+    output_directory: &Path,
     at: String,
 ) -> Result<PlannedWithNotes, Vec<Finding>> {
     let Some(image) = &extension.image else {
@@ -615,12 +618,35 @@ fn take_in(
     if !unmet.is_empty() {
         return Err(unmet);
     }
+    let file_name = format!("{}.raw", taken.name);
+    // A compressed one is unpacked by the build, as if it were built.
+    let (image, image_in_config) = match taken.ddi.wrapped {
+        None => (path, in_config(&image.path)),
+        Some(_) => {
+            let unpacked = output_directory.join(&file_name);
+            if unpacked == path {
+                let message = format!(
+                    "{} is compressed, and would be replaced by what is in it",
+                    path.display()
+                );
+                return Err(vec![
+                    Finding::error("image-unreadable", message)
+                        .at(format!("{at}.image"))
+                        .help("keep it in another folder than `outputDirectory`"),
+                ]);
+            }
+            (
+                unpacked,
+                in_config(&sysext.output_directory.join(&file_name)),
+            )
+        }
+    };
     let planned = Planned {
-        destination: format!("{}/{}.raw", folder(sysext, extension.kind), taken.name),
+        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
         name: taken.name.clone(),
         kind: extension.kind,
-        image: path,
-        image_in_config: in_config(&image.path),
+        image,
+        image_in_config,
         step: Step::TakeIn(Box::new(taken)),
         at,
     };

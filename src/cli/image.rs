@@ -3,7 +3,7 @@
 use super::args::{Diff, Inspect, Verify};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::open_image;
+use super::session::open_any;
 use super::sign::now;
 use super::{portrait, render, show};
 use crate::finding::Finding;
@@ -16,7 +16,7 @@ use crate::verify::{add_negative_control, verify_ddi};
 use crate::{inspect, key, trust};
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
-    let image = open_image(&args.image)?;
+    let image = open_any(&args.image)?;
     if args.list || args.mtree || args.cat.is_some() || args.extract.is_some() {
         return look_into(screen, args, &image);
     }
@@ -83,7 +83,7 @@ fn look_into(screen: &Screen, args: &Inspect, image: &Ddi) -> Result<(), Failure
 }
 
 pub(super) fn diff(screen: &Screen, args: &Diff) -> Result<(), Failure> {
-    let (one, other) = (open_image(&args.one)?, open_image(&args.other)?);
+    let (one, other) = (open_any(&args.one)?, open_any(&args.other)?);
     let difference = inspect::diff(&one, &other)
         .map_err(|error| Finding::error("file-system-unreadable", error.to_string()))?;
     screen.result(&portrait::difference(&difference), &difference)?;
@@ -98,7 +98,7 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
     for path in &args.certificate {
         trusted.push(trust::read_one(path)?);
     }
-    let ddi = open_image(&args.image)?;
+    let ddi = open_any(&args.image)?;
     let mut report = watch(screen, |progress| verify_ddi(&ddi, &trusted, progress));
     if args.negative_control {
         let stranger = key::generate("negative control", now(), 1)?;

@@ -56,6 +56,11 @@ pub(super) fn image(inspection: &Inspection) -> String {
     }
     text.push('\n');
     let mut rows = Rows::default();
+    if let Some(wrapped) = ddi.wrapped {
+        let (codec, packed) = (wrapped.codec.name(), size(wrapped.size));
+        let what = format!("{codec}, {packed}: systemd takes it only unpacked");
+        rows.add("wrapped by", what);
+    }
     identity(ddi, &mut rows);
     file_system(ddi, &mut rows);
     verity(ddi, &mut rows);

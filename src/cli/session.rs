@@ -633,6 +633,11 @@ fn in_search_order(candidates: &mut [Candidate]) {
     });
 }
 
+/// An image of this machine, also a compressed one.
+pub(super) fn open_any(path: &Path) -> Result<Ddi, Finding> {
+    ddi::open_wrapped(path).map_err(|error| Finding::error("image-unreadable", error.to_string()))
+}
+
 /// An image of this machine.
 pub(super) fn open_image(path: &Path) -> Result<Ddi, Finding> {
     ddi::open(path).map_err(|error| Finding::error("image-unreadable", error.to_string()))

@@ -25,8 +25,10 @@ use super::hex;
 use super::signature::{MAX_PARTITION_SIZE, SignaturePartition, SignerIdentity, signer_identity};
 use super::verity::RootHash;
 use super::verity::superblock::{Algorithm, SUPERBLOCK_SIZE, Superblock};
+use super::wrapped::{Codec, WrapError, Wrapped, unwrapped};
 use crate::arch::Arch;
 use crate::finding::Finding;
+use crate::input;
 
 use choose::{Parts, choose};
 
@@ -40,6 +42,9 @@ pub struct Ddi {
     pub path: PathBuf,
     /// Bytes in the file.
     pub size: u64,
+    /// What was around it; nothing for an image that is as systemd takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<Wrapped>,
     /// With or without a partition table.
     pub layout: Layout,
     /// Root or `/usr`.
@@ -181,6 +186,14 @@ pub enum DdiError {
     /// A folder, a device or the like.
     #[error("{} is not a regular file, expected an extension image", .0.display())]
     NotAFile(PathBuf),
+    /// A compressed image that can't be unpacked.
+    #[error("unpacking {}: {source}", path.display())]
+    Wrapped {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WrapError,
+    },
     /// A partition table that systemd would refuse.
     #[error("reading the partition table of {}: {source}", path.display())]
     Gpt {
@@ -222,6 +235,31 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
         .open(path)
         .map_err(failed)?;
     describe(file, path, native)
+}
+
+/// Describes the image at `path`, which may be compressed as a whole by gzip, xz or zstd: it is then
+/// unpacked into a temporary file without a name.
+pub fn open_wrapped(path: &Path) -> Result<Ddi, DdiError> {
+    let failed = |source| DdiError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match input::open(path) {
+        Ok(file) => file,
+        // In the words for an image that is not compressed.
+        Err(_) => return open(path),
+    };
+    let Some(codec) = Codec::of(&file) else {
+        return describe(file, path, None);
+    };
+    let size = file.metadata().map_err(failed)?.len();
+    let inside = unwrapped(&file, codec).map_err(|source| DdiError::Wrapped {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut ddi = describe(inside, path, None)?;
+    ddi.wrapped = Some(Wrapped { codec, size });
+    Ok(ddi)
 }
 
 /// Describes an open image; `path` is what messages call it.
@@ -266,6 +304,7 @@ pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, Dd
     let mut ddi = Ddi {
         path: path.to_owned(),
         size,
+        wrapped: None,
         layout: table.map_or(Layout::Naked, Layout::Gpt),
         designator: parts.designator,
         arch: parts.arch,

@@ -7,7 +7,7 @@
 //! damage is an error. The crates underneath have panicked on crafted images,
 //! so every call into them is caught.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
@@ -32,6 +32,8 @@ const MAX_ENTRIES: usize = 1_000_000;
 const MAX_DIRECTORY: u64 = 64 * 1024 * 1024;
 /// Largest file that is copied through memory, in bytes.
 const MAX_COPY: u64 = 256 << 20;
+/// Largest file that is copied at all, in bytes: holes make a file long on paper that takes days.
+const MAX_FILE: u64 = 64 << 30;
 /// Most symbolic links on the way to one file, as in Linux `fs/namei.c` (MAXSYMLINKS).
 const MAX_SYMLINKS: u32 = 40;
 /// Longest path (Linux PATH_MAX), which ends directories that contain themselves.
@@ -363,6 +365,13 @@ impl FileSystem {
         if found.kind != FileKind::File {
             return Err(wrong(path, FileKind::File));
         }
+        if found.size > MAX_FILE {
+            return Err(FsError::TooBig {
+                path: path.to_owned(),
+                size: found.size,
+                limit: MAX_FILE,
+            });
+        }
         guarded(|| self.reader.copy(&real, found.size, out))?;
         Ok(found.size)
     }
@@ -505,6 +514,8 @@ impl FileSystem {
             });
         }
         let mut found: Vec<(PathBuf, Metadata)> = Vec::new();
+        let mut folders = Folders::default();
+        folders.enter(&root, guarded(|| self.reader.identity(&root))?)?;
         // Still to be reported, the next at the end.
         let mut pending: Vec<(PathBuf, Metadata)> = Vec::new();
         let push_children = |dir: &Path, pending: &mut Vec<_>| -> Result<(), FsError> {
@@ -525,6 +536,7 @@ impl FileSystem {
             }
             if metadata.kind == FileKind::Directory {
                 check_directory(&path, metadata)?;
+                folders.enter(&path, guarded(|| self.reader.identity(&path))?)?;
                 push_children(&path, &mut pending)?;
             }
             found.push((below(&path), metadata));
@@ -621,6 +633,27 @@ impl FileSystem {
             way.push((next, found));
         }
         Ok(way.pop())
+    }
+}
+
+/// The folders that a walk has come through. One of them in two places, which no tool makes, would
+/// let a few blocks describe a tree without end.
+#[derive(Default)]
+struct Folders(HashMap<u64, PathBuf>);
+
+impl Folders {
+    fn enter(&mut self, path: &Path, identity: Option<(u64, u32)>) -> Result<(), FsError> {
+        let Some((inode, _)) = identity else {
+            return Ok(());
+        };
+        match self.0.insert(inode, path.to_owned()) {
+            None => Ok(()),
+            Some(first) => Err(FsError::Damaged(format!(
+                "the folders {} and {} are one (inode {inode})",
+                first.display(),
+                path.display()
+            ))),
+        }
     }
 }
 

@@ -14,3 +14,4 @@ pub mod program;
 pub mod signature;
 pub mod squashfs;
 pub mod verity;
+pub mod wrapped;

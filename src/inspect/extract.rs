@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,7 @@ use super::SCHEMA_VERSION;
 use super::listing::Entry;
 use crate::finding::Finding;
 use crate::image::filesystem::{FileKind, FileSystem, Xattrs};
-
-/// Bytes of a hole in a written file.
-const HOLE: usize = 4096;
+use crate::image::wrapped::Sparse;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -237,13 +235,14 @@ impl Target<'_> {
     }
 
     fn fill(&mut self, file: File, entry: &Entry) -> Result<(), Finding> {
-        let mut sparse = Sparse { file, at: 0 };
+        let mut file = file;
+        let mut sparse = Sparse::new(&mut file);
         let copied = self.fs.copy(&entry.path, &mut sparse).map_err(|error| {
             let message = format!("extracting {}: {error}", entry.path.display());
             Finding::error("extract-failed", message)
         })?;
         let finished = sparse.finish();
-        let file = finished.map_err(|error| refused(&self.shown.join(below(entry)), &error))?;
+        finished.map_err(|error| refused(&self.shown.join(below(entry)), &error))?;
         self.done.bytes = self.done.bytes.saturating_add(copied);
         self.dress(&OwnedFd::from(file), entry)
     }
@@ -372,37 +371,4 @@ fn below(entry: &Entry) -> &Path {
 fn refused(path: &Path, error: &io::Error) -> Finding {
     let message = format!("writing {}: {error}", path.display());
     Finding::error("extract-failed", message)
-}
-
-/// A file in which zeros become holes.
-struct Sparse {
-    file: File,
-    at: u64,
-}
-
-impl Sparse {
-    fn finish(mut self) -> io::Result<File> {
-        self.file.flush()?;
-        self.file.set_len(self.at)?;
-        Ok(self.file)
-    }
-}
-
-impl Write for Sparse {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = bytes.get(..bytes.len().min(HOLE)).unwrap_or_default();
-        let count = match piece.iter().all(|byte| *byte == 0) {
-            true => piece.len(),
-            false => {
-                self.file.seek(SeekFrom::Start(self.at))?;
-                self.file.write(piece)?
-            }
-        };
-        self.at = self.at.saturating_add(count as u64);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -22,8 +22,8 @@ use rustix::fs::FileType;
 
 use super::blocks::Blocks;
 use super::{
-    Details, FileKind, Found, FsError, MAX_ENTRIES, MAX_PATH, Metadata, Reader, Window, Xattrs,
-    check_directory, uuid_text,
+    Details, FileKind, Folders, Found, FsError, MAX_ENTRIES, MAX_PATH, Metadata, Reader, Window,
+    Xattrs, check_directory, uuid_text,
 };
 
 /// Bits of `feature_incompat` (Linux `fs/erofs/erofs_fs.h`); two bits have two meanings each.
@@ -249,6 +249,8 @@ impl Reader for Erofs {
     fn all(&self, folder: &Path, limit: usize) -> Result<Option<Vec<Found>>, FsError> {
         let mut walk = ready(self.reader.walk_dir(folder.as_os_str().as_bytes()))?;
         let mut all = Vec::new();
+        let mut folders = Folders::default();
+        folders.enter(folder, self.identity(folder)?)?;
         loop {
             let next = ready(async {
                 match walk.next_entry().await {
@@ -269,6 +271,9 @@ impl Reader for Erofs {
                 return Err(FsError::Damaged(reason));
             }
             check_directory(&path, found)?;
+            if found.kind == FileKind::Directory {
+                folders.enter(&path, Some((entry.inode.id(), 1)))?;
+            }
             all.push((path, found));
         }
     }

@@ -311,8 +311,9 @@ impl Reader for Squashfs {
     }
 
     fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {
-        let (number, names) = self.existing(path)?.0.identity;
-        Ok(Some((u64::from(number), names)))
+        // Numbers are the writer's word; where the inode lies is not.
+        let (inode, place) = self.existing(path)?;
+        Ok(Some((place, inode.names)))
     }
 
     fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {

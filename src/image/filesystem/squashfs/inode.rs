@@ -8,8 +8,8 @@ use super::{NONE, damaged};
 pub(super) struct Inode {
     pub(super) metadata: Metadata,
     pub(super) xattr: u32,
-    /// Its number, and how many names lead to it.
-    pub(super) identity: (u32, u32),
+    /// How many names lead to it.
+    pub(super) names: u32,
     pub(super) body: Body,
 }
 
@@ -32,7 +32,7 @@ impl Inode {
     pub(super) fn read(cursor: &mut Cursor<'_>, ids: &[u32]) -> Result<Inode, FsError> {
         let (kind, mode) = (cursor.u16()?, cursor.u16()?);
         let (uid, gid) = (cursor.u16()?, cursor.u16()?);
-        let (mtime, number) = (cursor.u32()?, cursor.u32()?);
+        let (mtime, _number) = (cursor.u32()?, cursor.u32()?);
         let id = |index: u16| {
             let found = ids.get(usize::from(index)).copied();
             found.ok_or_else(|| damaged("an owner is not in the table"))
@@ -50,7 +50,7 @@ impl Inode {
             },
             xattr: NONE,
             // A basic file has no count, because it has one name.
-            identity: (number, 1),
+            names: 1,
             body: Body::Other,
         };
         inode.read_body(kind, cursor)?;
@@ -86,7 +86,7 @@ impl Inode {
                     start = cursor.u64()?;
                     metadata.size = cursor.u64()?;
                     let _sparse = cursor.u64()?;
-                    self.identity.1 = cursor.u32()?;
+                    self.names = cursor.u32()?;
                     (fragment, fragment_offset) = (cursor.u32()?, cursor.u32()?);
                     self.xattr = cursor.u32()?;
                 } else {
@@ -101,7 +101,7 @@ impl Inode {
                 };
             }
             3 => {
-                self.identity.1 = cursor.u32()?;
+                self.names = cursor.u32()?;
                 let length = cursor.u32()?;
                 let length = usize::try_from(length)
                     .ok()
@@ -116,7 +116,7 @@ impl Inode {
                 self.body = Body::Symlink(target);
             }
             device @ (4 | 5) => {
-                self.identity.1 = cursor.u32()?;
+                self.names = cursor.u32()?;
                 let number = cursor.u32()?;
                 metadata.kind = match device {
                     4 => FileKind::BlockDevice,
@@ -130,7 +130,7 @@ impl Inode {
                 }
             }
             other @ (6 | 7) => {
-                self.identity.1 = cursor.u32()?;
+                self.names = cursor.u32()?;
                 metadata.kind = if other == 6 {
                     FileKind::Fifo
                 } else {
