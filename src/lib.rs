@@ -44,6 +44,7 @@ pub mod prism;
 pub mod progress;
 pub mod release;
 pub mod repair;
+pub mod results;
 pub mod sign;
 pub mod signer;
 pub mod signing_key;

@@ -18,7 +18,7 @@ use crate::image::verity::{self, RootHash};
 use crate::progress::Progress;
 
 /// How one check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It is as it should be.
@@ -30,7 +30,7 @@ pub enum Outcome {
 }
 
 /// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// Stable name.
@@ -46,7 +46,7 @@ pub struct Check {
 }
 
 /// All checks of one image, always the same ones in the same order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// `partition-table`, `file-system`, `hash-tree`, `data-partition-uuid`,

@@ -50,7 +50,7 @@ const CERTIFICATE_LIMIT: u64 = 1024 * 1024;
 const CERTIFICATES_LIMIT: usize = 16 * 1024 * 1024;
 
 /// What systemd takes an entry of a search folder for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TakenAs {
     /// A disk image.

@@ -38,7 +38,9 @@ pub use rules::COVERED;
 pub use stack::{Activation, Hierarchy, Stack};
 
 /// What becomes of one extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Merged, signature and content checked.
@@ -75,7 +77,7 @@ impl Verdict {
 }
 
 /// What becomes of one extension, and why.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Judgement {
     /// For which merge it is found.
@@ -96,7 +98,7 @@ pub struct Judgement {
 }
 
 /// Everything that was predicted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Prediction {
     /// One per extension, in the order in which systemd finds them.

@@ -49,7 +49,7 @@ impl Activation {
 }
 
 /// What becomes of all of them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
     /// Whether the merge happens at boot; none if it can't be told.
@@ -63,7 +63,7 @@ pub struct Stack {
 }
 
 /// A folder that extensions are merged into.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hierarchy {
     /// Such as `/usr`.

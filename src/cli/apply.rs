@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::{Apply, BaseArgs, List, Remove};
 use super::base::{find_base, open_root};
-use super::changes::Changes;
+use super::changes;
 use super::expand::{self, expanded_text};
 use super::progress::watch;
 use super::render;
@@ -30,18 +30,10 @@ use crate::input;
 use crate::plan::{Environment, Plan, Step};
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
+use crate::results::{Application, Changes, Planned, versioned};
 
 /// Mode of everything that is placed: Prism's for these files, whatever the umask.
 const MODE: u32 = 0o644;
-
-/// What `apply --output json` prints.
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Result<'a> {
-    schema_version: u32,
-    prediction: Option<&'a Prediction>,
-    applied: Changes<'a>,
-}
 
 pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
     let Some(rootfs) = &args.rootfs else {
@@ -93,7 +85,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     }
     let manifest = build::write_manifest(&session.plan, &built, &overrides(args))?;
     let changes = Changes::from(&applied);
-    let mut text = changes.text();
+    let mut text = changes::text(&changes);
     if let Some(prediction) = &prediction {
         text.push('\n');
         text.push_str(&show::prediction(prediction));
@@ -106,11 +98,10 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     text.push_str(&format!("manifest: {}\n", render::path(&manifest)));
     screen.result(
         &text,
-        &Result {
-            schema_version: 1,
+        &versioned(Application {
             prediction: prediction.as_ref(),
             applied: changes,
-        },
+        }),
     )
 }
 
@@ -129,44 +120,7 @@ fn overrides(args: &Apply) -> Vec<String> {
 }
 
 fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failure> {
-    #[derive(serde::Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Row<'a> {
-        name: &'a str,
-        kind: ExtensionKind,
-        action: &'static str,
-        image: &'a std::path::Path,
-        destination: &'a str,
-    }
-    let extensions: Vec<Row<'_>> = session
-        .plan
-        .extensions
-        .iter()
-        .map(|planned| Row {
-            name: &planned.name,
-            kind: planned.kind,
-            action: if matches!(planned.step, Step::Build(_)) {
-                "build"
-            } else {
-                "take-in"
-            },
-            image: &planned.image,
-            destination: &planned.destination,
-        })
-        .collect();
-    let certificates: Vec<String> = session
-        .plan
-        .certificates
-        .iter()
-        .map(|trusted| session.plan.certificate_path(trusted))
-        .collect();
-    let value = serde_json::json!({
-        "schemaVersion": 1,
-        "extensions": extensions,
-        "certificates": certificates,
-        "imagePolicy": session.plan.image_policy,
-        "enable": session.plan.enable,
-    });
+    let value = versioned(Planned::new(&session.plan));
     screen.result(&show::plan(&session.plan), &value)
 }
 
@@ -383,12 +337,11 @@ pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), 
     screen.findings(None, &removed.findings);
     let changes = Changes::from(&removed);
     screen.result(
-        &changes.text(),
-        &Result {
-            schema_version: 1,
+        &changes::text(&changes),
+        &versioned(Application {
             prediction: None,
             applied: changes,
-        },
+        }),
     )
 }
 
@@ -429,11 +382,7 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
         };
         rows.push(vec![state.to_owned(), unit_name(kind).to_owned()]);
     }
-    let mut value = serde_json::to_value(&listing).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-    }
-    screen.result(&render::table(&rows), &value)
+    screen.result(&render::table(&rows), &versioned(listing))
 }
 
 fn all(findings: Findings) -> Failure {

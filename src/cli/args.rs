@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::check::Allowed;
+use crate::config::schema::KINDS;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// System extensions for Prism (Azure Linux Image Customizer).
@@ -480,12 +482,24 @@ pub struct Schema {
     /// Only the `sysext:` block.
     #[arg(long)]
     pub block: bool,
+    /// Which schema: of the config, of a file that is written, or of what a verb prints with
+    /// `--output json`.
+    #[arg(long, value_name = "KIND", default_value = "config", value_parser = kinds(), conflicts_with_all = ["block", "write", "merge"])]
+    pub kind: String,
     /// Write all schemas to this folder instead.
     #[arg(long, value_name = "DIR")]
     pub write: Option<PathBuf>,
     /// Put our section into this schema of Prism's config instead; all the rest of it stays as it is.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["block", "write"])]
     pub merge: Option<PathBuf>,
+}
+
+fn kinds() -> PossibleValuesParser {
+    KINDS
+        .iter()
+        .map(|kind| kind.name)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// `demo`.

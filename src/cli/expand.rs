@@ -19,6 +19,7 @@ use crate::expand::{self as library, AdditionalFile, Additions, Enable, enable_s
 use crate::finding::{Finding, Place};
 use crate::input;
 use crate::plan::{Environment, Plan};
+use crate::results::{Expansion, versioned};
 
 pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     let config = Config::read(&args.config.config_file)?;
@@ -60,7 +61,10 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     write(&path, &text)?;
     screen.result(
         &format!("expanded config: {}\n{snippet}", render::path(&path)),
-        &serde_json::json!({"schemaVersion": 1, "expandedConfig": path}),
+        &versioned(Expansion {
+            expanded_config: &path,
+            up_to_date: None,
+        }),
     )
 }
 
@@ -83,7 +87,10 @@ fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
             let text = format!("{} is up to date\n", render::path(path));
             screen.result(
                 &text,
-                &serde_json::json!({"schemaVersion": 1, "expandedConfig": path, "upToDate": true}),
+                &versioned(Expansion {
+                    expanded_config: path,
+                    up_to_date: Some(true),
+                }),
             )
         }
         Ok(_) => Err(stale_text(path)),

@@ -12,6 +12,7 @@ use crate::image::ddi::Ddi;
 use crate::image::filesystem::{FileKind, FsError};
 use crate::image::signature::KeyFile;
 use crate::inspect::{Entry, Listing};
+use crate::results::{Verified, versioned};
 use crate::verify::{add_negative_control, verify_ddi};
 use crate::{inspect, key, trust};
 
@@ -113,12 +114,11 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
     } else {
         report.is_signed()
     };
-    let mut value = serde_json::to_value(&report).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-        map.insert("good".to_owned(), good.into());
-    }
-    screen.result(&show::report(&report), &value)?;
+    let result = Verified {
+        good,
+        report: &report,
+    };
+    screen.result(&show::report(&report), &versioned(result))?;
     if good {
         if trusted.is_empty() && ddi.signature_partition.is_some() {
             screen.say("the signature was not checked; name the signer with --certificate FILE");

@@ -23,6 +23,7 @@ use crate::input;
 use crate::plan::Environment;
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
+use crate::results::{self, versioned};
 
 /// Longest saved status that is read, in bytes.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
@@ -47,10 +48,10 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
         show::built(&built),
         render::path(&manifest)
     );
-    screen.result(
-        &text,
-        &serde_json::json!({"schemaVersion": 1, "extensions": entries}),
-    )
+    let result = results::Built {
+        extensions: entries,
+    };
+    screen.result(&text, &versioned(result))
 }
 
 /// The long text of a finding.
@@ -191,13 +192,11 @@ fn verdict(
     if let Some(path) = &args.status_json {
         demands.extend(other_than(prediction, path)?);
     }
-    let mut value = serde_json::to_value(prediction).map_err(anyhow::Error::from)?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("schemaVersion".to_owned(), 1.into());
-        let good = prediction.is_good(allowed) && demands.is_empty();
-        map.insert("good".to_owned(), good.into());
-    }
-    screen.result(&show::prediction(prediction), &value)?;
+    let result = results::Checked {
+        good: prediction.is_good(allowed) && demands.is_empty(),
+        prediction,
+    };
+    screen.result(&show::prediction(prediction), &versioned(result))?;
     judge(screen, source, prediction, allowed)?;
     if demands.is_empty() {
         return Ok(());
@@ -315,10 +314,9 @@ pub(super) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
         let merged = merge::merge(&text).map_err(|finding| finding.in_file(path))?;
         return screen.raw(&merged);
     }
-    let schema = if args.block {
-        schema::block()
-    } else {
-        schema::whole_file()
-    };
+    let name = if args.block { "block" } else { &args.kind };
+    let kind = schema::KINDS.iter().find(|kind| kind.name == name);
+    // The command line takes no other names.
+    let schema = kind.map_or_else(schema::whole_file, |kind| (kind.make)());
     screen.raw(&format!("{schema:#}\n"))
 }

@@ -45,10 +45,12 @@ pub fn run() -> ExitCode {
         }
     };
     let screen = Screen::new(cli.output, cli.quiet);
-    match verb(&screen, cli.command) {
+    let status = match verb(&screen, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => screen.failure(&failure),
-    }
+    };
+    screen.finish();
+    status
 }
 
 fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {

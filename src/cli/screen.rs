@@ -10,7 +10,8 @@ use super::args::Output;
 use super::forms::{Row, junit, sarif};
 use super::render;
 use crate::config::source::{Refused, Source};
-use crate::finding::{Finding, Findings, Place, Severity};
+use crate::finding::{Finding, Findings, Severity};
+use crate::results::{Failed, Located, Told, versioned};
 
 /// What the user asked of the output.
 #[derive(Debug)]
@@ -107,14 +108,31 @@ impl Screen {
 
     /// Writes the result: `text` for people, `value` for programs.
     pub(super) fn result(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
-        if let Some(form) = self.form_of_findings() {
-            self.raw(&form)
+        if self.is_form() {
+            // More may be found yet; [`Screen::finish`] writes it.
+            Ok(())
         } else if self.json_wanted() {
             let mut json = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
             json.push('\n');
             self.raw(&json)
         } else {
             self.raw(text)
+        }
+    }
+
+    /// Whether what was found is the result.
+    fn is_form(&self) -> bool {
+        matches!(self.output, Output::Sarif | Output::Junit)
+    }
+
+    /// Writes what is known only at the end: all that was found, where that is the result.
+    pub(super) fn finish(&self) {
+        if self.written.get() {
+            return;
+        }
+        if let Some(form) = self.form_of_findings() {
+            // The status tells how it ended already.
+            let _ = self.raw(&form);
         }
     }
 
@@ -183,11 +201,11 @@ impl Screen {
     /// Shows findings; warnings and notes only if not quiet.
     pub(super) fn findings(&self, source: Option<&Source>, findings: &[Finding]) {
         if self.output != Output::Text {
-            let values = findings_json(source, findings).into_iter();
             let config = source.map(|source| source.path.clone());
-            let rows = values.map(|value| Row {
+            // They are made of texts and numbers alone, which JSON takes.
+            let rows = located(source, findings).map(|it| Row {
                 config: config.clone(),
-                value,
+                value: serde_json::to_value(it).unwrap_or_default(),
             });
             self.said.borrow_mut().extend(rows);
         }
@@ -209,10 +227,13 @@ impl Screen {
             Failure::Other(error) => {
                 let text = format!("{error:#}");
                 self.error_text(&format!("error: {text}\n"));
-                let value = serde_json::json!({"severity": Severity::Error, "message": text});
+                let told = Told::Error {
+                    severity: Severity::Error,
+                    message: text,
+                };
                 self.said.borrow_mut().push(Row {
                     config: None,
-                    value,
+                    value: serde_json::to_value(told).unwrap_or_default(),
                 });
             }
             Failure::Said(status) => {
@@ -230,20 +251,13 @@ impl Screen {
         let error = said
             .iter()
             .any(|row| row.value.get("severity").is_some_and(|it| it == "error"));
-        if !error || self.written.get() {
-            return;
+        if self.json_wanted() && error && !self.written.get() {
+            let findings: Vec<_> = said.iter().map(|row| &row.value).collect();
+            let failed = versioned(Failed { findings });
+            let text = serde_json::to_string_pretty(&failed).unwrap_or_default();
+            // The status tells of the failure already.
+            let _ = self.raw(&format!("{text}\n"));
         }
-        let text = match self.form_of_findings() {
-            Some(text) => text,
-            None if self.json_wanted() => {
-                let findings: Vec<_> = said.iter().map(|row| &row.value).collect();
-                let value = serde_json::json!({"schemaVersion": 1, "findings": findings});
-                format!("{value:#}\n")
-            }
-            None => return,
-        };
-        // The status tells of the failure already.
-        let _ = self.raw(&text);
     }
 
     fn error_text(&self, text: &str) {
@@ -253,20 +267,9 @@ impl Screen {
 }
 
 /// Findings for programs, with line and column where the config has them.
-pub(super) fn findings_json(
-    source: Option<&Source>,
-    findings: &[Finding],
-) -> Vec<serde_json::Value> {
-    let with_position = |finding: &Finding| {
-        let mut value = serde_json::to_value(finding).ok()?;
-        if let (Some(Place::Yaml(path)), Some(source)) = (&finding.place, source)
-            && let Some(position) = source.locate(path)
-            && let Some(map) = value.as_object_mut()
-        {
-            map.insert("line".to_owned(), position.line.into());
-            map.insert("column".to_owned(), position.column.into());
-        }
-        Some(value)
-    };
-    findings.iter().filter_map(with_position).collect()
+pub(super) fn located<'a>(
+    source: Option<&'a Source>,
+    findings: &'a [Finding],
+) -> impl Iterator<Item = Located> + 'a {
+    findings.iter().map(move |it| Located::new(it, source))
 }

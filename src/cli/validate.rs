@@ -2,16 +2,39 @@
 
 use super::args::{Resources, ValidateConfig};
 use super::base::find_base;
-use super::screen::{Failure, Screen, findings_json};
+use super::screen::{Failure, Screen, located};
 use crate::config::Config;
 use crate::config::model::{KeyReference, Repair};
 use crate::config::source::Source;
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
+use crate::results::{Validation, versioned};
 use crate::{content, ingest, key, prism, trust};
 
 pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
-    let source = Source::read(&args.config.config_file)?;
+    let (source, findings) = match Source::read(&args.config.config_file) {
+        Ok(source) => {
+            let findings = all(&source, args);
+            (source, findings)
+        }
+        // What is no YAML has no fields to judge.
+        Err(refused) => (refused.source, refused.findings),
+    };
+    let bad = findings.iter().any(|it| it.severity == Severity::Error);
+    let text = if bad { "" } else { "the config is valid\n" };
+    screen.findings(Some(&source), &findings);
+    screen.result(
+        text,
+        &versioned(Validation {
+            valid: !bad,
+            findings: located(Some(&source), &findings).collect(),
+        }),
+    )?;
+    if bad { Err(Failure::Said(1)) } else { Ok(()) }
+}
+
+/// Everything that is found in the file and what it names, sorted by place.
+fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
     let mut findings = prism::check(&source.text, args.prism_version);
     let wants = |what| args.validate_resources.contains(&what);
     if wants(Resources::Files) {
@@ -37,24 +60,13 @@ pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
         Err(refused) => {
             // What the typed reader finds wrong with Prism's sections has been told.
             let new = refused.findings.into_iter();
-            let new = new.filter(|it| findings.is_empty() || is_ours(&source, it));
+            let new = new.filter(|it| findings.is_empty() || is_ours(source, it));
             let new: Vec<Finding> = new.collect();
             findings.extend(new);
         }
     }
-    findings.sort_by_key(|finding| place(&source, finding));
-    let bad = findings.iter().any(|it| it.severity == Severity::Error);
-    let text = if bad { "" } else { "the config is valid\n" };
-    screen.findings(Some(&source), &findings);
-    screen.result(
-        text,
-        &serde_json::json!({
-            "schemaVersion": 1,
-            "valid": !bad,
-            "findings": findings_json(Some(&source), &findings),
-        }),
-    )?;
-    if bad { Err(Failure::Said(1)) } else { Ok(()) }
+    findings.sort_by_key(|finding| place(source, finding));
+    findings
 }
 
 /// Whether a finding stands within the `sysext` section.

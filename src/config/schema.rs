@@ -1,12 +1,16 @@
-//! The JSON schemas of the block and of a whole config file.
+//! The JSON schemas of the config, of what is written, and of what is printed.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::model::Sysext;
-use crate::inspect::{Difference, Inspection, Listing};
+use crate::inject::Listing;
+use crate::inspect::{self, Inspection};
 use crate::manifest::Manifest;
+use crate::results::{
+    Application, Built, Checked, Expansion, Failed, Planned, Validation, Verified, Versioned,
+};
 use crate::sign::SignRequest;
 
 /// Where the schemas say they come from.
@@ -56,19 +60,78 @@ pub fn whole_file() -> Value {
     config
 }
 
-/// Schema of `sysext-manifest.json`.
-pub fn manifest() -> Value {
-    of_output::<Manifest>("manifest", "sysext-manifest.json of prism-sysext")
+/// A schema that the program has.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Its name, for `schema --kind`.
+    pub name: &'static str,
+    /// Its file below `schema/`.
+    pub file: &'static str,
+    /// The schema itself.
+    pub make: fn() -> Value,
 }
 
-/// Schema of `NAME.sign-request.json` and of what `sign request` prints.
-pub fn sign_request() -> Value {
-    of_output::<SignRequest>("sign-request", "sign request of prism-sysext")
+/// Everything that has a schema: the config, files that are written, and what each verb prints with
+/// `--output json`.
+pub const KINDS: &[Kind] = &[
+    kind("config", "prism-sysext.schema.json", whole_file),
+    kind("block", "sysext.schema.json", block),
+    kind("manifest", "sysext-manifest.schema.json", || {
+        of_output::<Manifest>("manifest", "sysext-manifest.json of prism-sysext")
+    }),
+    kind("sign-request", "sign-request.schema.json", || {
+        of_output::<SignRequest>("sign-request", "sign request of prism-sysext")
+    }),
+    kind("inspect", "inspection.schema.json", || {
+        of_output::<Inspection>("inspection", "inspect of prism-sysext")
+    }),
+    kind("diff", "difference.schema.json", || {
+        of_output::<inspect::Difference>("difference", "diff of prism-sysext")
+    }),
+    kind("inspect-list", "listing.schema.json", || {
+        of_output::<inspect::Listing>("listing", "inspect --list of prism-sysext")
+    }),
+    kind("apply", "apply.schema.json", || {
+        of_result::<Application<'_>>("apply")
+    }),
+    kind("apply-dry-run", "apply-dry-run.schema.json", || {
+        of_result::<Planned<'_>>("apply-dry-run")
+    }),
+    kind("build", "build.schema.json", || {
+        of_result::<Built<'_>>("build")
+    }),
+    kind("check", "check.schema.json", || {
+        of_result::<Checked<'_>>("check")
+    }),
+    kind("expand", "expand.schema.json", || {
+        of_result::<Expansion<'_>>("expand")
+    }),
+    kind("failure", "failure.schema.json", || {
+        of_result::<Failed>("failure")
+    }),
+    kind("list", "list.schema.json", || of_result::<Listing>("list")),
+    kind("remove", "remove.schema.json", || {
+        of_result::<Application<'_>>("remove")
+    }),
+    kind("validate-config", "validate-config.schema.json", || {
+        of_result::<Validation>("validate-config")
+    }),
+    kind("verify", "verify.schema.json", || {
+        of_result::<Verified<'_>>("verify")
+    }),
+];
+
+const fn kind(name: &'static str, file: &'static str, make: fn() -> Value) -> Kind {
+    Kind { name, file, make }
 }
 
-/// Schema of what `inspect --output json` prints.
-pub fn inspection() -> Value {
-    of_output::<Inspection>("inspection", "inspect of prism-sysext")
+/// What a verb prints.
+fn of_result<T: JsonSchema>(verb: &str) -> Value {
+    let title = match verb {
+        "failure" => "a failure of prism-sysext".to_owned(),
+        _ => format!("{verb} of prism-sysext"),
+    };
+    of_output::<Versioned<T>>(verb, &title)
 }
 
 fn of_output<T: JsonSchema>(id: &str, title: &str) -> Value {
@@ -85,24 +148,8 @@ fn of_output<T: JsonSchema>(id: &str, title: &str) -> Value {
 
 /// File names and texts of everything below `schema/`.
 pub fn files() -> Vec<(&'static str, String)> {
-    [
-        ("sysext.schema.json", block()),
-        ("prism-sysext.schema.json", whole_file()),
-        ("sysext-manifest.schema.json", manifest()),
-        ("sign-request.schema.json", sign_request()),
-        ("inspection.schema.json", inspection()),
-        (
-            "difference.schema.json",
-            of_output::<Difference>("difference", "diff of prism-sysext"),
-        ),
-        (
-            "listing.schema.json",
-            of_output::<Listing>("listing", "inspect --list of prism-sysext"),
-        ),
-    ]
-    .into_iter()
-    .map(|(name, schema)| (name, format!("{schema:#}\n")))
-    .collect()
+    let text = |kind: &Kind| (kind.file, format!("{:#}\n", (kind.make)()));
+    KINDS.iter().map(text).collect()
 }
 
 #[cfg(test)]

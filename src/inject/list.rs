@@ -11,7 +11,7 @@ use crate::finding::{Finding, Severity};
 use crate::release::ExtensionKind;
 
 /// What a root file system carries.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listing {
     /// System extensions in the order in which systemd finds them.
@@ -30,7 +30,7 @@ pub struct Listing {
 }
 
 /// One extension that is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     /// The path inside the root file system.
@@ -42,7 +42,7 @@ pub struct Listed {
 }
 
 /// One trusted certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedCertificate {
     /// The path inside the root file system.
@@ -56,7 +56,7 @@ pub struct ListedCertificate {
 }
 
 /// The service that merges at boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedService {
     /// The unit file; none when it is missing or masked.

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Stat};
 use serde::Serialize;
 
 /// Who will own what is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ownership {
     /// User and group 0, because the program runs as root.
