@@ -1,0 +1,19 @@
+//! Compressed images never panic, and unpack to no more than is allowed.
+#![no_main]
+
+use std::io::Write;
+
+use libfuzzer_sys::fuzz_target;
+use prism_sysext::image::wrapped::{Codec, unwrapped};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(mut file) = tempfile::tempfile() else {
+        return;
+    };
+    if file.write_all(data).is_err() {
+        return;
+    }
+    if let Some(codec) = Codec::of(&file) {
+        let _ = unwrapped(&file, codec);
+    }
+});
