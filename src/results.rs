@@ -63,7 +63,10 @@ impl Located {
         };
         let (line, column) = match &finding.place {
             Some(Place::Position { line, column }) => (Some(*line), Some(*column)),
-            _ => (position.map(|it| it.line), position.map(|it| it.column)),
+            _ => (
+                position.as_ref().map(|it| it.line),
+                position.as_ref().map(|it| it.column),
+            ),
         };
         Located {
             finding: finding.clone(),

@@ -35,10 +35,13 @@ pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
 
 /// Everything that is found in the file and what it names, sorted by place.
 fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
-    let mut findings = prism::check(&source.text, args.prism_version);
+    let mut findings = prism::check(source.root(), args.prism_version);
     let wants = |what| args.validate_resources.contains(&what);
     if wants(Resources::Files) {
-        findings.extend(prism::resources(&source.text, source.directory()));
+        let named = source
+            .root()
+            .map(|root| prism::resources(root, source.directory()));
+        findings.extend(named.into_iter().flatten());
     }
     match Config::resolved(source.clone()) {
         Ok(config) => {
@@ -74,7 +77,9 @@ fn is_ours(source: &Source, finding: &Finding) -> bool {
     let path = match &finding.place {
         Some(Place::Yaml(path)) => path.as_str(),
         Some(Place::Position { line, column }) => {
-            source.path_at(*line, *column).unwrap_or("sysext")
+            return source
+                .path_at(*line, *column)
+                .is_none_or(|path| path.starts_with("sysext"));
         }
         _ => return true,
     };

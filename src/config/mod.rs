@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::finding::{Finding, Place};
 use crate::mkosi::import as mkosi;
+use crate::prism::node::Node;
 use model::Sysext;
 use prism::Prism;
 use source::{Refused, Source};
@@ -62,17 +63,20 @@ impl Config {
             legacy_octal_numbers: true,
             with_snippet: false,
         };
-        let text = source.text.trim_start_matches('\u{feff}');
+        // Only what is ours is worth a second reading; without it all of it is in `root`.
+        let section = source.only("sysext");
+        let text = match (&section, source.root().and_then(|root| root.get("sysext"))) {
+            (Some(section), _) => section,
+            (None, None) if source.root().is_none_or(Node::is_map) => "",
+            (None, _) => source.text.trim_start_matches('\u{feff}'),
+        };
         match serde_saphyr::from_str_with_options::<Option<Document>>(text, options) {
-            Ok(document) => {
-                let root = crate::prism::node::parse(text);
-                Ok(Config {
-                    prism: root.as_ref().map(Prism::read).unwrap_or_default(),
-                    sysext: document.and_then(|document| document.sysext),
-                    source,
-                    notes: Vec::new(),
-                })
-            }
+            Ok(document) => Ok(Config {
+                prism: source.root().map(Prism::read).unwrap_or_default(),
+                sysext: document.and_then(|document| document.sysext),
+                source,
+                notes: Vec::new(),
+            }),
             Err(error) => {
                 let finding = explain(&source, &error);
                 Err(source.refuse(vec![finding]))

@@ -1,18 +1,16 @@
 //! The text of a config file, and where in it each value stands.
 //!
-//! Reads the events of the YAML parser once. That finds what a typed reader
-//! would pass over: a second document (Prism reads only the first one, so a
-//! `sysext:` after `---` would silently do nothing) and duplicate keys in
+//! Read once into a tree. That finds what a typed reader would pass over: a second document (Prism reads
+//! only the first one, so a `sysext:` after `---` would silently do nothing) and duplicate keys in
 //! parts that we do not interpret.
 
-use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use serde_saphyr::granit_parser::{Event, Parser, Span};
+use std::sync::Arc;
 
 use crate::finding::{Finding, Place};
 use crate::input;
+use crate::prism::node::{self, At, Body, Document, Node, Trouble};
 
 /// Largest config that is read, in bytes; the largest known ones have some ten thousand lines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -24,9 +22,8 @@ pub struct Source {
     pub path: PathBuf,
     /// The text, byte for byte, including a byte order mark.
     pub text: String,
-    positions: BTreeMap<String, Position>,
-    /// Line and column of each key, with the path of its value.
-    keys: BTreeMap<(usize, usize), String>,
+    /// The data; none if there are none, or they can't be read.
+    document: Option<Arc<Document>>,
 }
 
 /// Where a value stands.
@@ -91,26 +88,23 @@ impl Source {
         Source::parse(path, text)
     }
 
-    /// Finds the positions in `text`; `path` is for messages and for relative paths.
+    /// Reads `text` into a tree; `path` is for messages and for relative paths.
     pub fn parse(path: &Path, text: String) -> Result<Source, Refused> {
-        let mut walk = Walk::default();
-        let result = walk.run(&text);
-        let source = Source {
+        let read = node::read(&text);
+        let mut source = Source {
             path: path.to_owned(),
             text,
-            positions: walk.positions,
-            keys: walk.keys,
+            document: None,
         };
-        if let Err(finding) = result {
-            walk.findings.push(finding);
-        }
-        if walk.findings.is_empty() {
-            Ok(source)
-        } else {
-            Err(Refused {
+        match read {
+            Ok(document) => {
+                source.document = Some(Arc::new(document));
+                Ok(source)
+            }
+            Err(troubles) => Err(Refused {
                 source,
-                findings: walk.findings,
-            })
+                findings: troubles.into_iter().map(told).collect(),
+            }),
         }
     }
 
@@ -118,9 +112,36 @@ impl Source {
         Source {
             path: path.to_owned(),
             text: String::new(),
-            positions: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            document: None,
         }
+    }
+
+    /// The data of the file, if it holds any.
+    pub fn root(&self) -> Option<&Node> {
+        self.document.as_ref()?.root.as_ref()
+    }
+
+    /// The text with nothing but line breaks in the place of all other sections, where that leaves one
+    /// section readable on its own, in the same lines and columns: in block style and without aliases.
+    pub fn only(&self, section: &str) -> Option<String> {
+        let document = self.document.as_ref().filter(|it| !it.has_aliases)?;
+        let Body::Map(entries) = &document.root.as_ref()?.body else {
+            return None;
+        };
+        let place = entries.iter().position(|entry| entry.key == section)?;
+        let entry = entries.get(place)?;
+        let apart =
+            |a: &node::Entry, b: &node::Entry| a.at.line < b.at.line && a.at.column == b.at.column;
+        if !entries.is_sorted_by(apart) || entry.at.column > 64 {
+            return None;
+        }
+        let line_of = |entry: &node::Entry| entry.at.line.saturating_sub(1);
+        let lines = self.text.split_inclusive('\n').skip(line_of(entry));
+        let end = entries.get(place + 1).map_or(usize::MAX, line_of);
+        let lines = lines.take(end.saturating_sub(line_of(entry)));
+        let mut text = "\n".repeat(line_of(entry));
+        text.extend(lines);
+        Some(text)
     }
 
     /// Folder that relative paths in the config are relative to.
@@ -133,15 +154,47 @@ impl Source {
 
     /// Where the value at a path such as `sysext.extensions[0].name` stands. A value that is not
     /// written down is placed at the nearest parent that is.
-    pub fn locate(&self, yaml_path: &str) -> Option<&Position> {
-        let mut path = yaml_path;
-        loop {
-            if let Some(position) = self.positions.get(path) {
-                return Some(position);
-            }
-            let cut = path.rfind(['.', '['])?;
-            path = path.get(..cut)?;
+    pub fn locate(&self, yaml_path: &str) -> Option<Position> {
+        let (mut node, mut rest) = (self.root()?, yaml_path);
+        let mut found = None;
+        while !rest.is_empty() {
+            let (value, at, bytes, after) = match &node.body {
+                Body::Map(entries) => {
+                    let name = rest.strip_prefix('.').unwrap_or(rest);
+                    // A key may hold dots itself; the longest that fits is meant.
+                    let fitting = entries.iter().filter_map(|entry| {
+                        let after = name.strip_prefix(entry.key.as_str())?;
+                        (after.is_empty() || after.starts_with(['.', '[']))
+                            .then_some((entry, after))
+                    });
+                    let Some((entry, after)) = fitting.min_by_key(|(_, after)| after.len()) else {
+                        break;
+                    };
+                    (&entry.value, entry.at, &entry.bytes, after)
+                }
+                Body::List(items) => {
+                    let Some((index, after)) =
+                        rest.strip_prefix('[').and_then(|it| it.split_once(']'))
+                    else {
+                        break;
+                    };
+                    let Some(item) = index.parse().ok().and_then(|index: usize| items.get(index))
+                    else {
+                        break;
+                    };
+                    (item, item.at, &item.bytes, after)
+                }
+                Body::Scalar { .. } => break,
+            };
+            // A scalar has a place of its own, anything else that of its key.
+            let (at, bytes) = match value.body {
+                Body::Scalar { .. } => (value.at, &value.bytes),
+                _ => (at, bytes),
+            };
+            found = Some(Position::new(at, bytes.clone()));
+            (node, rest) = (value, after);
         }
+        found
     }
 
     /// Refuses this config with the given findings.
@@ -153,196 +206,115 @@ impl Source {
     }
 
     /// The path of the innermost key or value at a line and column, for parser errors.
-    pub fn path_at(&self, line: usize, column: usize) -> Option<&str> {
-        if let Some(path) = self.keys.get(&(line, column)) {
-            return Some(path);
-        }
-        self.positions
-            .iter()
-            .filter(|(_, position)| position.line == line && position.column <= column)
-            .max_by_key(|(path, position)| (position.column, path.len()))
-            .map(|(path, _)| path.as_str())
+    pub fn path_at(&self, line: usize, column: usize) -> Option<String> {
+        let mut search = Search {
+            at: At { line, column },
+            key: None,
+            value: None,
+            left: MAX_SEARCHED,
+        };
+        search.within(self.root()?, String::new());
+        search.key.or(search.value.map(|(_, path)| path))
     }
 }
 
-/// One open collection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are as many as the YAML is deep"
-)]
-enum Level {
-    Map {
-        path: String,
-        keys: HashSet<String>,
-        key: Option<(String, Span)>,
-        complex: bool,
-    },
-    List {
-        path: String,
-        next: usize,
-    },
+impl Position {
+    fn new(at: At, bytes: Range<usize>) -> Position {
+        Position {
+            line: at.line,
+            column: at.column,
+            bytes,
+        }
+    }
 }
 
-#[derive(Default)]
-struct Walk {
-    positions: BTreeMap<String, Position>,
-    keys: BTreeMap<(usize, usize), String>,
-    findings: Vec<Finding>,
-    levels: Vec<Level>,
-    documents: usize,
+/// Most values that are gone through for an error; aliases can make a small file a large tree.
+const MAX_SEARCHED: usize = 1_000_000;
+
+/// Looks for what stands at a place.
+struct Search {
+    at: At,
+    /// The path of the value of the key that begins exactly there.
+    key: Option<String>,
+    /// The value that begins last before it in its line.
+    value: Option<(usize, String)>,
+    left: usize,
 }
 
-impl Walk {
-    fn run(&mut self, text: &str) -> Result<(), Finding> {
-        let mut parser = Parser::new_from_str(text);
-        while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| {
-                let marker = error.marker();
-                let finding =
-                    Finding::error("yaml-syntax", format!("reading the YAML: {}", error.info()));
-                Finding {
-                    place: Some(Place::Position {
-                        line: marker.line(),
-                        column: marker.col() + 1,
-                    }),
-                    ..finding
-                }
-            })?;
-            match event {
-                Event::DocumentStart(..) => {
-                    self.documents += 1;
-                    if self.documents > 1 {
-                        let finding = Finding::error(
-                            "several-documents",
-                            "reading the YAML: a second document starts here",
-                        )
-                        .because("Prism decodes the first document only and ignores the rest")
-                        .help("keep one document per file; remove the `---` and what belongs to another file");
-                        return Err(Finding {
-                            place: Some(position_of(&span)),
-                            ..finding
-                        });
+impl Search {
+    fn within(&mut self, node: &Node, path: String) {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => return,
+        }
+        let column = node.at.column;
+        let better = self
+            .value
+            .as_ref()
+            .is_none_or(|(best, known)| (*best, known.len()) <= (column, path.len()));
+        if node.at.line == self.at.line && column <= self.at.column && better {
+            self.value = Some((column, path.clone()));
+        }
+        match &node.body {
+            Body::Map(entries) => {
+                for entry in entries {
+                    let path = match path.as_str() {
+                        "" => entry.key.clone(),
+                        path => format!("{path}.{}", entry.key),
+                    };
+                    if entry.at == self.at {
+                        self.key = Some(path.clone());
                     }
+                    self.within(&entry.value, path);
                 }
-                Event::Scalar(value, ..) => self.node(&span, Some(&value)),
-                Event::Alias(_) => self.node(&span, None),
-                Event::SequenceStart(..) => {
-                    let path = self.node_path(&span);
-                    self.levels.push(Level::List { path, next: 0 });
-                }
-                Event::MappingStart(..) => {
-                    let path = self.node_path(&span);
-                    self.levels.push(Level::Map {
-                        path,
-                        keys: HashSet::new(),
-                        key: None,
-                        complex: false,
-                    });
-                }
-                Event::SequenceEnd | Event::MappingEnd => {
-                    self.levels.pop();
-                    self.value_done();
-                }
-                _ => {}
             }
+            Body::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.within(item, format!("{path}[{index}]"));
+                }
+            }
+            Body::Scalar { .. } => {}
         }
-        Ok(())
     }
+}
 
-    /// A scalar or alias: a key if the innermost mapping waits for one, else a value.
-    fn node(&mut self, span: &Span, scalar: Option<&str>) {
-        if let Some(Level::Map {
-            keys,
-            key: key @ None,
-            complex: false,
-            ..
-        }) = self.levels.last_mut()
-        {
-            let name = scalar.unwrap_or_default().to_owned();
-            // Several merge keys in one mapping are an error of their own in the typed reader.
-            if !keys.insert(name.clone()) && name != "<<" {
-                let finding = Finding::error(
-                    "duplicate-key",
-                    format!("the key `{name}` is already there"),
-                )
+/// What keeps a text from being read, for the user.
+fn told(trouble: Trouble) -> Finding {
+    let (at, finding) = match trouble {
+        Trouble::Syntax(at, info) => {
+            let finding = Finding::error("yaml-syntax", format!("reading the YAML: {info}"));
+            (at, finding)
+        }
+        Trouble::SecondDocument(at) => {
+            let message = "reading the YAML: a second document starts here";
+            let finding = Finding::error("several-documents", message)
+                .because("Prism decodes the first document only and ignores the rest")
+                .help(
+                    "keep one document per file; remove the `---` and what belongs to another file",
+                );
+            (at, finding)
+        }
+        Trouble::DuplicateKey(at, name) => {
+            let message = format!("the key `{name}` is already there");
+            let finding = Finding::error("duplicate-key", message)
                 .because("Prism refuses duplicate keys")
                 .help("keep one of the two");
-                self.findings.push(Finding {
-                    place: Some(position_of(span)),
-                    ..finding
-                });
-            }
-            *key = Some((name, *span));
-            return;
+            (at, finding)
         }
-        let path = self.node_path(span);
-        self.record(path, span);
-        self.value_done();
-    }
-
-    /// The path of the value that starts here; its key's position stands for it until a scalar's own does.
-    fn node_path(&mut self, span: &Span) -> String {
-        let (path, at) = match self.levels.last_mut() {
-            None => (String::new(), *span),
-            Some(Level::List { path, next }) => {
-                let item = format!("{path}[{next}]");
-                *next += 1;
-                (item, *span)
-            }
-            Some(Level::Map {
-                path,
-                key: Some((name, key_span)),
-                ..
-            }) => {
-                let full = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                let start = key_span.start;
-                self.keys
-                    .insert((start.line(), start.col() + 1), full.clone());
-                (full, *key_span)
-            }
-            // A mapping or list as a key: nothing that we know has one.
-            Some(Level::Map { path, complex, .. }) => {
-                *complex = true;
-                (format!("{path}.?"), *span)
-            }
-        };
-        self.record(path.clone(), &at);
-        path
-    }
-
-    fn record(&mut self, path: String, span: &Span) {
-        let Some(bytes) = span.byte_range() else {
-            return;
-        };
-        let position = Position {
-            line: span.start.line(),
-            column: span.start.col() + 1,
-            bytes,
-        };
-        self.positions.insert(path, position);
-    }
-
-    fn value_done(&mut self) {
-        if let Some(Level::Map { key, complex, .. }) = self.levels.last_mut() {
-            if *complex {
-                // The complex key has just ended; its value follows.
-                *complex = false;
-                *key = Some(("?".to_owned(), Span::default()));
-            } else {
-                *key = None;
-            }
+        Trouble::TooLarge(at) => {
+            let message = "reading the YAML: it holds more than a million values";
+            (
+                at,
+                Finding::error("yaml-syntax", message).help("no config of Prism needs so many"),
+            )
         }
-    }
-}
-
-fn position_of(span: &Span) -> Place {
-    Place::Position {
-        line: span.start.line(),
-        column: span.start.col() + 1,
+    };
+    Finding {
+        place: Some(Place::Position {
+            line: at.line,
+            column: at.column,
+        }),
+        ..finding
     }
 }
 
@@ -380,8 +352,24 @@ mod tests {
             6,
             "the nearest parent stands in"
         );
-        assert_eq!(source.path_at(5, 11), Some("sysext.extensions[0].name"));
-        assert_eq!(source.path_at(5, 5), Some("sysext.extensions[0].name"));
+        assert_eq!(
+            source.path_at(5, 11).as_deref(),
+            Some("sysext.extensions[0].name")
+        );
+        assert_eq!(
+            source.path_at(5, 5).as_deref(),
+            Some("sysext.extensions[0].name")
+        );
+    }
+
+    #[test]
+    fn one_section_is_cut_out_where_it_stands() {
+        let source = parse("os:\n  a: 1\nsysext:\n  b: 2\n\nscripts: {}\n").unwrap();
+        let cut = source.only("sysext");
+        assert_eq!(cut.as_deref(), Some("\n\nsysext:\n  b: 2\n\n"));
+        for text in ["{os: 1, sysext: 2}", "os: &a 1\nsysext: *a\n", "os: 1\n"] {
+            assert_eq!(parse(text).unwrap().only("sysext"), None, "{text}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod storage;
 pub mod tables;
 mod walk;
 
+use node::Node;
 pub use resources::resources;
 use tables::{CONFIG, NEWEST, Version};
 use walk::Walk;
@@ -23,37 +24,28 @@ use crate::finding::{Finding, Place};
 
 /// Everything that Prism of this version would refuse in a config, sorted by place.
 ///
-/// A text that is no YAML, or holds two documents, gives nothing: that is told by whoever reads it.
-pub fn check(text: &str, version: Option<Version>) -> Vec<Finding> {
-    let Some(root) = node::parse(text) else {
-        return match text.trim_start_matches('\u{feff}').lines().all(is_idle) {
-            false => Vec::new(),
-            true => vec![
-                Finding {
-                    place: Some(Place::Position { line: 1, column: 1 }),
-                    ..Finding::error("prism-wrong-type", "the config holds nothing")
-                }
-                .because("Prism's reader meets the end of the file (EOF)")
-                .help("write at least `os: {}`"),
-            ],
-        };
+/// A file without data is refused by Prism as well.
+pub fn check(root: Option<&Node>, version: Option<Version>) -> Vec<Finding> {
+    let Some(root) = root else {
+        return vec![
+            Finding {
+                place: Some(Place::Position { line: 1, column: 1 }),
+                ..Finding::error("prism-wrong-type", "the config holds nothing")
+            }
+            .because("Prism's reader meets the end of the file (EOF)")
+            .help("write at least `os: {}`"),
+        ];
     };
-    let mut walk = Walk::new(&root, version.unwrap_or(NEWEST));
+    let mut walk = Walk::new(root, version.unwrap_or(NEWEST));
     if !root.is_null() {
-        walk.object(&root, &CONFIG, "");
-        rules::check(&mut walk, &root);
-        storage::check(&mut walk, &root);
+        walk.object(root, &CONFIG, "");
+        rules::check(&mut walk, root);
+        storage::check(&mut walk, root);
     }
     walk.found.sort_by_key(|(at, _)| *at);
     // An alias shows its anchor's troubles again.
     walk.found.dedup();
     walk.found.into_iter().map(|(_, finding)| finding).collect()
-}
-
-/// Whether a line holds no data.
-fn is_idle(line: &str) -> bool {
-    let line = line.trim_start();
-    line.is_empty() || line.starts_with('#')
 }
 
 /// Reads a version such as `1.2` or `v1.2.0`.
@@ -71,6 +63,10 @@ pub fn version(text: &str) -> Result<Version, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(text: &str, version: Option<Version>) -> Vec<Finding> {
+        super::check(node::parse(text).as_ref(), version)
+    }
 
     fn ids(text: &str) -> Vec<&'static str> {
         let found = check(text, None).into_iter();

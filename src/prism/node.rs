@@ -3,8 +3,9 @@
 //! Aliases and merge keys are followed the way gopkg.in/yaml.v3 does, which is what Prism reads with:
 //! keys that are written win over merged ones, and of several merged mappings the first.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
 
@@ -25,6 +26,8 @@ pub struct At {
 pub struct Node {
     /// Where it begins.
     pub at: At,
+    /// The bytes of a scalar; of a collection those of its first token.
+    pub bytes: Range<usize>,
     /// What it is.
     pub body: Body,
 }
@@ -40,7 +43,7 @@ pub enum Body {
         plain: bool,
     },
     /// A list.
-    List(Vec<Rc<Node>>),
+    List(Vec<Arc<Node>>),
     /// A mapping, merged keys last.
     Map(Vec<Entry>),
 }
@@ -52,8 +55,10 @@ pub struct Entry {
     pub key: String,
     /// Where the key stands.
     pub at: At,
+    /// The bytes of the key.
+    pub bytes: Range<usize>,
     /// Its value.
-    pub value: Rc<Node>,
+    pub value: Arc<Node>,
 }
 
 impl Node {
@@ -61,6 +66,11 @@ impl Node {
     pub fn is_null(&self) -> bool {
         matches!(&self.body, Body::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Whether it is a mapping.
+    pub fn is_map(&self) -> bool {
+        matches!(self.body, Body::Map(_))
     }
 
     /// The value of a key that is there and not null.
@@ -96,7 +106,7 @@ impl Node {
             Body::List(items) => items.as_slice(),
             _ => &[],
         };
-        let items = items.iter().map(Rc::as_ref).enumerate();
+        let items = items.iter().map(Arc::as_ref).enumerate();
         items.filter(|(_, item)| !item.is_null())
     }
 
@@ -106,122 +116,220 @@ impl Node {
     }
 }
 
+/// A document and what was seen on the way.
+#[derive(Debug)]
+pub struct Document {
+    /// Its value; none if there is no data.
+    pub root: Option<Node>,
+    /// Whether something in it refers to something else.
+    pub has_aliases: bool,
+}
+
+/// Why a text can't be read as one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is no YAML.
+    Syntax(At, String),
+    /// A second document begins.
+    SecondDocument(At),
+    /// A mapping has a key twice.
+    DuplicateKey(At, String),
+    /// It holds more than [`MAX_NODES`] values.
+    TooLarge(At),
+}
+
 /// A collection whose end has not come yet.
 struct Open {
     at: At,
+    bytes: Range<usize>,
     anchor: usize,
     body: Body,
-    key: Option<(Rc<Node>, At)>,
+    key: Option<(Arc<Node>, At, Range<usize>)>,
+    keys: HashSet<String>,
 }
 
-/// Reads the first document of a text; nothing if there is none, or if it is no YAML, which is told
-/// elsewhere.
-pub fn parse(text: &str) -> Option<Node> {
-    let mut anchors: BTreeMap<usize, Rc<Node>> = BTreeMap::new();
-    let mut open: Vec<Open> = Vec::new();
-    let mut nodes = 0_usize;
-    let mut options = options! { emit_anchor_events: false };
-    options.set_emit_comments(false);
-    let mut parser = Parser::new_from_str_with_options(text, options);
-    while let Some(event) = parser.next_event() {
-        let (event, span) = event.ok()?;
-        nodes += 1;
-        if nodes > MAX_NODES {
-            return None;
-        }
-        let done = match event {
-            Event::Scalar(value, style, anchor, _) => {
-                let node = Rc::new(Node {
-                    at: at(&span),
-                    body: Body::Scalar {
-                        text: value.into_owned(),
-                        plain: style == ScalarStyle::Plain,
-                    },
-                });
-                anchors.insert(anchor, Rc::clone(&node));
-                node
-            }
-            Event::Alias(id) => match anchors.get(&id).filter(|_| id > 0) {
-                Some(node) => Rc::clone(node),
-                // An alias within its own anchor.
-                None => Rc::new(null(at(&span))),
-            },
-            Event::SequenceStart(_, anchor, _) => {
-                open.push(Open::new(&span, anchor, Body::List(Vec::new())));
-                continue;
-            }
-            Event::MappingStart(_, anchor, _) => {
-                open.push(Open::new(&span, anchor, Body::Map(Vec::new())));
-                continue;
-            }
-            Event::SequenceEnd | Event::MappingEnd => {
-                let mut closed = open.pop()?;
-                merge(&mut closed.body);
-                let node = Rc::new(Node {
-                    at: closed.at,
-                    body: closed.body,
-                });
-                anchors.insert(closed.anchor, Rc::clone(&node));
-                node
-            }
-            _ => continue,
-        };
-        match open.last_mut() {
-            None => return Some(Rc::unwrap_or_clone(done)),
-            Some(parent) => parent.adopt(done, at(&span)),
+/// Reads a text, or all that is wrong with it.
+pub fn read(text: &str) -> Result<Document, Vec<Trouble>> {
+    let mut reader = Reader::default();
+    match reader.run(text) {
+        Ok(()) if reader.troubles.is_empty() => Ok(Document {
+            root: reader.root,
+            has_aliases: reader.has_aliases,
+        }),
+        Ok(()) => Err(reader.troubles),
+        Err(trouble) => {
+            reader.troubles.push(trouble);
+            Err(reader.troubles)
         }
     }
-    None
+}
+
+/// Reads a text; nothing if it holds no data or can't be read, which is told elsewhere.
+pub fn parse(text: &str) -> Option<Node> {
+    read(text).ok()?.root
+}
+
+#[derive(Default)]
+struct Reader {
+    root: Option<Node>,
+    anchors: BTreeMap<usize, Arc<Node>>,
+    open: Vec<Open>,
+    has_aliases: bool,
+    documents: usize,
+    troubles: Vec<Trouble>,
+}
+
+impl Reader {
+    fn run(&mut self, text: &str) -> Result<(), Trouble> {
+        let mut options = options! { emit_anchor_events: false };
+        options.set_emit_comments(false);
+        let mut parser = Parser::new_from_str_with_options(text, options);
+        let mut nodes = 0_usize;
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|error| {
+                let marker = error.marker();
+                let at = At {
+                    line: marker.line(),
+                    column: marker.col() + 1,
+                };
+                Trouble::Syntax(at, error.info().to_owned())
+            })?;
+            nodes += 1;
+            if nodes > MAX_NODES {
+                return Err(Trouble::TooLarge(at(&span)));
+            }
+            let done = match event {
+                Event::DocumentStart(..) => {
+                    self.documents += 1;
+                    if self.documents > 1 {
+                        return Err(Trouble::SecondDocument(at(&span)));
+                    }
+                    continue;
+                }
+                Event::Scalar(value, style, anchor, _) => {
+                    let node = Arc::new(Node {
+                        at: at(&span),
+                        bytes: span.byte_range().unwrap_or_default(),
+                        body: Body::Scalar {
+                            text: value.into_owned(),
+                            plain: style == ScalarStyle::Plain,
+                        },
+                    });
+                    self.remember(anchor, &node);
+                    node
+                }
+                Event::Alias(id) => {
+                    self.has_aliases = true;
+                    match self.anchors.get(&id) {
+                        Some(node) => Arc::clone(node),
+                        // An alias within its own anchor.
+                        None => Arc::new(null(at(&span))),
+                    }
+                }
+                Event::SequenceStart(_, anchor, _) => {
+                    self.open
+                        .push(Open::new(&span, anchor, Body::List(Vec::new())));
+                    continue;
+                }
+                Event::MappingStart(_, anchor, _) => {
+                    self.open
+                        .push(Open::new(&span, anchor, Body::Map(Vec::new())));
+                    continue;
+                }
+                Event::SequenceEnd | Event::MappingEnd => {
+                    let Some(mut closed) = self.open.pop() else {
+                        continue;
+                    };
+                    merge(&mut closed.body);
+                    let node = Arc::new(Node {
+                        at: closed.at,
+                        bytes: closed.bytes,
+                        body: closed.body,
+                    });
+                    self.remember(closed.anchor, &node);
+                    node
+                }
+                _ => continue,
+            };
+            match self.open.last_mut() {
+                None => self.root = Some(Arc::unwrap_or_clone(done)),
+                Some(parent) => self.troubles.extend(parent.adopt(done, &span)),
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, anchor: usize, node: &Arc<Node>) {
+        if anchor > 0 {
+            self.anchors.insert(anchor, Arc::clone(node));
+        }
+    }
 }
 
 impl Open {
     fn new(span: &Span, anchor: usize, body: Body) -> Open {
         Open {
             at: at(span),
+            bytes: span.byte_range().unwrap_or_default(),
             anchor,
             body,
             key: None,
+            keys: HashSet::new(),
         }
     }
 
     /// Takes in a node that ended; `here` is where it is written, which for an alias is not where
     /// its value stands.
-    fn adopt(&mut self, node: Rc<Node>, here: At) {
-        match &mut self.body {
-            Body::List(items) => items.push(node),
-            Body::Map(entries) => match self.key.take() {
-                None => {
-                    let at = match node.body {
-                        Body::Scalar { .. } => here,
-                        _ => node.at,
-                    };
-                    self.key = Some((node, at));
+    fn adopt(&mut self, node: Arc<Node>, here: &Span) -> Option<Trouble> {
+        let entries = match &mut self.body {
+            Body::List(items) => {
+                items.push(node);
+                return None;
+            }
+            Body::Map(entries) => entries,
+            Body::Scalar { .. } => return None,
+        };
+        let Some((key, at, bytes)) = self.key.take() else {
+            let (at, bytes) = match node.body {
+                Body::Scalar { .. } => (at(here), here.byte_range().unwrap_or_default()),
+                _ => (node.at, node.bytes.clone()),
+            };
+            // Several merge keys are an error of their own in the typed reader.
+            let trouble = match &node.body {
+                Body::Scalar { text, .. } if text != "<<" && !self.keys.insert(text.clone()) => {
+                    Some(Trouble::DuplicateKey(at, text.clone()))
                 }
-                Some((key, at)) => {
-                    let name = match &key.body {
-                        Body::Scalar { text, .. } => text.clone(),
-                        _ => "?".to_owned(),
-                    };
-                    // What is not written has the place of its key.
-                    let value = match &node.body {
-                        Body::Scalar { text, plain: true } if text.is_empty() => Rc::new(null(at)),
-                        _ => node,
-                    };
-                    entries.push(Entry {
-                        key: name,
-                        at,
-                        value,
-                    });
-                }
-            },
-            Body::Scalar { .. } => {}
-        }
+                _ => None,
+            };
+            self.key = Some((node, at, bytes));
+            return trouble;
+        };
+        let name = match &key.body {
+            Body::Scalar { text, .. } => text.clone(),
+            _ => "?".to_owned(),
+        };
+        // What is not written has the place of its key.
+        let value = match &node.body {
+            Body::Scalar { text, plain: true } if text.is_empty() => Arc::new(Node {
+                bytes: bytes.clone(),
+                ..null(at)
+            }),
+            _ => node,
+        };
+        entries.push(Entry {
+            key: name,
+            at,
+            bytes,
+            value,
+        });
+        None
     }
 }
 
 fn null(at: At) -> Node {
     Node {
         at,
+        bytes: 0..0,
         body: Body::Scalar {
             text: String::new(),
             plain: true,
@@ -234,10 +342,10 @@ fn null(at: At) -> Node {
 fn merge(body: &mut Body) {
     let Body::Map(entries) = body else { return };
     let merged = entries.iter().filter(|entry| entry.key == "<<");
-    let sources: Vec<Rc<Node>> = merged
+    let sources: Vec<Arc<Node>> = merged
         .flat_map(|entry| match &entry.value.body {
             Body::List(items) => items.clone(),
-            _ => vec![Rc::clone(&entry.value)],
+            _ => vec![Arc::clone(&entry.value)],
         })
         .collect();
     for source in sources {

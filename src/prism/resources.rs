@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::node::{Node, parse};
+use super::node::Node;
 use crate::finding::{Finding, Place};
 
 /// What a name has to lead to.
@@ -13,10 +13,7 @@ enum Wanted {
 }
 
 /// Files and folders that Prism would not find, by place; relative names are relative to `folder`.
-pub fn resources(text: &str, folder: &Path) -> Vec<Finding> {
-    let Some(root) = parse(text) else {
-        return Vec::new();
-    };
+pub fn resources(root: &Node, folder: &Path) -> Vec<Finding> {
     let mut named: Vec<(&Node, Wanted)> = Vec::new();
     for section in ["os", "iso", "pxe"] {
         let section = root.get(section);
@@ -102,7 +99,7 @@ mod tests {
         std::fs::write(dir.path().join("file"), "").unwrap();
         std::fs::create_dir(dir.path().join("folder")).unwrap();
         let text = "os:\n  additionalFiles:\n  - {source: file, destination: /a}\n  - {source: folder, destination: /b}\n  - {source: gone, destination: /c}\n  additionalDirs: [{source: file, destination: /d}, {source: folder, destination: /e}]\n  users: [{name: u, sshPublicKeyPaths: [gone.pub], password: {type: hashed, value: gone}}]\nscripts: {postCustomization: [{path: gone.sh}]}\n";
-        let found = resources(text, dir.path());
+        let found = resources(&crate::prism::node::parse(text).unwrap(), dir.path());
         let lines: Vec<_> = found
             .iter()
             .map(|finding| match finding.place {
