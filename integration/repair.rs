@@ -17,6 +17,7 @@ use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt;
 use prism_sysext::image::gpt_types::{Designator, PartitionType};
 use prism_sysext::image::signature::KeyFile;
+use prism_sysext::image::squashfs;
 use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use program::{Ground, each};
@@ -243,6 +244,34 @@ fn cases() -> Vec<Case> {
             &["protection"],
         ),
         case(
+            "squashfs alone",
+            of(|_, path| {
+                let format = FileSystem::Squashfs(squashfs::Compression::Gzip);
+                Original {
+                    format,
+                    ..Original::default()
+                }
+                .make_naked(path);
+            }),
+            SIGNED,
+            ("merges-unprotected", "merges-signed"),
+            &["protection"],
+        ),
+        case(
+            "ext4 alone",
+            of(|_, path| {
+                let format = FileSystem::Ext4;
+                Original {
+                    format,
+                    ..Original::default()
+                }
+                .make_naked(path);
+            }),
+            SIGNED,
+            ("merges-unprotected", "merges-signed"),
+            &["protection"],
+        ),
+        case(
             "a partition for /usr, signed by a stranger",
             of(|ground, path| {
                 let key = key_of(ground, "other");
@@ -334,6 +363,9 @@ fn entry(ground: &Ground) -> Value {
 
 #[test]
 fn each_repair_makes_an_image_that_is_merged() {
+    if !tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"]) {
+        return;
+    }
     each(&cases(), |case| {
         let what = case.what;
         let ground = Ground::new();
