@@ -4,7 +4,7 @@
 
 mod program;
 
-use program::Ground;
+use program::{Ground, Said};
 
 /// The config of Prism's documentation, with paths of this folder.
 const SEED: &str = concat!(
@@ -159,7 +159,12 @@ fn what_only_mkosi_can_do_is_refused_with_its_lines() {
         "validate-config",
         "check --rootfs ../rootfs",
     ] {
-        let said = ground.refused(command, "mkosi-needed");
+        // This machine may have a mkosi.
+        let before = ground.snapshot();
+        let mut program = ground.command(command.split_whitespace());
+        let said = Said::of(program.env("PATH", "/nowhere"));
+        said.is_refused("mkosi-needed");
+        ground.is_unchanged(&before, command);
         for text in ["Packages=curl (k/mkosi.conf:14)", "ToolsTree=default"] {
             assert!(said.err.contains(text), "{command}: {}", said.err);
         }
@@ -209,4 +214,53 @@ fn import_is_read_by_programs_too() {
     assert_eq!(extension["files"][1]["source"], "k/bin/kubelet");
     assert_eq!(value["notCovered"], serde_json::json!([]));
     assert!(!value["remarks"].as_array().unwrap().is_empty());
+}
+
+/// Stands in for mkosi: tells how it was called, and brings an image that lies ready.
+const STAND_IN: &str = concat!(
+    "#!/bin/sh\n",
+    "[ \"$1 $2 $3\" = '--directory k --output-directory' ] || exit 3\n",
+    "case $4 in /*) ;; *) exit 4 ;; esac\n",
+    "[ \"$5 $6\" = '--force build' ] || exit 5\n",
+    "echo this is mkosi\n",
+    "[ -e ready.raw ] || exit 6\n",
+    "cp ready.raw \"$4/$(cat name)\"\n",
+);
+
+#[test]
+fn an_installed_mkosi_does_what_only_it_can() {
+    let ground = ground();
+    built(&ground, &with("mkosi: k"), IMAGE);
+    let conf = format!("{SEED}Packages=curl\n");
+    ground.write("project/k/mkosi.conf", conf, 0o644);
+    ground.write("tools/mkosi", STAND_IN, 0o755);
+    let path = format!("{}:/usr/bin:/bin", ground.path("tools").display());
+    let run = |args: &str| {
+        let mut command = ground.command(args.split_whitespace());
+        Said::of(command.env("PATH", &path))
+    };
+    let build = "build --rootfs ../rootfs --output json";
+    run("build --rootfs ../rootfs").is_refused("mkosi-failed");
+    ground.write("project/ready.raw", ground.read(IMAGE), 0o644);
+    ground.write("project/name", "other.raw", 0o644);
+    run("build --rootfs ../rootfs").is_refused("mkosi-failed");
+    let left = std::fs::read_dir(ground.path("project/.sysext/mkosi")).unwrap();
+    assert_eq!(left.count(), 0, "nothing is left of what failed");
+
+    ground.write("project/name", "kubernetes_1.30.7.raw", 0o644);
+    let said = run(build);
+    assert!(said.succeeded().err.contains("this is mkosi"), "{said:?}");
+    assert_eq!(said.json()["extensions"][0]["origin"], "taken-in");
+    let image = "project/.sysext/mkosi/kubernetes_1.30.7.raw";
+    assert!(ground.read(image) == ground.read(IMAGE));
+    // What was made is used by those that make nothing; the certificate is mkosi's.
+    ground.write("project/ready.raw", "", 0o644);
+    let checked = run("check --rootfs ../rootfs --output json");
+    assert_eq!(
+        checked.succeeded().json()["extensions"][0]["verdict"],
+        "merges-signed"
+    );
+    // Keys that say how to build have no effect on what mkosi builds.
+    ground.config(&with("{mkosi: k, compression: zstd}"));
+    run("build --rootfs ../rootfs").is_refused("key-without-effect");
 }

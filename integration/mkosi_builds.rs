@@ -214,3 +214,25 @@ fn mkosis_image_is_taken_in_and_merged() {
         "{merged:?}"
     );
 }
+
+#[test]
+fn mkosi_is_run_where_it_is_needed() {
+    let Some(bench) = Bench::prepare() else {
+        return;
+    };
+    let ground = &bench.ground;
+    let conf = for_mkosi_25("yes") + "[Content]\nRemoveFiles=/usr/local/bin/kubelet\n";
+    ground.write("project/mkosi.conf", conf, 0o644);
+    ground.config("sysext: {target: debian-13, extensions: [{mkosi: .}]}\n");
+    let program = std::fs::read(env!("CARGO_BIN_EXE_prism-sysext")).unwrap();
+    ground.write("project/prism-sysext", program, 0o755);
+    let mut enter = builders::enter(&bench.debian, &ground.path("project"));
+    tools::run(enter.args(["./prism-sysext", "build"]).env("HOME", "/root"));
+    let image = bench.image("project/.sysext/mkosi/kubernetes_1.30.7.raw");
+    let fs = image.file_system().unwrap();
+    assert!(fs.metadata("/usr/local/bin/kubectl").unwrap().is_some());
+    assert!(fs.metadata("/usr/local/bin/kubelet").unwrap().is_none());
+    let checked = ground.run("check --output json");
+    let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
+    assert_eq!(verdict, "merges-signed");
+}

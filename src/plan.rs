@@ -63,6 +63,8 @@ pub struct Environment {
     pub now: Option<i64>,
     /// Names of the extensions to look at; empty means all.
     pub only: Vec<String>,
+    /// Images are going to be built, so mkosi is run where a configuration needs it.
+    pub builds: bool,
     /// Only names and places are asked for, so an unknown base leaves gaps instead of errors.
     pub names_only: bool,
     /// Digests of whole images are wanted in the manifest. Computing them takes longer than all

@@ -46,7 +46,11 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         rootfs: Some(rootfs.clone()),
         ..BaseArgs::default()
     };
-    let session = Session::open(screen, &args.config, &base_args, Environment::default())?;
+    let environment = Environment {
+        builds: !args.dry_run,
+        ..Environment::default()
+    };
+    let session = Session::open(screen, &args.config, &base_args, environment)?;
     if args.dry_run {
         return dry_run(screen, &session);
     }

@@ -189,7 +189,11 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
     let text = if config.sysext.is_none() {
         config.source.text.clone()
     } else {
-        let session = Session::open(screen, &args.config, &base, Environment::default())?;
+        let environment = Environment {
+            builds: true,
+            ..Environment::default()
+        };
+        let session = Session::open(screen, &args.config, &base, environment)?;
         let built = session.build(screen)?;
         screen.findings(Some(&session.config.source), &session.noticed(&built));
         refuse_unsigned(&session, args.overrides.allow_unsigned)?;

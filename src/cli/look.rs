@@ -35,6 +35,7 @@ pub(super) fn build(screen: &Screen, args: &Build) -> Result<(), Failure> {
         output_directory: args.output_dir.clone(),
         only: args.only.clone(),
         digests: args.digests,
+        builds: true,
         ..Environment::default()
     };
     let session = Session::open(screen, &args.config, &args.base, environment)?;

@@ -24,6 +24,7 @@ use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
 use crate::config::model::{CertificateLocation, Enable};
+use crate::config::validate::validate;
 use crate::config::{Config, traps};
 use crate::expand::policy_path;
 use crate::finding::{Finding, Findings, Severity};
@@ -33,6 +34,7 @@ use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::inject::record::Record;
 use crate::lint::{Subject, Target, lint};
+use crate::mkosi::run as mkosi;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
@@ -67,6 +69,20 @@ impl Session {
         environment: Environment,
     ) -> Result<Session, Failure> {
         let config = Config::read(&file.config_file)?;
+        let refuse = |findings| Failure::Findings(Some(Box::new(config.source.clone())), findings);
+        // The plan refuses what is not valid; until then nothing is run for it.
+        let valid = validate(&config)
+            .iter()
+            .all(|finding| finding.severity < Severity::Error);
+        if environment.builds && valid {
+            let path = std::env::var_os("PATH");
+            mkosi::build(&config, &environment.only, path.as_deref())
+                .map_err(|finding| refuse(vec![finding]))?;
+        }
+        let missing = mkosi::missing(&config);
+        if valid && !missing.is_empty() {
+            return Err(refuse(missing));
+        }
         let Found {
             base,
             root,

@@ -8,6 +8,7 @@ use crate::config::model::{KeyReference, Repair};
 use crate::config::source::Source;
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
+use crate::mkosi::run as mkosi;
 use crate::results::{Validation, versioned};
 use crate::{content, ingest, key, prism, trust};
 
@@ -45,7 +46,8 @@ fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
     }
     match Config::resolved(source.clone()) {
         Ok(config) => {
-            let own = validate(&config);
+            let mut own = validate(&config);
+            own.extend(mkosi::missing(&config));
             let sound = own.iter().all(|it| it.severity < Severity::Error);
             findings.extend(own);
             if sound && wants(Resources::Files) {

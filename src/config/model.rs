@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Finding;
+
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 use crate::release::ExtensionKind;
 
@@ -179,6 +181,18 @@ pub struct Extension {
     /// Time stamp of its files, in seconds since 1970. Default: that of the run.
     #[serde(default)]
     pub source_date_epoch: Option<u64>,
+    /// Set where `mkosi` asks for more than can be read, so that mkosi has to make `image`.
+    #[serde(skip)]
+    pub made_by_mkosi: Option<MadeByMkosi>,
+}
+
+/// A configuration that only mkosi itself can build.
+#[derive(Debug, Clone)]
+pub struct MadeByMkosi {
+    /// The folder of its `mkosi.conf`, on this machine.
+    pub folder: PathBuf,
+    /// Why mkosi is needed, as an error for when it is not there.
+    pub needed: Finding,
 }
 
 impl Extension {

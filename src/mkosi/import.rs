@@ -11,8 +11,11 @@ use serde_yaml::{Mapping, Value};
 
 use super::settings::{ExtraTree, Foreign, Settings, Verity as Word};
 use crate::config::Config;
-use crate::config::model::{Extension, FileEntry, KeyReference, Sysext, Verity};
+use crate::config::model::{
+    Extension, FileEntry, ImageSource, KeyReference, MadeByMkosi, Sysext, Verity,
+};
 use crate::finding::Finding;
+use crate::name;
 use crate::release::ExtensionKind;
 
 /// What a mkosi configuration amounts to.
@@ -125,7 +128,7 @@ pub fn needed(foreign: &[Foreign]) -> Option<Finding> {
     let message = format!("only mkosi itself can do this: {}", list.join(", "));
     Some(
         Finding::error("mkosi-needed", message).help(
-            "build the image with mkosi and name it with `image`, or take these settings out",
+            "install mkosi, which `build`, `apply` and `customize` then run; or take these settings out",
         ),
     )
 }
@@ -152,7 +155,7 @@ pub fn resolve(config: &mut Config) -> Result<(), Vec<Finding>> {
         let at = format!("sysext.extensions[{index}].mkosi");
         let imported = import(&folder.join(written), written).and_then(|imported| {
             match needed(&imported.foreign) {
-                Some(finding) => Err(finding),
+                Some(needed) => by_mkosi(sysext, extension, imported, needed, &folder),
                 None => beside(sysext, extension, imported),
             }
         });
@@ -177,6 +180,51 @@ pub fn resolve(config: &mut Config) -> Result<(), Vec<Finding>> {
     } else {
         Err(errors)
     }
+}
+
+/// The image that mkosi is to make, as a prebuilt one.
+fn by_mkosi(
+    sysext: &Sysext,
+    written: &Extension,
+    imported: Imported,
+    needed: Finding,
+    config_folder: &Path,
+) -> Result<(Extension, Vec<String>), Finding> {
+    let theirs = imported.extension;
+    let conf = written.mkosi.clone().unwrap_or_default();
+    let path = config_folder.join(&conf);
+    let folder = if path.is_dir() {
+        path
+    } else if conf.file_name().is_some_and(|name| name == "mkosi.conf") {
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    } else {
+        // mkosi reads no configuration of another name.
+        return Err(needed);
+    };
+    let name = theirs.full_name().unwrap_or_default();
+    name::check(&name)?;
+    let image = sysext
+        .output_directory
+        .join("mkosi")
+        .join(format!("{name}.raw"));
+    let made = Extension {
+        mkosi: None,
+        image: Some(ImageSource {
+            path: image,
+            sha256: None,
+        }),
+        kind: theirs.kind,
+        verity_certificate: written
+            .verity_certificate
+            .clone()
+            .or(theirs.verity_certificate),
+        made_by_mkosi: Some(MadeByMkosi { folder, needed }),
+        ..written.clone()
+    };
+    Ok((made, Vec::new()))
 }
 
 /// The keys that stand beside `mkosi` put over what it says.
