@@ -51,6 +51,10 @@ fn a_whole_life_is_told_as_the_schemas_say() {
     assert_eq!(built["extensions"][0]["name"], "tools");
     let checked = holds("check", &run("check --rootfs ../rootfs"));
     assert_eq!(checked["good"], true, "{checked}");
+    let mkosi = "[Output]\nFormat=sysext\nImageId=x\n[Content]\nExtraTrees=bin:/usr/bin\n";
+    ground.write("project/x.conf", mkosi, 0o644);
+    let imported = holds("import-mkosi", &run("import-mkosi x.conf"));
+    assert_eq!(imported["config"]["sysext"]["extensions"][0]["name"], "x");
     let image = ".sysext/tools.raw";
     holds("inspect", &run(&format!("inspect {image}")));
     holds("inspect-list", &run(&format!("inspect --list {image}")));

@@ -14,6 +14,7 @@ use crate::config::source::Source;
 use crate::finding::{Finding, Place, Severity};
 use crate::inject::{Applied, Outcome, Removed};
 use crate::manifest::Entry;
+use crate::mkosi::settings::Foreign;
 use crate::plan::{Plan, Step};
 use crate::release::ExtensionKind;
 use crate::verify::Report;
@@ -83,6 +84,18 @@ pub struct Validation {
     pub valid: bool,
     /// Everything that was found, in the order of the config.
     pub findings: Vec<Located>,
+}
+
+/// What `import-mkosi` makes of a configuration.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Import<'a> {
+    /// A config with nothing but the `sysext` section that is the same.
+    pub config: serde_json::Value,
+    /// What mkosi's image would have otherwise, a sentence each.
+    pub remarks: &'a [String],
+    /// What only mkosi can do.
+    pub not_covered: &'a [Foreign],
 }
 
 /// What `check` predicts.

@@ -4,15 +4,15 @@ use super::args::ImportMkosi;
 use super::screen::{Failure, Screen};
 use crate::finding::Finding;
 use crate::mkosi::import::{block, block_text, import, needed};
+use crate::results::{Import, versioned};
 
 pub(super) fn import_mkosi(screen: &Screen, args: &ImportMkosi) -> Result<(), Failure> {
     let imported = import(&args.file, &args.file)?;
     let failed = |error: serde_yaml::Error| Failure::Other(error.into());
-    let value = serde_json::json!({
-        "schemaVersion": 1,
-        "config": serde_json::to_value(block(&imported)).map_err(anyhow::Error::from)?,
-        "remarks": imported.remarks,
-        "notCovered": imported.foreign,
+    let value = versioned(Import {
+        config: serde_json::to_value(block(&imported)).map_err(anyhow::Error::from)?,
+        remarks: &imported.remarks,
+        not_covered: &imported.foreign,
     });
     screen.result(&block_text(&imported).map_err(failed)?, &value)?;
     match needed(&imported.foreign) {

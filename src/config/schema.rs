@@ -9,7 +9,8 @@ use crate::inject::Listing;
 use crate::inspect::{self, Inspection};
 use crate::manifest::Manifest;
 use crate::results::{
-    Application, Built, Checked, Expansion, Failed, Planned, Validation, Verified, Versioned,
+    Application, Built, Checked, Expansion, Failed, Import, Planned, Validation, Verified,
+    Versioned,
 };
 use crate::sign::SignRequest;
 
@@ -108,6 +109,9 @@ pub const KINDS: &[Kind] = &[
     }),
     kind("failure", "failure.schema.json", || {
         of_result::<Failed>("failure")
+    }),
+    kind("import-mkosi", "import-mkosi.schema.json", || {
+        of_result::<Import<'_>>("import-mkosi")
     }),
     kind("list", "list.schema.json", || of_result::<Listing>("list")),
     kind("remove", "remove.schema.json", || {

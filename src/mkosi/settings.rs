@@ -75,7 +75,7 @@ pub enum Verity {
 }
 
 /// Something that only mkosi can do.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Foreign {
     /// The file, and its line unless the file itself is it.
     pub place: String,
