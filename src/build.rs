@@ -95,7 +95,7 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
     for (extension, ready) in plan.extensions.iter().zip(ready) {
         let entry = match (&extension.step, ready) {
             (Step::Build(step), Some((content, signer))) => {
-                make_folder(&plan.output_directory)?;
+                make_folder(folder_of(&extension.image))?;
                 build_one(plan, extension, step, &content, signer.as_deref(), progress)?
             }
             _ => take_in_one(plan, extension, progress)?,
@@ -157,6 +157,14 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
         pending.commit()
     };
     write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// The folder of an image: every config of a chain has its own.
+fn folder_of(image: &Path) -> &Path {
+    match image.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Findings> {
@@ -236,7 +244,8 @@ fn build_one(
     let ids = ids(extension, step, &content.release)?;
     let trusted = plan.certificates.iter();
     let trusted: Vec<_> = trusted.map(|trusted| trusted.certificate.clone()).collect();
-    let stored = |root: &RootHash| sign::stored(&plan.output_directory, root, &trusted);
+    let folder = folder_of(&extension.image);
+    let stored = |root: &RootHash| sign::stored(folder, root, &trusted);
     let verity = match (step.verity, signer) {
         (Verity::Signed, Some(signer)) => Protection::Signed(signer),
         (Verity::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),

@@ -34,23 +34,165 @@ pub struct Invocation {
     pub args: Vec<OsString>,
 }
 
-/// Runs Prism on `expanded_text` as if it stood at `config_path`.
+/// What Prism is asked to do, by its subcommand; it customizes when none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `customize`.
+    Customize,
+    /// `validate-config`.
+    ValidateConfig,
+    /// `create`, which takes no `os.additionalFiles`.
+    Create,
+    /// `inject-files`, whose config file is of another kind.
+    InjectFiles,
+    /// `convert`, which has no config file.
+    Convert,
+}
+
+/// Flags of every subcommand that are followed by a value (Prism 1.7, `imagecustomizer --help`).
+const GLOBAL: [&str; 5] = [
+    "--log-level",
+    "--log-format",
+    "--log-color",
+    "--log-file",
+    "--timestamp-file",
+];
+
+impl Verb {
+    /// The subcommand among Prism's arguments, and the arguments without it. Only flags of every
+    /// subcommand may stand before it.
+    pub fn among(args: &[OsString]) -> (Verb, Vec<OsString>) {
+        let mut rest = args.to_vec();
+        let mut at = 0;
+        while let Some(arg) = args.get(at) {
+            let text = arg.to_string_lossy();
+            if !text.starts_with('-') {
+                let Some(verb) = Verb::named(&text) else {
+                    break;
+                };
+                rest.remove(at);
+                return (verb, rest);
+            }
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (text.as_ref(), None),
+            };
+            at += match (GLOBAL.contains(&name), value) {
+                (true, None) => 2,
+                (true, Some(_)) => 1,
+                (false, _) if name == "--disable-telemetry" => 1,
+                // A flag of `customize`, which is what follows.
+                (false, _) => break,
+            };
+        }
+        (Verb::Customize, rest)
+    }
+
+    fn named(name: &str) -> Option<Verb> {
+        match name {
+            "customize" => Some(Verb::Customize),
+            "validate-config" => Some(Verb::ValidateConfig),
+            "create" => Some(Verb::Create),
+            "inject-files" => Some(Verb::InjectFiles),
+            "convert" => Some(Verb::Convert),
+            _ => None,
+        }
+    }
+
+    /// The subcommand's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Customize => "customize",
+            Verb::ValidateConfig => "validate-config",
+            Verb::Create => "create",
+            Verb::InjectFiles => "inject-files",
+            Verb::Convert => "convert",
+        }
+    }
+}
+
+/// A run of Prism that is being prepared.
 ///
-/// SIGINT, SIGTERM and SIGHUP are passed on to the program, which decides what
-/// they mean: Prism detaches its loop devices first. (A terminal sends Ctrl-C to
-/// both, so the program sees it twice.) The temporary file is removed whatever
-/// happens. From here on these signals no longer end the calling process, so
-/// call this last.
+/// From [`Run::begin`] on SIGINT, SIGTERM and SIGHUP no longer end the calling process: they are kept
+/// for the program, which decides what they mean (Prism detaches its loop devices first), so no
+/// temporary file is left behind. (A terminal sends Ctrl-C to both, so the program sees it twice.)
+#[derive(Debug)]
+pub struct Run {
+    signals: Signals,
+    configs: Vec<(TempPath, std::fs::File)>,
+}
+
+impl Run {
+    /// Begins to take signals.
+    pub fn begin() -> Result<Run> {
+        let signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).context("registering signal handlers")?;
+        Ok(Run {
+            signals,
+            configs: Vec::new(),
+        })
+    }
+
+    /// Makes an empty temporary file beside a config, and gives its name.
+    pub fn reserve(&mut self, config: &Path) -> Result<OsString> {
+        let made = beside(config)?;
+        let name = made.0.file_name().unwrap_or_default().to_owned();
+        self.configs.push(made);
+        Ok(name)
+    }
+
+    /// Writes into the temporary file that was made `number` files after the first.
+    pub fn write(&mut self, number: usize, text: &str) -> Result<()> {
+        let Some((path, file)) = self.configs.get_mut(number) else {
+            return Err(anyhow!("there is no temporary config {number}"));
+        };
+        let written = file.write_all(text.as_bytes());
+        written.with_context(|| format!("writing the temporary config {}", path.display()))
+    }
+
+    /// Runs Prism on the file that was made last, as if it were the config that it lies beside, and
+    /// removes all of them, whatever happens.
+    pub fn start(self, invocation: &Invocation) -> Result<ExitStatus> {
+        let args = match self.configs.last() {
+            Some((config, _)) => rewrite_args(&invocation.args, config),
+            None => invocation.args.clone(),
+        };
+        let status = run_program(&invocation.program, &args, self.signals)?;
+        for (config, file) in self.configs {
+            drop(file);
+            let shown = config.to_path_buf();
+            match config.close() {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| {
+                        format!("removing the temporary config {}", shown.display())
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(status)
+    }
+}
+
+/// Runs Prism on `expanded_text` as if it stood at `config_path`; see [`Run`].
 pub fn run(invocation: &Invocation, expanded_text: &str, config_path: &Path) -> Result<ExitStatus> {
-    let config = write_beside(expanded_text, config_path)?;
-    // Before the start, so that no signal falls between start and forwarding.
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("registering signal handlers")?;
+    let mut run = Run::begin()?;
+    run.reserve(config_path)?;
+    run.write(0, expanded_text)?;
+    run.start(invocation)
+}
+
+/// Runs Prism on a config that needs no other, with the same signals and status.
+pub fn run_as_it_is(invocation: &Invocation) -> Result<ExitStatus> {
+    Run::begin()?.start(invocation)
+}
+
+fn run_program(program: &OsStr, args: &[OsString], mut signals: Signals) -> Result<ExitStatus> {
     let handle = signals.handle();
-    let mut child = Command::new(&invocation.program)
-        .args(rewrite_args(&invocation.args, &config))
+    let mut child = Command::new(program)
+        .args(args)
         .spawn()
-        .map_err(|error| not_started(&invocation.program, error))?;
+        .map_err(|error| not_started(program, error))?;
 
     let forward_to = pid(&child)?;
     let forwarding = std::thread::spawn(move || {
@@ -67,17 +209,10 @@ pub fn run(invocation: &Invocation, expanded_text: &str, config_path: &Path) -> 
     let joined = forwarding.join();
     let status = child
         .wait()
-        .with_context(|| format!("waiting for {:?}", invocation.program))?;
-    ended.with_context(|| format!("waiting for {:?}", invocation.program))?;
-    joined.map_err(|_| anyhow!("forwarding signals to {:?} failed", invocation.program))?;
-
-    let shown = config.to_path_buf();
-    match config.close() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing the temporary config {}", shown.display()))
-        }
-        _ => Ok(status),
-    }
+        .with_context(|| format!("waiting for {program:?}"))?;
+    ended.with_context(|| format!("waiting for {program:?}"))?;
+    joined.map_err(|_| anyhow!("forwarding signals to {program:?} failed"))?;
+    Ok(status)
 }
 
 /// The exit code to end with: the program's own, or 128 + N when signal N
@@ -132,17 +267,13 @@ fn is_config_file_with_value(arg: &OsStr) -> bool {
     rest.is_some_and(|rest| rest.starts_with(b"="))
 }
 
-/// Writes the text to a hidden file in the folder of `config_path`.
-fn write_beside(text: &str, config_path: &Path) -> Result<TempPath> {
+/// Makes a hidden file in the folder of `config_path`.
+fn beside(config_path: &Path) -> Result<(TempPath, std::fs::File)> {
     let folder = match config_path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let written = create_in(folder, config_path).and_then(|(path, mut file)| {
-        file.write_all(text.as_bytes())?;
-        Ok(path)
-    });
-    written.with_context(|| {
+    create_in(folder, config_path).with_context(|| {
         format!(
             "writing the expanded config into {}, where Prism has to find it next to what it refers to; \
              make the folder writable, or write the config with `prism-sysext expand --output-file FILE` \
@@ -261,6 +392,36 @@ mod tests {
             rewritten(&["--config-file"]),
             ["--config-file", "d/new.yaml"]
         );
+    }
+
+    #[test]
+    fn the_subcommand_is_found_behind_flags_of_all() {
+        for (args, verb, rest) in [
+            ("--build-dir b", Verb::Customize, "--build-dir b"),
+            ("customize --build-dir b", Verb::Customize, "--build-dir b"),
+            (
+                "--log-level debug --disable-telemetry validate-config --log-color=never",
+                Verb::ValidateConfig,
+                "--log-level debug --disable-telemetry --log-color=never",
+            ),
+            (
+                "create --distro azurelinux",
+                Verb::Create,
+                "--distro azurelinux",
+            ),
+            // A value is no subcommand.
+            ("--log-file convert", Verb::Customize, "--log-file convert"),
+            ("--build-dir create", Verb::Customize, "--build-dir create"),
+            ("inject-files", Verb::InjectFiles, ""),
+            ("convert --image-file i", Verb::Convert, "--image-file i"),
+        ] {
+            let words = |text: &str| {
+                text.split_whitespace()
+                    .map(OsString::from)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(Verb::among(&words(args)), (verb, words(rest)), "{args}");
+        }
     }
 
     #[test]

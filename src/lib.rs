@@ -3,7 +3,7 @@
 //!
 //! The modules read in the order in which data flows: [`config`] is what the
 //! user wrote ([`mkosi`] what stands in files of mkosi), [`base`] what the base OS is, [`plan`] joins both into what will
-//! be done; [`build`] makes images out of [`content`], [`ingest`] takes in those
+//! be done, and [`chain`] the plans of configs that build on each other; [`build`] makes images out of [`content`], [`ingest`] takes in those
 //! of others; [`verify`] recomputes them, [`inspect`] describes them, [`check`] predicts what systemd does
 //! with them, [`lint`] looks at what they hold; [`inject`] places them in a root file system, [`expand`] turns the
 //! config into a plain one and [`customize`] runs Prism on it. [`image`] and
@@ -15,6 +15,7 @@ pub mod arch;
 pub mod assemble;
 pub mod base;
 pub mod build;
+pub mod chain;
 pub mod check;
 pub mod cli;
 pub mod compression;

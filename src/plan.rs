@@ -5,7 +5,7 @@
 //! or expected; it has read certificates and prebuilt images, but neither
 //! trees nor keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use crate::config::model::{
     CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Reload, Repair, Sysext,
     Verity,
 };
-use crate::config::source::Source;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
@@ -61,7 +60,7 @@ pub struct Environment {
     pub output_directory: Option<PathBuf>,
     /// The time in Unix seconds, by which certificates are judged; without it no date is.
     pub now: Option<i64>,
-    /// Names of the extensions to look at; empty means all.
+    /// Names of the extensions to look at; empty means all. For [`finish`].
     pub only: Vec<String>,
     /// Images are going to be built, so mkosi is run where a configuration needs it.
     pub builds: bool,
@@ -218,7 +217,8 @@ pub enum SigningKey {
     Command(SignerCommand),
 }
 
-/// Joins config and base; all errors at once.
+/// Joins one config and the base; all errors at once. What several configs have to do with each
+/// other is for [`crate::chain::join`], and [`finish`] looks at the whole.
 pub fn plan(
     config: &Config,
     base: Option<&BaseIdentity<'_>>,
@@ -284,11 +284,9 @@ pub fn plan(
             }
         }
     }
-    findings.extend(name_clashes(&extensions));
     findings.extend(key_places(config, &extensions));
-    findings.extend(base_configs(config));
     findings.extend(overlays(config, sysext));
-    let mut plan = Plan {
+    let plan = Plan {
         extensions,
         certificates,
         certificate_location: sysext.certificate_location,
@@ -300,15 +298,20 @@ pub fn plan(
         digests: environment.digests,
         findings: Vec::new(),
     };
-    findings.extend(destination_clashes(config, &plan));
     findings.extend(odd_names(&plan));
-    findings.extend(unused_certificates(&plan));
-    if let Err(finding) = select(&mut plan.extensions, &environment.only) {
+    stop_on_errors(&findings)?;
+    Ok(Plan { findings, ..plan })
+}
+
+/// Looks at a plan as a whole, once there is nothing to add to it, and leaves the extensions named
+/// by `only` (all if that is empty).
+pub fn finish(plan: &mut Plan, only: &[String]) -> Vec<Finding> {
+    let mut findings = name_clashes(&plan.extensions);
+    findings.extend(unused_certificates(plan));
+    if let Err(finding) = select(&mut plan.extensions, only) {
         findings.push(finding);
     }
-    stop_on_errors(&findings)?;
-    plan.findings = findings;
-    Ok(plan)
+    findings
 }
 
 fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
@@ -831,40 +834,6 @@ fn cleaned(path: &str) -> String {
     parts.fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
-fn destination_clashes(config: &Config, plan: &Plan) -> Vec<Finding> {
-    let mut ours: BTreeMap<String, String> = BTreeMap::new();
-    for extension in &plan.extensions {
-        ours.insert(extension.destination.clone(), extension.at.clone());
-    }
-    for trusted in &plan.certificates {
-        ours.insert(plan.certificate_path(trusted), trusted.at.clone());
-    }
-    for drop_in in plan.drop_ins() {
-        ours.insert(drop_in.path, format!("sysext.{}", drop_in.key));
-    }
-    let files = config
-        .prism
-        .os
-        .as_ref()
-        .and_then(|os| os.additional_files.as_ref());
-    let mut findings = Vec::new();
-    for (index, file) in files.into_iter().flatten().enumerate() {
-        let destination = cleaned(file.destination.as_deref().unwrap_or_default());
-        if let Some(at) = ours.get(&destination) {
-            findings.push(
-                Finding::error(
-                    "destination-taken",
-                    format!("`os.additionalFiles` also places {destination}"),
-                )
-                .at(format!("os.additionalFiles[{index}].destination"))
-                .because("Prism copies in list order, the later file silently wins")
-                .help(format!("remove the item, or rename what {at} places")),
-            );
-        }
-    }
-    findings
-}
-
 /// Names that would mean something else in the unit that copies the certificates.
 fn odd_names(plan: &Plan) -> Vec<Finding> {
     if plan.certificate_location != CertificateLocation::Run {
@@ -917,7 +886,7 @@ fn unused_certificates(plan: &Plan) -> Vec<Finding> {
         }
     }
     let listed = plan.certificates.iter();
-    let listed = listed.filter(|trusted| trusted.at.starts_with("sysext.certificates["));
+    let listed = listed.filter(|trusted| trusted.at.contains("sysext.certificates["));
     let unused = listed.filter(|it| !used.contains(it.certificate.fingerprint_sha256_hex.as_str()));
     unused
         .map(|trusted| {
@@ -964,26 +933,8 @@ fn is_below(path: &Path, folder: &Path) -> bool {
     }
 }
 
-/// Base configs are not expanded; one with a block of its own would be refused by Prism.
-fn base_configs(config: &Config) -> Vec<Finding> {
-    let bases = config.prism.base_configs.iter().flatten().enumerate();
-    bases
-        .filter_map(|(index, base)| {
-            let path = config.resolve(base.path.as_deref()?);
-            let source = Source::read(&path).ok()?;
-            let other = Config::from_source(source).ok()?;
-            other.sysext.as_ref()?;
-            Some(
-                Finding::error("not-covered", format!("the base config {} has a `sysext` section too, which is not covered by this version of prism-sysext", path.display()))
-                    .at(format!("baseConfigs[{index}]"))
-                    .help("move the section to this file"),
-            )
-        })
-        .collect()
-}
-
 /// Overlays of Prism on the hierarchies that systemd merges.
-fn overlays(config: &Config, sysext: &Sysext) -> Vec<Finding> {
+pub(crate) fn overlays(config: &Config, sysext: &Sysext) -> Vec<Finding> {
     let overlays = config.prism.os.as_ref().and_then(|os| os.overlays.as_ref());
     let mut findings = Vec::new();
     for (index, overlay) in overlays.into_iter().flatten().enumerate() {

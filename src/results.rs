@@ -121,6 +121,9 @@ pub struct Built<'a> {
 pub struct Expansion<'a> {
     /// The plain config.
     pub expanded_config: &'a Path,
+    /// The plain configs that it builds on and that were made as well, in the order in which Prism reads them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expanded_bases: Vec<&'a Path>,
     /// With `--check`: that it is what would be written. Where it is not, the command fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up_to_date: Option<bool>,

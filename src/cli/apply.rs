@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::args::{Apply, BaseArgs, List, Remove};
 use super::base::{find_base, open_root};
 use super::changes;
-use super::expand::{self, expanded_text};
+use super::expand::{expanded, write_all};
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
@@ -95,8 +95,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         text.push_str(&show::prediction(prediction));
     }
     if let Some(path) = &args.expanded_config {
-        let expanded = expanded_text(&session)?;
-        expand::write(path, &expanded)?;
+        write_all(&expanded(&session, path.clone())?)?;
         text.push_str(&format!("expanded config: {}\n", render::path(path)));
     }
     text.push_str(&format!("manifest: {}\n", render::path(&manifest)));

@@ -234,6 +234,9 @@ pub struct Expand {
     /// Where to write; `-` is standard output. Default: STEM.prism.yaml beside the config.
     #[arg(long, value_name = "FILE")]
     pub output_file: Option<PathBuf>,
+    /// Where what is added goes.
+    #[arg(long, value_enum, default_value_t = Style::Inline)]
+    pub style: Style,
     /// Write nothing; exit with 1 if the file is stale.
     #[arg(long, conflicts_with = "trident")]
     pub check: bool,
@@ -246,6 +249,15 @@ pub struct Expand {
     /// For hosts that Trident manages.
     #[command(flatten)]
     pub trident: TridentArgs,
+}
+
+/// How `expand` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// Into a copy of the config.
+    Inline,
+    /// Into a small config on top; the copy, STEM.base.prism.yaml, only loses its section (Prism 1.1).
+    Base,
 }
 
 /// `validate-config`.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::args::{
-    Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, TridentArgs, Verify,
+    Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, Style, TridentArgs, Verify,
 };
 use super::screen::{Failure, Screen};
 use super::{apply, expand, image, look, render, sign};
@@ -241,6 +241,7 @@ fn expand_one(screen: &Screen, dir: &Path, example: &str) -> Result<(), Failure>
         &Expand {
             config,
             output_file: None,
+            style: Style::Inline,
             check: false,
             base: BaseArgs::default(),
             allow_unsigned: false,

@@ -1,71 +1,109 @@
 //! `expand` and `customize`: with Prism.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use super::apply::{judge, refuse_unsigned};
-use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides};
+use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides, Style};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
 use super::session::Session;
 use super::trident::trident;
 use super::{render, show};
-use crate::base::unit::unit_name;
 use crate::build;
+use crate::chain::Chain;
 use crate::config::Config;
-use crate::config::model::Enable as ConfigEnable;
-use crate::customize::{self, Invocation};
-use crate::expand::{self as library, AdditionalFile, Additions, Enable, enable_script};
+use crate::customize::{self, Invocation, Run, Verb};
+use crate::expand::{self as library, ExpandError};
 use crate::finding::{Finding, Place};
 use crate::input;
-use crate::plan::{Environment, Plan};
+use crate::plan::Environment;
 use crate::results::{Expansion, versioned};
 
 pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
-    let config = Config::read(&args.config.config_file)?;
+    let chain = Chain::read(&args.config.config_file)?;
+    let path = args
+        .output_file
+        .clone()
+        .unwrap_or_else(|| beside(&args.config.config_file));
     let mut snippet = String::new();
-    let text = if config.sysext.is_none() {
-        config.source.text.clone()
+    let files = if chain.sections().next().is_none() {
+        let text = chain.top().map(|top| top.source.text.clone());
+        vec![(path, text.unwrap_or_default())]
     } else {
         let environment = Environment {
             names_only: true,
             ..Environment::default()
         };
-        let session = Session::open(screen, &args.config, &args.base, environment)?;
+        let session = Session::of(screen, chain, &args.base, environment)?;
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         session.room()?;
-        let text = expanded_text(&session)?;
+        let files = match args.style {
+            Style::Inline => expanded(&session, path)?,
+            Style::Base => on_top(&session, path)?,
+        };
         snippet = trident(screen, &session, &args.trident)?;
-        text
+        files
     };
-    let path = args
-        .output_file
-        .clone()
-        .unwrap_or_else(|| beside(&args.config.config_file));
+    let Some(((path, text), bases)) = files.split_last() else {
+        return Ok(());
+    };
+    if path == Path::new("-") && !args.check {
+        return screen.raw(text);
+    }
+    for (path, _) in &files {
+        if same_file(path, &args.config.config_file) {
+            return Err(Finding::error(
+                "would-overwrite",
+                "the expanded config would replace its own source",
+            )
+            .in_file(path)
+            .help("choose another --output-file")
+            .into());
+        }
+    }
     if args.check {
-        return stale(screen, &path, &text);
+        for (path, text) in bases {
+            fresh(path, text)?;
+        }
+        fresh(path, text)?;
+        return screen.result(
+            &format!("{} is up to date\n", render::path(path)),
+            &versioned(Expansion {
+                expanded_config: path,
+                expanded_bases: bases.iter().map(|(path, _)| path.as_path()).collect(),
+                up_to_date: Some(true),
+            }),
+        );
     }
-    if path == Path::new("-") {
-        return screen.raw(&text);
+    write_all(&files)?;
+    let mut told = format!("expanded config: {}\n", render::path(path));
+    for (path, _) in bases {
+        told.push_str(&format!("which builds on: {}\n", render::path(path)));
     }
-    if same_file(&path, &args.config.config_file) {
-        return Err(Finding::error(
-            "would-overwrite",
-            "the expanded config would replace its own source",
-        )
-        .in_file(&path)
-        .help("choose another --output-file")
-        .into());
-    }
-    write(&path, &text)?;
     screen.result(
-        &format!("expanded config: {}\n{snippet}", render::path(&path)),
+        &format!("{told}{snippet}"),
         &versioned(Expansion {
-            expanded_config: &path,
+            expanded_config: path,
+            expanded_bases: bases.iter().map(|(path, _)| path.as_path()).collect(),
             up_to_date: None,
         }),
     )
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
+}
+
+/// Writes plain configs, what others build on first.
+pub(super) fn write_all(files: &[(PathBuf, String)]) -> Result<(), Failure> {
+    for (path, text) in files {
+        write(path, text)?;
+    }
+    Ok(())
 }
 
 /// `config.yaml` becomes `config.prism.yaml`, in the same folder so that relative paths stay right.
@@ -80,19 +118,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn stale(screen: &Screen, path: &Path, text: &str) -> Result<(), Failure> {
+/// An error unless the file holds that text.
+fn fresh(path: &Path, text: &str) -> Result<(), Failure> {
     // What is longer is stale as well.
     match input::read(path, text.len() as u64) {
-        Ok(found) if found == text.as_bytes() => {
-            let text = format!("{} is up to date\n", render::path(path));
-            screen.result(
-                &text,
-                &versioned(Expansion {
-                    expanded_config: path,
-                    up_to_date: Some(true),
-                }),
-            )
-        }
+        Ok(found) if found == text.as_bytes() => Ok(()),
         Ok(_) => Err(stale_text(path)),
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(stale_text(path)),
         Err(error) => Err(Finding::error(
@@ -115,111 +145,163 @@ fn stale_text(path: &Path) -> Failure {
     .into()
 }
 
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
+/// The name of the plain config of a base, which lies beside it.
+fn name_beside(config: &Config) -> OsString {
+    let path = beside(&config.source.path);
+    path.file_name().unwrap_or_default().to_owned()
 }
 
-/// The plain Prism config of a session.
-pub(super) fn expanded_text(session: &Session) -> Result<String, Failure> {
-    library::expand(&session.config.source.text, &additions(&session.plan)).map_err(|error| {
-        let finding = Finding::error("not-expanded", error.to_string());
-        let finding = match error.place() {
-            Some((line, column)) => Finding {
-                place: Some(Place::Position {
-                    line,
-                    column: column.unwrap_or(1),
-                }),
-                ..finding
-            },
-            None => finding.in_file(&session.config.source.path),
+/// The plain configs of a session and where they go, the given config's last, at `path`.
+pub(super) fn expanded(
+    session: &Session,
+    path: PathBuf,
+) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let texts = texts(session, name_beside)?;
+    let last = session.chain.links().len().saturating_sub(1);
+    let placed = texts.into_iter().filter_map(|(number, text)| {
+        let link = session.chain.links().get(number)?;
+        let place = match number == last {
+            true => path.clone(),
+            false => beside(&link.config.source.path),
         };
-        session.refuse(vec![finding])
-    })
+        Some((place, text))
+    });
+    Ok(placed.collect())
 }
 
-fn additions(plan: &Plan) -> Additions {
-    let mut files: Vec<AdditionalFile> = plan
-        .extensions
-        .iter()
-        .map(|planned| AdditionalFile {
-            source: Some(planned.image_in_config.clone()),
-            content: None,
-            destination: planned.destination.clone(),
-            permissions: "644".to_owned(),
-        })
-        .collect();
-    for trusted in &plan.certificates {
-        let source = trusted
-            .as_is
-            .as_ref()
-            .map(|path| path.display().to_string());
-        files.push(AdditionalFile {
-            content: source.is_none().then(|| trusted.certificate.pem()),
-            source,
-            destination: plan.certificate_path(trusted),
-            permissions: "644".to_owned(),
-        });
-    }
-    let kinds = plan.kinds();
-    files.extend(plan.drop_ins().into_iter().map(|drop_in| AdditionalFile {
-        source: None,
-        content: Some(drop_in.text),
-        destination: drop_in.path,
-        permissions: "644".to_owned(),
-    }));
-    let enable = match plan.enable {
-        ConfigEnable::Script => {
-            let (name, content) = enable_script(&kinds, plan.start);
-            Enable::Script { name, content }
-        }
-        ConfigEnable::Service => Enable::Services {
-            units: kinds
-                .iter()
-                .map(|kind| unit_name(*kind).to_owned())
-                .collect(),
+/// The plain configs of a session by the number of their link; `name` gives file names.
+fn texts(
+    session: &Session,
+    name: impl Fn(&Config) -> OsString,
+) -> Result<Vec<(usize, String)>, Failure> {
+    let texts = session.added.expanded(&session.chain, name);
+    texts.map_err(|(number, error)| not_expanded(session, number, &error))
+}
+
+/// What `--style base` writes: the config without its section in a file of its own, and a small
+/// config on top of that which holds nothing but what is added.
+fn on_top(session: &Session, path: PathBuf) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let mut files = expanded(session, path.clone())?;
+    files.pop();
+    let last = session.chain.links().len().saturating_sub(1);
+    let refuse = |(number, error): (usize, ExpandError)| not_expanded(session, number, &error);
+    let bare = session
+        .added
+        .without_section(&session.chain, last, name_beside);
+    let bare = bare.map_err(refuse)?;
+    let own = &session.config.source.path;
+    let mut name = own.file_stem().unwrap_or_default().to_owned();
+    name.push(".base.prism.yaml");
+    let start = serde_json::json!({
+        "previewFeatures": ["base-configs"],
+        "baseConfigs": [{"path": name.to_string_lossy()}],
+    });
+    let start = serde_yaml::to_string(&start).map_err(anyhow::Error::from)?;
+    let top = library::expand(&start, session.added.of(last));
+    let top = top.map_err(|error| refuse((last, error)))?;
+    files.push((own.with_file_name(name), bare));
+    files.push((path, top));
+    Ok(files)
+}
+
+fn not_expanded(session: &Session, number: usize, error: &ExpandError) -> Failure {
+    let source = session.chain.links().get(number);
+    let source = source.map_or(&session.config.source, |link| &link.config.source);
+    let finding = Finding::error("not-expanded", error.to_string());
+    let finding = match error.place() {
+        Some((line, column)) => Finding {
+            place: Some(Place::Position {
+                line,
+                column: column.unwrap_or(1),
+            }),
+            ..finding
         },
-        ConfigEnable::None => Enable::None,
+        None => finding.in_file(&source.path),
     };
-    Additions { files, enable }
+    Failure::Findings(Some(Box::new(source.clone())), vec![finding])
 }
 
 pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure> {
     let (args, base) = own_flags(args)?;
-    let config = Config::read(&args.config.config_file)?;
-    let text = if config.sysext.is_none() {
-        config.source.text.clone()
-    } else {
-        let environment = Environment {
-            builds: true,
-            ..Environment::default()
-        };
-        let session = Session::open(screen, &args.config, &base, environment)?;
-        let built = session.build(screen)?;
-        screen.findings(Some(&session.config.source), &session.noticed(&built));
-        refuse_unsigned(&session, args.overrides.allow_unsigned)?;
-        session.room()?;
-        let prediction = watch(screen, |progress| session.predict(progress))?;
-        judge(
-            screen,
-            Some(&session.config.source),
-            &prediction,
-            args.overrides.allowed(),
-        )?;
-        screen.say(show::prediction(&prediction).trim_end());
-        build::write_manifest(&session.plan, &built, &overrides(args.overrides))?;
-        expanded_text(&session)?
-    };
-    let mut flags: Vec<OsString> = vec!["customize".into()];
-    flags.extend(args.flags);
+    let (verb, flags) = Verb::among(&args.flags);
+    let mut prism = vec![OsString::from(verb.name())];
+    prism.extend(flags);
+    let config = &args.config.config_file;
+    if verb != Verb::Convert {
+        prism.extend(["--config-file".into(), config.into()]);
+    }
     let invocation = Invocation {
         program: args.imagecustomizer,
-        args: flags,
+        args: prism,
     };
-    let status = customize::run(&invocation, &text, &args.config.config_file)?;
+    let chain = match verb {
+        Verb::Customize | Verb::ValidateConfig => Some(Chain::read(config)?),
+        // What is wrong with it is for Prism to say.
+        Verb::Create => Chain::read(config).ok(),
+        Verb::InjectFiles | Verb::Convert => None,
+    };
+    let chain = chain.filter(|chain| chain.sections().next().is_some());
+    let status = match (verb, chain) {
+        (Verb::Create, Some(_)) => {
+            return Err(Finding::error("create-not-possible", "`imagecustomizer create` adds no files, so no extensions")
+                .in_file(config)
+                .because("Prism refuses `os.additionalFiles` for `create`")
+                .help("create the image from a config without `sysext`, and give it to `customize` as --image-file")
+                .into());
+        }
+        (Verb::ValidateConfig, Some(chain)) => {
+            let environment = Environment {
+                names_only: true,
+                ..Environment::default()
+            };
+            let session = Session::of(screen, chain, &base, environment)?;
+            on_plain(&session, &invocation)?
+        }
+        (_, Some(chain)) => {
+            let environment = Environment {
+                builds: true,
+                ..Environment::default()
+            };
+            let session = Session::of(screen, chain, &base, environment)?;
+            let built = session.build(screen)?;
+            screen.findings(Some(&session.config.source), &session.noticed(&built));
+            refuse_unsigned(&session, args.overrides.allow_unsigned)?;
+            session.room()?;
+            let prediction = watch(screen, |progress| session.predict(progress))?;
+            judge(
+                screen,
+                Some(&session.config.source),
+                &prediction,
+                args.overrides.allowed(),
+            )?;
+            screen.say(show::prediction(&prediction).trim_end());
+            build::write_manifest(&session.plan, &built, &overrides(args.overrides))?;
+            on_plain(&session, &invocation)?
+        }
+        (_, None) => customize::run_as_it_is(&invocation)?,
+    };
     match customize::exit_code(status) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }
+}
+
+/// Runs Prism on the plain configs of a session, each beside its source for as long.
+fn on_plain(session: &Session, invocation: &Invocation) -> Result<ExitStatus, Failure> {
+    let mut run = Run::begin()?;
+    let mut names: BTreeMap<PathBuf, OsString> = BTreeMap::new();
+    let links = session.chain.links();
+    for (number, link) in links.iter().enumerate() {
+        if session.chain.needs_expansion(link) || number + 1 == links.len() {
+            let path = &link.config.source.path;
+            names.insert(path.clone(), run.reserve(path)?);
+        }
+    }
+    let name = |config: &Config| names.get(&config.source.path).cloned().unwrap_or_default();
+    for (number, (_, text)) in texts(session, name)?.iter().enumerate() {
+        run.write(number, text)?;
+    }
+    Ok(run.start(invocation)?)
 }
 
 fn overrides(overrides: Overrides) -> Vec<String> {

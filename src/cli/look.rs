@@ -13,6 +13,7 @@ use super::{plain, render, show};
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::build;
+use crate::chain::Chain;
 use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, Stack, Verdict};
 use crate::config::source::Source as ConfigSource;
 use crate::config::{Config, merge, nearest, schema};
@@ -76,11 +77,12 @@ pub(super) fn check(screen: &Screen, args: &Check) -> Result<(), Failure> {
     }
     let has_root = args.base.rootfs.is_some() || args.base.image_file.is_some();
     let no_config = !args.images.is_empty() || (has_root && !args.config.config_file.exists());
-    if !no_config && Config::read(&args.config.config_file)?.sysext.is_none() {
-        return check_plain(screen, args);
-    }
     if !no_config {
-        let session = Session::open(screen, &args.config, &args.base, Environment::default())?;
+        let chain = Chain::read(&args.config.config_file)?;
+        if chain.sections().next().is_none() {
+            return check_plain(screen, args);
+        }
+        let session = Session::of(screen, chain, &args.base, Environment::default())?;
         session.images_ready()?;
         let prediction = watch(screen, |progress| session.predict(progress))?;
         return verdict(screen, Some(&session.config.source), &prediction, args);

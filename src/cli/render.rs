@@ -52,7 +52,15 @@ fn one(renderer: &Renderer, source: Option<&Source>, finding: &Finding) -> Strin
                     .fold(false)
                     .annotation(AnnotationKind::Primary.span(start)),
             ),
-            None => title.element(annotate_snippets::Origin::path(origin.clone())),
+            None => {
+                let other = match place {
+                    // The place is in a base config, whose name it begins with.
+                    Place::Yaml(path) if path.contains(": ") => Some(printable(path)),
+                    _ => None,
+                };
+                let origin = other.unwrap_or_else(|| origin.clone());
+                title.element(annotate_snippets::Origin::path(origin))
+            }
         },
         _ => Group::with_title(title),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use super::args::{BaseArgs, ConfigFile};
-use super::base::{Found, find_base};
+use super::base::find_base;
 use super::progress::watch;
 use super::prompt::prompt;
 use super::render;
@@ -17,6 +17,8 @@ use crate::base::folder::folder_content;
 use crate::base::root::RootError;
 use crate::base::rootfs::RootFs;
 use crate::build::{Built, build};
+use crate::chain::Chain;
+use crate::chain::join::{Added, join};
 use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
 use crate::check::surroundings;
@@ -35,7 +37,7 @@ use crate::image::hex;
 use crate::inject::record::Record;
 use crate::lint::{Subject, Target, lint};
 use crate::mkosi::run as mkosi;
-use crate::plan::{BaseIdentity, Environment, Plan, plan};
+use crate::plan::{BaseIdentity, Environment, Plan};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
 use crate::signing_key::Secrets;
@@ -52,12 +54,16 @@ const MAX_PRESENT_BYTES: u64 = 64 << 30;
 pub(super) struct Session {
     /// The config.
     pub config: Config,
+    /// It and the configs that it builds on.
+    pub chain: Chain,
     /// The base, if it is known.
     pub base: Option<Base>,
     /// The root file system, if there is one.
     pub root: Option<Box<dyn RootFs>>,
     /// The plan.
     pub plan: Plan,
+    /// What each section of the chain adds to its config.
+    pub added: Added,
 }
 
 impl Session {
@@ -68,29 +74,24 @@ impl Session {
         base: &BaseArgs,
         environment: Environment,
     ) -> Result<Session, Failure> {
-        let config = Config::read(&file.config_file)?;
-        let refuse = |findings| Failure::Findings(Some(Box::new(config.source.clone())), findings);
-        // The plan refuses what is not valid; until then nothing is run for it.
-        let valid = validate(&config)
-            .iter()
-            .all(|finding| finding.severity < Severity::Error);
-        if environment.builds && valid {
-            let path = std::env::var_os("PATH");
-            mkosi::build(&config, &environment.only, path.as_deref())
-                .map_err(|finding| refuse(vec![finding]))?;
+        let chain = Chain::read(&file.config_file)?;
+        Session::of(screen, chain, base, environment)
+    }
+
+    /// The same for a chain that has been read.
+    pub(super) fn of(
+        screen: &Screen,
+        chain: Chain,
+        base: &BaseArgs,
+        environment: Environment,
+    ) -> Result<Session, Failure> {
+        let Some(config) = chain.top().cloned() else {
+            return Err(Failure::Said(1));
+        };
+        for link in chain.sections() {
+            by_mkosi(&link.config, &environment)?;
         }
-        let missing = mkosi::missing(&config);
-        if valid && !missing.is_empty() {
-            return Err(refuse(missing));
-        }
-        let Found {
-            base,
-            root,
-            findings,
-        } = find_base(Some(&config), base).map_err(|finding| {
-            Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
-        })?;
-        screen.findings(Some(&config.source), &findings);
+        let (base, root) = base_of(screen, &chain, base)?;
         let identity = base.as_ref().map(|base| BaseIdentity {
             os_release: &base.release,
             arch: base.arch,
@@ -103,33 +104,36 @@ impl Session {
             now: Some(now()),
             ..environment
         };
-        let plan = match plan(&config, identity.as_ref(), &environment) {
-            Ok(plan) => plan,
-            Err(findings) => {
-                return Err(Failure::Findings(Some(Box::new(config.source)), findings));
-            }
-        };
-        screen.findings(Some(&config.source), &plan.findings);
+        let joined = join(&chain, identity.as_ref(), &environment)
+            .map_err(|findings| refuse(screen, &chain, findings))?;
+        show(screen, &chain, &joined.findings);
         if let Some(base) = &base {
-            let conflict = config.sysext.as_ref().map(|sysext| sysext.overlay_conflict);
-            let mut told = surroundings::of_base(base, conflict.unwrap_or_default());
-            let settings = config.sysext.iter();
-            told.extend(
-                settings.flat_map(|sysext| surroundings::of_settings(base, &config, sysext)),
-            );
-            if told
-                .iter()
-                .any(|finding| finding.severity == Severity::Error)
-            {
-                return Err(Failure::Findings(Some(Box::new(config.source)), told));
+            let mut told = Vec::new();
+            let conflicts = chain
+                .sections()
+                .filter_map(|link| link.config.sysext.as_ref());
+            let conflict = conflicts.map(|sysext| sysext.overlay_conflict).next_back();
+            let last = chain.links().len().saturating_sub(1);
+            let of_base = surroundings::of_base(base, conflict.unwrap_or_default());
+            told.extend(of_base.into_iter().map(|finding| (last, finding)));
+            for (number, link) in chain.links().iter().enumerate() {
+                let sysext = link.config.sysext.iter();
+                let found =
+                    sysext.flat_map(|sysext| surroundings::of_settings(base, &link.config, sysext));
+                told.extend(found.map(|finding| (number, finding)));
             }
-            screen.findings(Some(&config.source), &told);
+            if told.iter().any(|(_, it)| it.severity == Severity::Error) {
+                return Err(refuse(screen, &chain, told));
+            }
+            show(screen, &chain, &told);
         }
         Ok(Session {
             config,
+            chain,
             base,
             root,
-            plan,
+            plan: joined.plan,
+            added: joined.added,
         })
     }
 
@@ -185,10 +189,15 @@ impl Session {
             let length = std::fs::metadata(&planned.image).map_or(0, |found| found.len());
             (planned.destination.as_str(), length)
         });
-        match traps::room(&self.config.prism, images) {
-            Some(finding) => Err(self.refuse(vec![finding])),
-            None => Ok(()),
+        let images: Vec<(&str, u64)> = images.collect();
+        // Only one config of a chain may have `storage`.
+        for link in self.chain.links() {
+            if let Some(finding) = traps::room(&link.config.prism, images.iter().copied()) {
+                let source = Box::new(link.config.source.clone());
+                return Err(Failure::Findings(Some(source), vec![finding]));
+            }
         }
+        Ok(())
     }
 
     /// What of the built content does not go with the base.
@@ -267,7 +276,9 @@ impl Session {
             service(base, kind, policy, trusted.of(kind), will_enable)
         };
         let mut prediction = predict(&host(base, service), &candidates);
-        let allow = self.config.sysext.iter().flat_map(|sysext| &sysext.allow);
+        let sections = self.chain.sections();
+        let sections = sections.filter_map(|link| link.config.sysext.as_ref());
+        let allow = sections.flat_map(|sysext| &sysext.allow);
         // Their syntax was checked.
         let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
         look_inside(
@@ -303,6 +314,54 @@ impl Session {
     }
 }
 
+/// The base by the flags, else by what the config says of it, else by what its bases say.
+fn base_of(screen: &Screen, chain: &Chain, args: &BaseArgs) -> Result<BaseAndRoot, Failure> {
+    let mut told = None;
+    for link in chain.links().iter().rev() {
+        let config = &link.config;
+        let found = find_base(Some(config), args).map_err(|finding| {
+            Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
+        })?;
+        if found.base.is_some() {
+            screen.findings(Some(&config.source), &found.findings);
+            return Ok((found.base, found.root));
+        }
+        told.get_or_insert((config, found.findings));
+    }
+    if let Some((config, findings)) = told {
+        screen.findings(Some(&config.source), &findings);
+    }
+    Ok((None, None))
+}
+
+type BaseAndRoot = (Option<Base>, Option<Box<dyn RootFs>>);
+
+/// Shows findings about several configs, each on its own text.
+fn show(screen: &Screen, chain: &Chain, findings: &[(usize, Finding)]) {
+    for (number, link) in chain.links().iter().enumerate() {
+        let of = findings.iter().filter(|(about, _)| *about == number);
+        let of: Vec<Finding> = of.map(|(_, finding)| finding.clone()).collect();
+        screen.findings(Some(&link.config.source), &of);
+    }
+}
+
+/// The failure that such findings are: the last config with an error is the one that it is about.
+fn refuse(screen: &Screen, chain: &Chain, findings: Vec<(usize, Finding)>) -> Failure {
+    let bad = findings
+        .iter()
+        .filter(|(_, it)| it.severity == Severity::Error);
+    let worst = bad.map(|(about, _)| *about).max().unwrap_or_default();
+    let (last, others): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|(about, _)| *about == worst);
+    show(screen, chain, &others);
+    let source = chain.links().get(worst);
+    let source = source.map(|link| Box::new(link.config.source.clone()));
+    Failure::Findings(
+        source,
+        last.into_iter().map(|(_, finding)| finding).collect(),
+    )
+}
+
 /// The certificates that count for each kind of extensions.
 pub(super) struct TrustedBy {
     sysext: Vec<Certificate>,
@@ -322,6 +381,25 @@ impl TrustedBy {
             ExtensionKind::Sysext => &self.sysext,
             ExtensionKind::Confext => &self.confext,
         }
+    }
+}
+
+/// Runs mkosi where an extension of a config needs it and images are to be built.
+fn by_mkosi(config: &Config, environment: &Environment) -> Result<(), Failure> {
+    let refuse = |findings| Failure::Findings(Some(Box::new(config.source.clone())), findings);
+    // The plan refuses what is not valid; until then nothing is run for it.
+    let valid = validate(config);
+    if valid.iter().any(|it| it.severity == Severity::Error) {
+        return Ok(());
+    }
+    if environment.builds {
+        let path = std::env::var_os("PATH");
+        mkosi::build(config, &environment.only, path.as_deref())
+            .map_err(|finding| refuse(vec![finding]))?;
+    }
+    match mkosi::missing(config) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(refuse(missing)),
     }
 }
 

@@ -20,8 +20,8 @@ use crate::release::ExtensionKind;
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {
     let mut findings = config.notes.clone();
-    findings.extend(traps::traps(config));
     let Some(sysext) = &config.sysext else {
+        findings.extend(traps::traps(config));
         return findings;
     };
     block(sysext, &mut findings);
@@ -30,6 +30,13 @@ pub fn validate(config: &Config) -> Vec<Finding> {
         one_extension(sysext, extension, &at, &mut findings);
     }
     names(sysext, &mut findings);
+    findings.extend(around(config));
+    findings
+}
+
+/// What Prism's own sections of a config do to the extensions of its block.
+pub fn around(config: &Config) -> Vec<Finding> {
+    let mut findings = traps::traps(config);
     prism(config, &mut findings);
     findings.extend(scripts::traps(&config.prism));
     findings

@@ -40,7 +40,7 @@ impl Splice<'_, '_> {
     }
 
     /// Refuses a node that also counts elsewhere.
-    fn unshared(&self, node: &Node, path: &str) -> Result<(), ExpandError> {
+    pub(super) fn unshared(&self, node: &Node, path: &str) -> Result<(), ExpandError> {
         if matches!(node.body, Body::Alias) {
             let reason = format!(
                 "`{path}` is an alias, and what is added to it would also appear elsewhere; write it out here"

@@ -14,8 +14,9 @@
 //! * **Every other byte is where it was.** Comments, blank lines, CRLF, byte
 //!   order mark, quoting, a missing final line break, `---` and `...`: each
 //!   byte outside the edits stands in the output in the same order, and an
-//!   edit deletes nothing but the `sysext` section, a comma before it, or an
-//!   empty value (`null`, `~`, `[]`, `{}`) that gets content.
+//!   edit deletes nothing but the `sysext` section, a comma before it, an
+//!   empty value (`null`, `~`, `[]`, `{}`) that gets content, or the path of a
+//!   base config that is expanded as well.
 //! * **No `sysext` is left**, neither written nor through a merge key.
 //! * **Again is the same.** An item that is there already is not added twice,
 //!   so expanding an expanded file gives the same bytes.
@@ -51,12 +52,15 @@ mod layout;
 mod literal;
 mod plan;
 mod proof;
+mod rebase;
 mod source;
 mod splice;
 mod steps;
 
 pub(crate) use steps::{CONFEXT_COPY, certificates_drop_in};
 pub use steps::{DropIn, enable_script, policy_drop_in, policy_path};
+
+use std::collections::BTreeMap;
 
 use source::Source;
 
@@ -67,6 +71,14 @@ pub struct Additions {
     pub files: Vec<AdditionalFile>,
     /// How the services that merge are switched on.
     pub enable: Enable,
+}
+
+impl Additions {
+    /// Nothing at all.
+    pub const NONE: Additions = Additions {
+        files: Vec::new(),
+        enable: Enable::None,
+    };
 }
 
 /// One item of `os.additionalFiles`; exactly one of `source` and `content` is given.
@@ -240,11 +252,22 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
 /// The plain Prism config: `text` without its `sysext` section and with
 /// `additions`. See the module for what is guaranteed.
 pub fn expand(text: &str, additions: &Additions) -> Result<String, ExpandError> {
+    expand_on(text, additions, &BTreeMap::new())
+}
+
+/// The same on base configs that lie elsewhere: `bases` has the new path for
+/// the item of `baseConfigs` at a number.
+pub fn expand_on(
+    text: &str,
+    additions: &Additions,
+    bases: &BTreeMap<usize, String>,
+) -> Result<String, ExpandError> {
     let source = Source::parse(text)?;
     let input = proof::read(&source)?;
     let missing = plan::missing(&input, additions)?;
-    let edits = splice::edits(&source, &input, &missing)?;
+    let edits = splice::edits(&source, &input, &missing, bases)?;
     let (output, written) = splice::apply(&source, edits);
+    let input = rebase::rebased(input, bases);
     proof::prove(&source, &input, &missing, &output, &written)?;
     Ok(output)
 }

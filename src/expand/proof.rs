@@ -23,6 +23,8 @@ pub(super) struct Written {
     pub(super) text: String,
     /// True when it was made to take out the section.
     pub(super) section: bool,
+    /// True when it wrote another scalar.
+    pub(super) scalar: bool,
 }
 
 /// The data of a config with its merge keys resolved; `source` is the same text read by the other
@@ -108,7 +110,7 @@ pub(super) fn prove(
     Ok(())
 }
 
-/// The value that the output must have.
+/// The value that the output must have; paths of base configs are in `input`.
 fn intended(input: &Value, missing: &Literal) -> Value {
     let mut value = input.clone();
     let had_section = value
@@ -207,7 +209,13 @@ fn kept_bytes(text: &str, output: &str, written: &[Written]) -> Result<(), Strin
                 .as_str(),
             "" | "," | "~" | "null" | "Null" | "NULL" | "[]" | "{}"
         );
-        if !edit.section && !empty {
+        // What stands there now is compared with the rest.
+        let scalar = edit.scalar
+            && matches!(
+                serde_yaml::from_str::<Value>(deleted),
+                Ok(Value::String(_) | Value::Number(_) | Value::Bool(_))
+            );
+        if !edit.section && !empty && !scalar {
             return Err(format!("the edit would delete {deleted:?}"));
         }
         from = edit.range.end;
@@ -235,6 +243,7 @@ mod tests {
                 range: range.clone(),
                 text: (*text).to_owned(),
                 section: *section,
+                scalar: false,
             })
             .collect();
         let source = Source::parse(text).unwrap();

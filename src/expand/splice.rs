@@ -3,6 +3,7 @@
 //! The two halves are in `cut` and `graft`; here the edits are collected,
 //! ordered and made.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_yaml::Value;
@@ -22,6 +23,7 @@ pub(super) struct Edit {
     range: Range<usize>,
     new: New,
     section: bool,
+    scalar: bool,
 }
 
 #[derive(Debug)]
@@ -38,12 +40,13 @@ enum New {
     },
 }
 
-/// The edits that take the section out and bring `missing` in; `value` is the
+/// The edits that take the section out, bring `missing` in and move base configs; `value` is the
 /// data of the text with merge keys resolved.
 pub(super) fn edits(
     source: &Source<'_>,
     value: &Value,
     missing: &Literal,
+    bases: &BTreeMap<usize, String>,
 ) -> Result<Vec<Edit>, ExpandError> {
     let mut splice = Splice {
         source,
@@ -56,7 +59,7 @@ pub(super) fn edits(
         slot: None,
         edits: Vec::new(),
     };
-    splice.run(value)?;
+    splice.run(value, bases)?;
     // Stable: at one place the insertion stands before the deletion that starts there.
     splice
         .edits
@@ -123,6 +126,7 @@ pub(super) fn apply(source: &Source<'_>, edits: Vec<Edit>) -> (String, Vec<Writt
             range: edit.range,
             text: new,
             section: edit.section,
+            scalar: edit.scalar,
         });
     }
     output.push_str(text.get(from..).unwrap_or_default());
@@ -155,6 +159,7 @@ impl Splice<'_, '_> {
             range,
             new: New::Inline(String::new()),
             section: false,
+            scalar: false,
         });
     }
 
@@ -165,6 +170,17 @@ impl Splice<'_, '_> {
             range,
             new: New::Inline(String::new()),
             section: true,
+            scalar: false,
+        });
+    }
+
+    /// Writes another scalar.
+    pub(super) fn replace(&mut self, range: Range<usize>, text: String) {
+        self.edits.push(Edit {
+            range,
+            new: New::Inline(text),
+            section: false,
+            scalar: true,
         });
     }
 
@@ -174,6 +190,7 @@ impl Splice<'_, '_> {
             range: at..at,
             new: New::Inline(text),
             section: false,
+            scalar: false,
         });
     }
 
@@ -196,6 +213,7 @@ impl Splice<'_, '_> {
             range: at..at,
             new,
             section: false,
+            scalar: false,
         });
     }
 
@@ -207,7 +225,7 @@ impl Splice<'_, '_> {
         }
     }
 
-    fn run(&mut self, value: &Value) -> Result<(), ExpandError> {
+    fn run(&mut self, value: &Value, bases: &BTreeMap<usize, String>) -> Result<(), ExpandError> {
         let source = self.source;
         let missing = self.missing;
         let adds = !missing.is_empty();
@@ -228,6 +246,9 @@ impl Splice<'_, '_> {
         }
         if adds {
             self.graft_root(root, value)?;
+        }
+        if !bases.is_empty() {
+            self.rebase(root, bases)?;
         }
         self.unfinished_block_scalar(root)
     }

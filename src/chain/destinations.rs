@@ -1,0 +1,242 @@
+//! Whether two things want the same place in the image, over a whole chain of configs.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{Chain, Link};
+use crate::config::Config;
+use crate::finding::{Finding, Place};
+use crate::plan::Plan;
+use crate::prism::node::{At, Node, parse};
+
+/// Why two places can't be the same.
+const LATER_WINS: &str = "Prism copies folders before files and each in the order of the lists, base configs first; the last one wins without a word (`customizefiles.go`)";
+
+/// What a file holds.
+#[derive(PartialEq, Eq)]
+enum Origin {
+    /// What that file of this machine holds.
+    File(PathBuf),
+    /// This text.
+    Text(String),
+}
+
+/// A file that is placed.
+struct Claim {
+    /// Number of the link that places it.
+    link: usize,
+    /// Where the config says so.
+    place: Place,
+    /// How messages call that place.
+    what: String,
+    /// Absolute path in the image.
+    path: String,
+    origin: Origin,
+}
+
+/// Findings with the number of the link that they are about. `plans` are those of the sections.
+pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> {
+    let mut findings = Vec::new();
+    let mut ours: Vec<Claim> = Vec::new();
+    for (link, plan) in plans {
+        let Some(of) = chain.links().get(*link) else {
+            continue;
+        };
+        for claim in planned(*link, of, plan) {
+            // Names within one section are judged with their own words.
+            let taken = |it: &&Claim| {
+                it.link != *link && it.path == claim.path && it.origin != claim.origin
+            };
+            if let Some(other) = ours.iter().find(taken) {
+                let message = format!("{} places another {}", other.what, claim.path);
+                findings.push((
+                    *link,
+                    Finding {
+                        place: Some(claim.place.clone()),
+                        ..Finding::error("destination-taken", message)
+                    }
+                    .because(LATER_WINS)
+                    .help("give one of the two another name, or let both come from the same file"),
+                ));
+            }
+            ours.push(claim);
+        }
+    }
+    let mut users: Vec<Claim> = Vec::new();
+    for (number, link) in chain.links().iter().enumerate() {
+        let Some(root) = parse(&link.config.source.text) else {
+            continue;
+        };
+        let Some(os) = root.get("os") else { continue };
+        for (index, folder) in os.list("additionalDirs") {
+            let at = format!("os.additionalDirs[{index}]");
+            findings.extend(in_folder(&ours, &link.config, folder, &at).map(|it| (number, it)));
+        }
+        for (index, file) in os.list("additionalFiles") {
+            let Some(claim) = written(number, link, index, file) else {
+                continue;
+            };
+            let same_path = |it: &&Claim| it.path == claim.path;
+            if let Some(other) = ours.iter().find(same_path) {
+                if other.origin != claim.origin {
+                    let message = format!("`os.additionalFiles` also places {}", claim.path);
+                    findings.push((
+                        number,
+                        claim.told(Finding::error("destination-taken", message).help(format!(
+                            "remove the item, or rename what {} places",
+                            other.what
+                        ))),
+                    ));
+                }
+            } else if let Some(other) = users.iter().rfind(same_path) {
+                let message = format!("{} is placed by {} as well", claim.path, other.what);
+                // A config that builds on another may mean to replace its files.
+                let finding = match other.link == number {
+                    true => Finding::warning("destination-twice", message),
+                    false => Finding::note("destination-twice", message),
+                };
+                findings.push((
+                    number,
+                    claim.told(finding.help("keep the one that is meant")),
+                ));
+            }
+            users.push(claim);
+        }
+    }
+    findings
+}
+
+impl Claim {
+    fn told(&self, finding: Finding) -> Finding {
+        Finding {
+            place: Some(self.place.clone()),
+            ..finding.because(LATER_WINS)
+        }
+    }
+}
+
+/// What a section places.
+fn planned(number: usize, link: &Link, plan: &Plan) -> Vec<Claim> {
+    let claim = |at: &str, path: String, origin: Origin| Claim {
+        link: number,
+        place: Place::Yaml(at.to_owned()),
+        what: link.called(at),
+        path,
+        origin,
+    };
+    let mut claims = Vec::new();
+    for extension in &plan.extensions {
+        let origin = Origin::File(same(&extension.image));
+        claims.push(claim(&extension.at, extension.destination.clone(), origin));
+    }
+    for trusted in &plan.certificates {
+        let origin = Origin::Text(trusted.certificate.pem());
+        claims.push(claim(&trusted.at, plan.certificate_path(trusted), origin));
+    }
+    for drop_in in plan.drop_ins() {
+        let at = format!("sysext.{}", drop_in.key);
+        claims.push(claim(&at, drop_in.path, Origin::Text(drop_in.text)));
+    }
+    claims
+}
+
+/// What an item of `os.additionalFiles` places.
+fn written(number: usize, link: &Link, index: usize, file: &Node) -> Option<Claim> {
+    let node = file.get("destination")?;
+    let origin = match file.filled("source") {
+        Some(source) => Origin::File(same(&link.config.resolve(Path::new(source)))),
+        None => Origin::Text(file.text_of("content").unwrap_or_default().to_owned()),
+    };
+    let at = format!("os.additionalFiles[{index}]");
+    Some(Claim {
+        link: number,
+        place: position(node.at),
+        what: link.called(&at),
+        path: cleaned(node.text()?),
+        origin,
+    })
+}
+
+/// Our files that a folder of `os.additionalDirs` brings along as well.
+fn in_folder<'c>(
+    ours: &'c [Claim],
+    config: &Config,
+    folder: &Node,
+    at: &str,
+) -> impl Iterator<Item = Finding> + 'c {
+    let source = folder
+        .filled("source")
+        .map(|it| config.resolve(Path::new(it)));
+    let target = folder
+        .get("destination")
+        .and_then(|it| Some((it.at, cleaned(it.text()?))));
+    let found = source.zip(target);
+    let at = at.to_owned();
+    ours.iter().filter_map(move |claim| {
+        let (source, (place, target)) = found.as_ref()?;
+        let inside = claim
+            .path
+            .strip_prefix(target.as_str())?
+            .strip_prefix('/')?;
+        source.join(inside).symlink_metadata().ok()?;
+        let message = format!("`{at}` also places {}", claim.path);
+        let finding = Finding {
+            place: Some(position(*place)),
+            ..Finding::error("destination-taken", message)
+        };
+        let help = format!(
+            "remove {inside} from that folder, or rename what {} places",
+            claim.what
+        );
+        Some(finding.because(LATER_WINS).help(help))
+    })
+}
+
+fn position(at: At) -> Place {
+    Place::Position {
+        line: at.line,
+        column: at.column,
+    }
+}
+
+/// One path for all ways to write that of a file.
+fn same(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let parts = path.components();
+        parts.filter(|part| *part != Component::CurDir).collect()
+    })
+}
+
+/// An absolute path without repeated slashes, `.` and `..`, for comparison.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+        .iter()
+        .fold(String::new(), |text, part| format!("{text}/{part}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_by_where_they_lead() {
+        for (path, clean) in [
+            ("/a/b", "/a/b"),
+            ("a//b/./", "/a/b"),
+            ("/a/../b/c/..", "/b"),
+            ("/../../a", "/a"),
+            ("/", ""),
+        ] {
+            assert_eq!(cleaned(path), clean, "{path}");
+        }
+    }
+}

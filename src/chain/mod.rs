@@ -1,0 +1,281 @@
+//! A config together with the configs that it builds on.
+//!
+//! Prism reads `baseConfigs` recursively, each path relative to the folder of the file that names it, and works
+//! through the bases first, in their order. A file that is reached twice is refused as a circle, even when the
+//! second way to it is none (`baseconfigs_test.go` of Prism 1.7 has the cases).
+
+pub mod destinations;
+pub mod join;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::config::source::Refused;
+use crate::finding::{Finding, Place};
+use crate::prism::node::{Node, parse};
+
+/// Deepest nesting that is followed; every level is a file of its own.
+const MAX_DEPTH: usize = 64;
+
+/// A config and all its bases.
+#[derive(Debug)]
+pub struct Chain {
+    /// In Prism's order: bases first, the given config last.
+    links: Vec<Link>,
+}
+
+/// One config of a chain.
+#[derive(Debug)]
+pub struct Link {
+    /// The config.
+    pub config: Config,
+    /// The bases that it names: the number of the item and the link.
+    bases: Vec<(usize, usize)>,
+    /// How messages call it: its path relative to the given config; empty for that itself.
+    pub name: String,
+}
+
+impl Link {
+    /// How messages call a place in it.
+    pub fn called(&self, at: &str) -> String {
+        match self.name.as_str() {
+            "" => at.to_owned(),
+            name => format!("{name}: {at}"),
+        }
+    }
+}
+
+impl Chain {
+    /// Reads the config at `path` and its bases.
+    pub fn read(path: &Path) -> Result<Chain, Refused> {
+        Chain::of(Config::read(path)?)
+    }
+
+    /// The chain of a config that has been read.
+    pub fn of(config: Config) -> Result<Chain, Refused> {
+        let mut walk = Walk {
+            links: Vec::new(),
+            seen: BTreeSet::from([canonical(&config.source.path)]),
+        };
+        walk.visit(config, PathBuf::new(), 0)?;
+        Ok(Chain { links: walk.links })
+    }
+
+    /// The given config.
+    pub fn top(&self) -> Option<&Config> {
+        self.links.last().map(|link| &link.config)
+    }
+
+    /// All configs, bases first.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Those with a `sysext` section.
+    pub fn sections(&self) -> impl DoubleEndedIterator<Item = &Link> {
+        let links = self.links.iter();
+        links.filter(|link| link.config.sysext.is_some())
+    }
+
+    /// Whether plain Prism would refuse a link, because of itself or of a base.
+    pub fn needs_expansion(&self, link: &Link) -> bool {
+        link.config.sysext.is_some()
+            || link.bases.iter().any(|(_, base)| {
+                let base = self.links.get(*base);
+                base.is_some_and(|base| self.needs_expansion(base))
+            })
+    }
+
+    /// The paths that a link has to name its bases by once each of them that needs it has been
+    /// expanded into a file beside it, whose name `expanded` gives.
+    pub fn moved(
+        &self,
+        link: &Link,
+        expanded: impl Fn(&Config) -> OsString,
+    ) -> BTreeMap<usize, String> {
+        let written = parse(&link.config.source.text);
+        let mut moved = BTreeMap::new();
+        for (number, base) in &link.bases {
+            let Some(base) = self.links.get(*base).filter(|it| self.needs_expansion(it)) else {
+                continue;
+            };
+            let path = written.as_ref().and_then(|root| path_of(root, *number));
+            let Some((path, _)) = path else { continue };
+            let path = Path::new(path).with_file_name(expanded(&base.config));
+            moved.insert(*number, path.display().to_string());
+        }
+        moved
+    }
+}
+
+/// The path that an item of `baseConfigs` names.
+fn path_of(root: &Node, number: usize) -> Option<(&str, &Node)> {
+    let (_, item) = root
+        .list("baseConfigs")
+        .find(|(index, _)| *index == number)?;
+    let path = item.get("path")?;
+    Some((path.text()?, path))
+}
+
+struct Walk {
+    links: Vec<Link>,
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Walk {
+    /// Adds a config behind its bases, and gives its number.
+    fn visit(&mut self, config: Config, name: PathBuf, depth: usize) -> Result<usize, Refused> {
+        let root = parse(&config.source.text);
+        let mut bases = Vec::new();
+        let items = root.iter().flat_map(|root| root.list("baseConfigs"));
+        for (number, item) in items {
+            let Some(node) = item.get("path") else {
+                continue;
+            };
+            // What is no path has been told by those who judge Prism's sections.
+            let Some(text) = node.text().filter(|text| !text.trim().is_empty()) else {
+                continue;
+            };
+            let refuse = |finding: Finding| {
+                let place = Place::Position {
+                    line: node.at.line,
+                    column: node.at.column,
+                };
+                config.source.refuse(vec![Finding {
+                    place: Some(place),
+                    ..finding
+                }])
+            };
+            let path = config.resolve(Path::new(text));
+            if !self.seen.insert(canonical(&path)) {
+                let message = format!("{text} is among the configs of this chain already");
+                return Err(refuse(
+                    Finding::error("base-config-twice", message)
+                        .because("Prism refuses a file that it reaches a second time as a circle, even by another way")
+                        .help("name it once, in the config that all others build on"),
+                ));
+            }
+            if depth >= MAX_DEPTH {
+                let message = format!("more than {MAX_DEPTH} configs build on each other");
+                return Err(refuse(Finding::error("base-config-unreadable", message)));
+            }
+            if let Err(error) = std::fs::metadata(&path) {
+                let message = format!("reading the base config {text}: {error}");
+                return Err(refuse(
+                    Finding::error("base-config-unreadable", message)
+                        .because("a relative path starts at the folder of the file that holds it")
+                        .help("put it there, or correct the path"),
+                ));
+            }
+            let name = name.parent().unwrap_or(Path::new("")).join(text);
+            bases.push((number, self.visit(Config::read(&path)?, name, depth + 1)?));
+        }
+        let name = name.display().to_string();
+        self.links.push(Link {
+            config,
+            bases,
+            name,
+        });
+        Ok(self.links.len() - 1)
+    }
+}
+
+/// The same for all ways to write a path.
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn names(chain: &Chain) -> Vec<&str> {
+        chain.links().iter().map(|it| it.name.as_str()).collect()
+    }
+
+    #[test]
+    fn bases_come_first_and_paths_start_at_the_file_that_holds_them() {
+        let dir = folder(&[
+            (
+                "top/c.yaml",
+                "baseConfigs: [null, {path: ../b/one.yaml}, {path: two.yaml}]\n",
+            ),
+            ("b/one.yaml", "baseConfigs:\n- path: deep/x.yaml\n"),
+            (
+                "b/deep/x.yaml",
+                "sysext: {extensions: [{name: a, tree: t}]}\n",
+            ),
+            ("top/two.yaml", "{}\n"),
+        ]);
+        let chain = Chain::read(&dir.path().join("top/c.yaml")).unwrap();
+        assert_eq!(
+            names(&chain),
+            ["../b/deep/x.yaml", "../b/one.yaml", "two.yaml", ""]
+        );
+        let needs: Vec<bool> = chain
+            .links()
+            .iter()
+            .map(|it| chain.needs_expansion(it))
+            .collect();
+        assert_eq!(needs, [true, true, false, true]);
+        let moved = |link: &Link| chain.moved(link, |_| "new.yaml".into());
+        let top = chain.links().last().unwrap();
+        assert_eq!(
+            moved(top),
+            BTreeMap::from([(1, "../b/new.yaml".to_owned())])
+        );
+        let one = &chain.links()[1];
+        assert_eq!(
+            moved(one),
+            BTreeMap::from([(0, "deep/new.yaml".to_owned())])
+        );
+    }
+
+    #[test]
+    fn circles_second_ways_and_missing_files_are_refused_where_they_are_written() {
+        for (files, id, line) in [
+            (
+                &[("c.yaml", "os:\nbaseConfigs:\n- path: c.yaml\n")][..],
+                "base-config-twice",
+                3,
+            ),
+            (
+                &[
+                    ("c.yaml", "baseConfigs: [{path: a.yaml}, {path: b.yaml}]\n"),
+                    ("a.yaml", "baseConfigs: [{path: d.yaml}]\n"),
+                    ("b.yaml", "\nbaseConfigs: [{path: ./d.yaml}]\n"),
+                    ("d.yaml", "{}\n"),
+                ],
+                "base-config-twice",
+                2,
+            ),
+            (
+                &[("c.yaml", "baseConfigs:\n- path: none\n")],
+                "base-config-unreadable",
+                2,
+            ),
+        ] {
+            let dir = folder(files);
+            let refused = Chain::read(&dir.path().join("c.yaml")).unwrap_err();
+            let finding = &refused.findings[0];
+            assert_eq!(finding.id, id, "{finding}");
+            assert!(
+                matches!(finding.place, Some(Place::Position { line: found, .. }) if found == line),
+                "{finding}"
+            );
+        }
+    }
+}
