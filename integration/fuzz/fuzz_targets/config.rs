@@ -1,5 +1,5 @@
-//! Configs: whatever the text, reading and validating end in data or findings, and an expansion
-//! is proven or refused.
+//! Configs: whatever the text, reading and validating, Prism's sections included, end in data or in
+//! findings that have a place, and an expansion is proven or refused.
 
 #![no_main]
 
@@ -9,17 +9,25 @@ use libfuzzer_sys::fuzz_target;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
 use prism_sysext::config::Config;
+use prism_sysext::finding::Place;
+use prism_sysext::prism;
 use prism_sysext::release::ExtensionKind;
 use prism_sysext::expand::{AdditionalFile, Additions, Enable, enable_script, expand};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(source) = Source::parse(Path::new("config.yaml"), text.to_owned())
-        && let Ok(config) = Config::from_source(source)
-    {
-        for finding in validate(&config) {
-            if let Some(prism_sysext::finding::Place::Yaml(path)) = &finding.place {
-                assert!(config.source.locate(path).is_some(), "{path} has no place");
+    if let Ok(source) = Source::parse(Path::new("config.yaml"), text.to_owned()) {
+        for finding in prism::check(source.root(), None) {
+            let Some(Place::Position { line, column }) = finding.place else {
+                panic!("{finding} has no place");
+            };
+            source.path_at(line, column);
+        }
+        if let Ok(config) = Config::from_source(source) {
+            for finding in validate(&config) {
+                if let Some(Place::Yaml(path)) = &finding.place {
+                    assert!(config.source.locate(path).is_some(), "{path} has no place");
+                }
             }
         }
     }
