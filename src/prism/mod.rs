@@ -22,6 +22,9 @@ pub(crate) use walk::size;
 
 use crate::finding::{Finding, Place};
 
+/// Most values of a config, those that aliases stand for counted each time.
+const MAX_WEIGHT: usize = 250_000;
+
 /// Everything that Prism of this version would refuse in a config, sorted by place.
 ///
 /// A file without data is refused by Prism as well.
@@ -39,8 +42,11 @@ pub fn check(root: Option<&Node>, version: Option<Version>) -> Vec<Finding> {
     let mut walk = Walk::new(root, version.unwrap_or(NEWEST));
     if !root.is_null() {
         walk.object(root, &CONFIG, "");
-        rules::check(&mut walk, root);
-        storage::check(&mut walk, root);
+        // Beyond that the config's own reader, and Prism's, refuse what the aliases make of it.
+        if root.weight() <= MAX_WEIGHT {
+            rules::check(&mut walk, root);
+            storage::check(&mut walk, root);
+        }
     }
     walk.found.sort_by_key(|(at, _)| *at);
     // An alias shows its anchor's troubles again.
@@ -118,8 +124,30 @@ mod tests {
         assert!(check(text, None).is_empty());
         let found = check(text, Some((1, 1)));
         assert_eq!(found[0].id, "prism-too-old");
+        let nested = "previewFeatures: [base-configs]\nbaseConfigs: [{path: a}]\n";
+        assert_eq!(
+            check(nested, Some((1, 0))).len(),
+            1,
+            "what is below is not told again"
+        );
         assert_eq!(version("v1.2.0"), Ok((1, 2)));
         assert!(version("1").is_err() && version("1.x").is_err());
+    }
+
+    #[test]
+    fn an_alias_is_judged_once_and_where_its_anchor_stands() {
+        let text = "os:\n  users:\n  - &u {name: a, sshPublicKeys: [[], x]}\n  - *u\n  - <<: *u\n";
+        assert_eq!(ids(text), ["prism-wrong-type"]);
+        // As another thing it is judged again.
+        let text = "os:\n  packages: {install: &x [a]}\n  hostname: *x\n";
+        assert_eq!(ids(text), ["prism-wrong-type"]);
+        // Thousands of mistakes used thousands of times.
+        let bad = vec!["[]"; 2000].join(",");
+        let again = "  - *u\n".repeat(2000);
+        let text = format!("os:\n  users:\n  - &u {{name: a, sshPublicKeys: [{bad}]}}\n{again}");
+        let begin = std::time::Instant::now();
+        assert_eq!(check(&text, None).len(), 2000);
+        assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
     }
 
     #[test]

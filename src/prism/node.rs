@@ -3,7 +3,7 @@
 //! Aliases and merge keys are followed the way gopkg.in/yaml.v3 does, which is what Prism reads with:
 //! keys that are written win over merged ones, and of several merged mappings the first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
 const MAX_NODES: usize = 1_000_000;
 
 /// Line and column, both from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At {
     /// The line.
     pub line: usize,
@@ -108,6 +108,26 @@ impl Node {
         };
         let items = items.iter().map(Arc::as_ref).enumerate();
         items.filter(|(_, item)| !item.is_null())
+    }
+
+    /// How many values it holds, those that aliases stand for counted each time they are used.
+    pub fn weight(&self) -> usize {
+        fn weigh(node: &Node, known: &mut HashMap<usize, usize>) -> usize {
+            let address = std::ptr::from_ref(node).addr();
+            if let Some(weight) = known.get(&address) {
+                return *weight;
+            }
+            let mut weight = 1_usize;
+            let mut add = |child: &Arc<Node>| weight = weight.saturating_add(weigh(child, known));
+            match &node.body {
+                Body::Scalar { .. } => {}
+                Body::List(items) => items.iter().for_each(&mut add),
+                Body::Map(entries) => entries.iter().for_each(|entry| add(&entry.value)),
+            }
+            known.insert(address, weight);
+            weight
+        }
+        weigh(self, &mut HashMap::new())
     }
 
     /// The items of the list at a key, with their index.

@@ -1,5 +1,7 @@
 //! Types, unknown fields, and the rules that stand in the tables.
 
+use std::collections::{HashMap, HashSet};
+
 use super::node::{At, Body, Entry, Node};
 use super::tables::{ACCIDENTAL, Kind, Object, PARTITION_TYPES, Version};
 use crate::config::nearest;
@@ -18,7 +20,15 @@ pub(super) struct Walk<'a> {
     pub(super) found: Vec<(At, Finding)>,
     /// Values that may still be visited.
     left: usize,
+    /// What was judged as what, by addresses in the tree and in the tables: an alias is judged
+    /// where its anchor stands, and once.
+    judged: HashSet<(usize, usize)>,
+    /// How often something was told of a place.
+    told: HashMap<(At, &'static str), u8>,
 }
+
+/// Most findings of one kind at one place; through aliases there could be any number.
+const MAX_ALIKE: u8 = 8;
 
 impl<'a> Walk<'a> {
     pub(super) fn new(root: &'a Node, version: Version) -> Walk<'a> {
@@ -28,10 +38,17 @@ impl<'a> Walk<'a> {
             version,
             found: Vec::new(),
             left: MAX_VISITS,
+            judged: HashSet::new(),
+            told: HashMap::new(),
         }
     }
 
     pub(super) fn tell(&mut self, at: At, finding: Finding) {
+        let told = self.told.entry((at, finding.id)).or_default();
+        if *told == MAX_ALIKE {
+            return;
+        }
+        *told += 1;
         let At { line, column } = at;
         let finding = Finding {
             place: Some(Place::Position { line, column }),
@@ -40,8 +57,20 @@ impl<'a> Walk<'a> {
         self.found.push((at, finding));
     }
 
+    /// Whether a value is judged for the first time as what an entry of the tables says.
+    fn is_new<T>(&mut self, node: &Node, wanted: &T) -> bool {
+        let addresses = (
+            std::ptr::from_ref(node).addr(),
+            std::ptr::from_ref(wanted).addr(),
+        );
+        self.judged.insert(addresses)
+    }
+
     /// Checks an object; `path` is where it stands, such as `os.users[0]`.
     pub(super) fn object(&mut self, node: &Node, object: &Object, path: &str) {
+        if !self.is_new(node, object) {
+            return;
+        }
         let Body::Map(entries) = &node.body else {
             if object.scalar.is_none() || node.text().is_none() {
                 self.wrong(node, path, "a mapping (`key: value`)");
@@ -89,6 +118,9 @@ impl<'a> Walk<'a> {
         if entry.value.is_null() {
             return;
         }
+        if !self.is_new(&entry.value, field) {
+            return;
+        }
         if field.since > self.version {
             let (major, minor) = field.since;
             let (ours, ours_minor) = self.version;
@@ -96,7 +128,8 @@ impl<'a> Walk<'a> {
                 "`{path}` came with Prism {major}.{minor}, this is for {ours}.{ours_minor}"
             );
             let finding = Finding::error("prism-too-old", message);
-            self.tell(
+            // What lies below came no earlier.
+            return self.tell(
                 entry.at,
                 finding.help("use a newer Prism, or do without the field"),
             );
