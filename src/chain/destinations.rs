@@ -6,7 +6,7 @@ use super::{Chain, Link};
 use crate::config::Config;
 use crate::finding::{Finding, Place};
 use crate::plan::Plan;
-use crate::prism::node::{At, Node, parse};
+use crate::prism::node::Node;
 
 /// Why two places can't be the same.
 const LATER_WINS: &str = "Prism copies folders before files and each in the order of the lists, base configs first; the last one wins without a word (`customizefiles.go`)";
@@ -63,10 +63,9 @@ pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> 
     }
     let mut users: Vec<Claim> = Vec::new();
     for (number, link) in chain.links().iter().enumerate() {
-        let Some(root) = parse(&link.config.source.text) else {
+        let Some(os) = link.config.source.root().and_then(|root| root.get("os")) else {
             continue;
         };
-        let Some(os) = root.get("os") else { continue };
         for (index, folder) in os.list("additionalDirs") {
             let at = format!("os.additionalDirs[{index}]");
             findings.extend(in_folder(&ours, &link.config, folder, &at).map(|it| (number, it)));
@@ -149,7 +148,7 @@ fn written(number: usize, link: &Link, index: usize, file: &Node) -> Option<Clai
     let at = format!("os.additionalFiles[{index}]");
     Some(Claim {
         link: number,
-        place: position(node.at),
+        place: node.at.into(),
         what: link.called(&at),
         path: cleaned(node.text()?),
         origin,
@@ -180,7 +179,7 @@ fn in_folder<'c>(
         source.join(inside).symlink_metadata().ok()?;
         let message = format!("`{at}` also places {}", claim.path);
         let finding = Finding {
-            place: Some(position(*place)),
+            place: Some((*place).into()),
             ..Finding::error("destination-taken", message)
         };
         let help = format!(
@@ -189,13 +188,6 @@ fn in_folder<'c>(
         );
         Some(finding.because(LATER_WINS).help(help))
     })
-}
-
-fn position(at: At) -> Place {
-    Place::Position {
-        line: at.line,
-        column: at.column,
-    }
 }
 
 /// One path for all ways to write that of a file.

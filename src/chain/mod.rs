@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::source::Refused;
-use crate::finding::{Finding, Place};
-use crate::prism::node::{Node, parse};
+use crate::finding::Finding;
+use crate::prism::node::Node;
 
 /// Deepest nesting that is followed; every level is a file of its own.
 const MAX_DEPTH: usize = 64;
@@ -95,14 +95,15 @@ impl Chain {
         link: &Link,
         expanded: impl Fn(&Config) -> OsString,
     ) -> BTreeMap<usize, String> {
-        let written = parse(&link.config.source.text);
+        let written = link.config.source.root();
         let mut moved = BTreeMap::new();
         for (number, base) in &link.bases {
             let Some(base) = self.links.get(*base).filter(|it| self.needs_expansion(it)) else {
                 continue;
             };
-            let path = written.as_ref().and_then(|root| path_of(root, *number));
-            let Some((path, _)) = path else { continue };
+            let Some(path) = written.and_then(|root| path_of(root, *number)) else {
+                continue;
+            };
             let path = Path::new(path).with_file_name(expanded(&base.config));
             moved.insert(*number, path.display().to_string());
         }
@@ -111,12 +112,10 @@ impl Chain {
 }
 
 /// The path that an item of `baseConfigs` names.
-fn path_of(root: &Node, number: usize) -> Option<(&str, &Node)> {
-    let (_, item) = root
-        .list("baseConfigs")
-        .find(|(index, _)| *index == number)?;
-    let path = item.get("path")?;
-    Some((path.text()?, path))
+fn path_of(root: &Node, number: usize) -> Option<&str> {
+    let mut items = root.list("baseConfigs");
+    let (_, item) = items.find(|(index, _)| *index == number)?;
+    item.text_of("path")
 }
 
 struct Walk {
@@ -127,9 +126,9 @@ struct Walk {
 impl Walk {
     /// Adds a config behind its bases, and gives its number.
     fn visit(&mut self, config: Config, name: PathBuf, depth: usize) -> Result<usize, Refused> {
-        let root = parse(&config.source.text);
+        let root = config.source.root();
         let mut bases = Vec::new();
-        let items = root.iter().flat_map(|root| root.list("baseConfigs"));
+        let items = root.into_iter().flat_map(|root| root.list("baseConfigs"));
         for (number, item) in items {
             let Some(node) = item.get("path") else {
                 continue;
@@ -139,12 +138,8 @@ impl Walk {
                 continue;
             };
             let refuse = |finding: Finding| {
-                let place = Place::Position {
-                    line: node.at.line,
-                    column: node.at.column,
-                };
                 config.source.refuse(vec![Finding {
-                    place: Some(place),
+                    place: Some(node.at.into()),
                     ..finding
                 }])
             };
@@ -190,6 +185,7 @@ fn canonical(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Place;
     use std::fs;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -386,6 +386,9 @@ impl TrustedBy {
 
 /// Runs mkosi where an extension of a config needs it and images are to be built.
 fn by_mkosi(config: &Config, environment: &Environment) -> Result<(), Failure> {
+    if !mkosi::is_needed(config) {
+        return Ok(());
+    }
     let refuse = |findings| Failure::Findings(Some(Box::new(config.source.clone())), findings);
     // The plan refuses what is not valid; until then nothing is run for it.
     let valid = validate(config);

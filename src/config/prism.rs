@@ -5,7 +5,7 @@
 //! [`crate::prism`] tells them. As in Prism a scalar keeps its text: the version `3.0` is
 //! no number.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::prism::node::{Body, Node};
 use crate::prism::size;
@@ -19,8 +19,6 @@ pub struct Prism {
     pub os: Option<Os>,
     /// Scripts that run during customization.
     pub scripts: Option<Scripts>,
-    /// Configs that this one builds on.
-    pub base_configs: Option<Vec<BaseConfig>>,
     /// The mounts of `storage.filesystems`.
     pub mounts: Vec<Mount>,
     /// What kind of live medium comes out, if one does.
@@ -130,14 +128,14 @@ pub struct Script {
     pub path: Option<PathBuf>,
 }
 
-/// One item of `baseConfigs`.
-#[derive(Debug, Clone, Default)]
-pub struct BaseConfig {
-    /// The other config.
-    pub path: Option<PathBuf>,
-}
-
 impl Prism {
+    /// The mount that holds a path of the image: the longest above it.
+    pub fn holder(&self, path: &str) -> Option<&Mount> {
+        let above = self.mounts.iter();
+        let above = above.filter(|mount| Path::new(path).starts_with(&mount.path));
+        above.max_by_key(|mount| mount.path.len())
+    }
+
     /// Picks these parts out of a config; what has another form than expected counts as absent.
     pub fn read(root: &Node) -> Prism {
         Prism {
@@ -171,9 +169,6 @@ impl Prism {
             scripts: root.get("scripts").map(|scripts| Scripts {
                 post_customization: list(scripts, "postCustomization", script),
                 finalize_customization: list(scripts, "finalizeCustomization", script),
-            }),
-            base_configs: list(root, "baseConfigs", |base| BaseConfig {
-                path: base.text_of("path").map(PathBuf::from),
             }),
             mounts: root.get("storage").map(mounts).unwrap_or_default(),
             live: live(root),

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::finding::{Finding, Place};
+use crate::finding::Finding;
 use crate::input;
 use crate::prism::node::{self, At, Body, Document, Node, Trouble};
 
@@ -310,10 +310,7 @@ fn told(trouble: Trouble) -> Finding {
         }
     };
     Finding {
-        place: Some(Place::Position {
-            line: at.line,
-            column: at.column,
-        }),
+        place: Some(at.into()),
         ..finding
     }
 }

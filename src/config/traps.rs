@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{ImagePolicy, Sysext};
-use super::prism::{Mount, Prism};
+use super::prism::Prism;
 use crate::finding::Finding;
 
 /// Folders that are mounted anew in Prism's chroot or at every boot.
@@ -97,16 +97,10 @@ fn units(config: &Config, sysext: &Sysext) -> Vec<Finding> {
 
 /// A root that dm-verity protects, and extensions on a /var that it does not.
 fn outside_verity(prism: &Prism, sysext: &Sysext) -> Option<Finding> {
-    let mounts = &prism.mounts;
-    let of = |path: &str| mounts.iter().find(|mount| mount.path == path);
-    let root = of("/").filter(|root| root.verity)?;
+    let root = prism.mounts.iter().find(|mount| mount.path == "/");
+    let root = root.filter(|root| root.verity)?;
     let location = sysext.location.path();
-    // The longest mount above it holds it.
-    let holds = |mount: &&Mount| Path::new(location).starts_with(&mount.path);
-    let holder = mounts
-        .iter()
-        .filter(holds)
-        .max_by_key(|mount| mount.path.len())?;
+    let holder = prism.holder(location)?;
     if holder.path == root.path {
         return Some(
             Finding::note("extensions-in-verity-root", format!("{location} lies on the root that dm-verity protects"))
@@ -157,9 +151,7 @@ fn live_overlays(prism: &Prism) -> Vec<Finding> {
 pub fn room<'a>(prism: &Prism, images: impl Iterator<Item = (&'a str, u64)>) -> Option<Finding> {
     let mut needs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (path, length) in images {
-        let holds = |mount: &&Mount| Path::new(path).starts_with(&mount.path);
-        let holders = prism.mounts.iter().filter(holds);
-        let Some(holder) = holders.max_by_key(|mount| mount.path.len()) else {
+        let Some(holder) = prism.holder(path) else {
             continue;
         };
         if let Some(size) = holder.size {

@@ -13,6 +13,11 @@ use crate::config::Config;
 use crate::config::model::MadeByMkosi;
 use crate::finding::Finding;
 
+/// Whether an extension of the config is made by mkosi itself.
+pub fn is_needed(config: &Config) -> bool {
+    made(config).next().is_some()
+}
+
 /// What is needed of mkosi for images that are not there.
 pub fn missing(config: &Config) -> Vec<Finding> {
     let all = made(config);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::finding::Place;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
 
 /// Most nodes of a tree; the largest known configs have some ten thousand.
@@ -19,6 +20,15 @@ pub struct At {
     pub line: usize,
     /// The column.
     pub column: usize,
+}
+
+impl From<At> for Place {
+    fn from(at: At) -> Place {
+        Place::Position {
+            line: at.line,
+            column: at.column,
+        }
+    }
 }
 
 /// A value.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::node::Node;
-use crate::finding::{Finding, Place};
+use crate::finding::Finding;
 
 /// What a name has to lead to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,10 +81,7 @@ fn missing(node: &Node, wanted: Wanted, folder: &Path) -> Option<Finding> {
         .because("relative paths start at the folder of the config file")
         .help("put it there, or correct the path");
     Some(Finding {
-        place: Some(Place::Position {
-            line: node.at.line,
-            column: node.at.column,
-        }),
+        place: Some(node.at.into()),
         ..finding
     })
 }
@@ -92,6 +89,7 @@ fn missing(node: &Node, wanted: Wanted, folder: &Path) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Place;
 
     #[test]
     fn what_is_named_must_be_there_and_of_its_kind() {

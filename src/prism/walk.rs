@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::node::{At, Body, Entry, Node};
 use super::tables::{ACCIDENTAL, Kind, Object, PARTITION_TYPES, Version};
 use crate::config::nearest;
-use crate::finding::{Finding, Place};
+use crate::finding::Finding;
 
 /// Most values that are visited; aliases can make a small file a large tree.
 const MAX_VISITS: usize = 1_000_000;
@@ -49,9 +49,8 @@ impl<'a> Walk<'a> {
             return;
         }
         *told += 1;
-        let At { line, column } = at;
         let finding = Finding {
-            place: Some(Place::Position { line, column }),
+            place: Some(at.into()),
             ..finding
         };
         self.found.push((at, finding));
