@@ -10,8 +10,8 @@ use crate::base::root::Ownership;
 use crate::base::unit::unit_name;
 use crate::check::Prediction;
 use crate::config::model::Enable;
-use crate::config::source::Source;
-use crate::finding::{Finding, Place, Severity};
+use crate::config::source::{Position, Source};
+use crate::finding::{Finding, Severity};
 use crate::inject::{Applied, Outcome, Removed};
 use crate::manifest::Entry;
 use crate::mkosi::settings::Foreign;
@@ -58,21 +58,12 @@ pub struct Located {
 impl Located {
     /// Looks a finding's place up in the config that it is about.
     pub fn new(finding: &Finding, source: Option<&Source>) -> Located {
-        let position = match (&finding.place, source) {
-            (Some(Place::Yaml(path)), Some(source)) => source.locate(path),
-            _ => None,
-        };
-        let (line, column) = match &finding.place {
-            Some(Place::Position { line, column }) => (Some(*line), Some(*column)),
-            _ => (
-                position.as_ref().map(|it| it.line),
-                position.as_ref().map(|it| it.column),
-            ),
-        };
+        let place = finding.place.as_ref();
+        let position = place.and_then(|place| Position::of(place, source));
         Located {
             finding: finding.clone(),
-            line,
-            column,
+            line: position.as_ref().map(|it| it.line),
+            column: position.as_ref().map(|it| it.column),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::config::source::Source;
+use crate::config::source::{Position, Source};
 use crate::finding::{Finding, Place, Severity};
 
 /// Renders findings, most severe last so that it stands nearest to the prompt.
@@ -78,14 +78,8 @@ fn excerpt<'a>(
     source: &'a Source,
     place: &Place,
 ) -> Option<(usize, std::ops::Range<usize>, &'a str)> {
-    let (line, column, length) = match place {
-        Place::Yaml(path) => {
-            let position = source.locate(path)?;
-            (position.line, position.column, position.bytes.len())
-        }
-        Place::Position { line, column } => (*line, *column, 0),
-        Place::File(_) => return None,
-    };
+    let at = Position::of(place, Some(source))?;
+    let (line, column, length) = (at.line, at.column, at.bytes.len());
     let text = source.text.lines().nth(line.checked_sub(1)?)?;
     let text = if line == 1 {
         text.trim_start_matches('\u{feff}')

@@ -5,7 +5,7 @@ use super::base::find_base;
 use super::screen::{Failure, Screen, located};
 use crate::config::Config;
 use crate::config::model::{KeyReference, Repair};
-use crate::config::source::Source;
+use crate::config::source::{Position, Source};
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
 use crate::mkosi::run as mkosi;
@@ -90,14 +90,10 @@ fn is_ours(source: &Source, finding: &Finding) -> bool {
 
 /// Line and column of a finding; what has none comes last.
 fn place(source: &Source, finding: &Finding) -> (usize, usize) {
-    let nowhere = (usize::MAX, usize::MAX);
-    match &finding.place {
-        Some(Place::Position { line, column }) => (*line, *column),
-        Some(Place::Yaml(path)) => source
-            .locate(path)
-            .map_or(nowhere, |at| (at.line, at.column)),
-        _ => nowhere,
-    }
+    let place = finding.place.as_ref();
+    place
+        .and_then(|place| Position::of(place, Some(source)))
+        .map_or((usize::MAX, usize::MAX), |at| (at.line, at.column))
 }
 
 /// Keys, certificates, trees and files that the config names.

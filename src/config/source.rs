@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Place};
 use crate::input;
 use crate::prism::node::{self, At, Body, Document, Node, Trouble};
 
@@ -35,6 +35,21 @@ pub struct Position {
     pub column: usize,
     /// Bytes of the value if it is a scalar, else of its key.
     pub bytes: Range<usize>,
+}
+
+impl Position {
+    /// Where a finding's place is; a point has no bytes, and only what is in `source` can be looked up.
+    pub fn of(place: &Place, source: Option<&Source>) -> Option<Position> {
+        match place {
+            Place::Yaml(path) => source?.locate(path),
+            Place::Position { line, column } => Some(Position {
+                line: *line,
+                column: *column,
+                bytes: 0..0,
+            }),
+            Place::File(_) => None,
+        }
+    }
 }
 
 /// A config that can't be used, with what to show of it.
