@@ -8,15 +8,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "forms/mutilate.rs"]
+#[allow(unreachable_pub, reason = "a module of two tests")]
+mod mutilate;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mutilate::{cuts, mangled};
 use prism_sysext::expand::{
     AdditionalFile, Additions, Enable, ExpandError, decode, enable_script, expand, policy_drop_in,
     policy_path,
 };
 use prism_sysext::release::ExtensionKind;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 use serde_json::{Value, json};
 
 // --- the cases
@@ -490,27 +496,11 @@ proptest! {
     fn mangled_configs_are_edited_right_or_refused(
         (text, _) in config(true),
         added in some_additions(),
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, mangling()), 1..4),
+        cuts in cuts(3),
     ) {
-        let mut text = text;
-        for (at, cut, new) in cuts {
-            let at = at.index(text.len() + 1);
-            let from = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
-            let to = (from + cut..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-            text.replace_range(from..to, new);
-        }
+        let text = mangled(text, cuts);
         if let Ok(output) = expand(&text, &added) {
-            prop_assert_eq!(expand(&output, &added).unwrap(), output.clone());
-            // Two YAML readings differ on some texts; where this one reads both, it must agree.
-            let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
-            if let (Some(Value::Object(mut before)), Some(Value::Object(after))) = (read(&text), read(&output)) {
-                before.remove("sysext");
-                before.retain(|key, _| key != "os" && key != "scripts");
-                for (key, value) in before {
-                    prop_assert_eq!(after.get(&key), Some(&value), "{}\n=>\n{}", text, output);
-                }
-                prop_assert!(!after.contains_key("sysext"));
-            }
+            rest_is_kept(&text, &added, &output)?;
         }
     }
 
@@ -534,28 +524,11 @@ proptest! {
         (text, is_flow) in real_config(),
         at_front in any::<bool>(),
         added in some_additions(),
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, mangling()), 1..4),
+        cuts in cuts(9),
     ) {
-        let mut text = with_section(&text, is_flow, at_front);
-        for (at, cut, new) in cuts {
-            let at = at.index(text.len() + 1);
-            let from = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
-            let to = (from + cut..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-            text.replace_range(from..to, new);
-        }
+        let text = mangled(with_section(&text, is_flow, at_front), cuts);
         match expand(&text, &added) {
-            Ok(output) => {
-                prop_assert_eq!(expand(&output, &added).unwrap(), output.clone());
-                let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
-                if let (Some(Value::Object(mut before)), Some(Value::Object(after))) = (read(&text), read(&output)) {
-                    before.remove("sysext");
-                    before.retain(|key, _| key != "os" && key != "scripts");
-                    for (key, value) in before {
-                        prop_assert_eq!(after.get(&key), Some(&value), "{}\n=>\n{}", text, output);
-                    }
-                    prop_assert!(!after.contains_key("sysext"));
-                }
-            }
+            Ok(output) => rest_is_kept(&text, &added, &output)?,
             Err(error) => prop_assert!(names_its_place(&error), "{}\n{}", error, text),
         }
     }
@@ -564,6 +537,24 @@ proptest! {
     fn any_text_is_answered(text in "[ -~\n\t\r{}\\[\\]:,#&*!|>?'\"%@`-]{0,80}", added in some_additions()) {
         let _ = expand(&text, &added);
     }
+}
+
+/// What a section is not about stands as before, and a second expansion changes nothing.
+fn rest_is_kept(text: &str, added: &Additions, output: &str) -> TestCaseResult {
+    prop_assert_eq!(&expand(output, added).unwrap(), output);
+    // Two YAML readings differ on some texts; where this one reads both, it must agree.
+    let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
+    if let (Some(Value::Object(mut before)), Some(Value::Object(after))) =
+        (read(text), read(output))
+    {
+        before.remove("sysext");
+        before.retain(|key, _| key != "os" && key != "scripts");
+        for (key, value) in before {
+            prop_assert_eq!(after.get(&key), Some(&value), "{}\n=>\n{}", text, output);
+        }
+        prop_assert!(!after.contains_key("sysext"));
+    }
+    Ok(())
 }
 
 /// A config of testdata/valid, as it is written or as JSON, and whether that is flow style.
@@ -647,46 +638,4 @@ fn names_its_place(error: &ExpandError) -> bool {
         ExpandError::Unproven { reason, .. } => !reason.is_empty(),
         ExpandError::Addition { .. } => false,
     }
-}
-
-fn mangling() -> impl Strategy<Value = &'static str> {
-    let pieces = [
-        "",
-        " ",
-        "\n",
-        "\t",
-        "- ",
-        ": ",
-        "#",
-        " # c\n",
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        "&a ",
-        "*a",
-        "!!str ",
-        "? ",
-        "|\n",
-        ">-\n",
-        "\"",
-        "'",
-        "---\n",
-        "...\n",
-        "\r",
-        "\r\n",
-        "<<: ",
-        "sysext: 1\n",
-        "os:\n",
-        "  ",
-        "~",
-        "null",
-        "%",
-        "ü",
-        "\u{feff}",
-        "\u{2028}",
-        "\u{85}",
-    ];
-    prop::sample::select(pieces.to_vec())
 }

@@ -4,13 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "forms/mutilate.rs"]
+#[allow(unreachable_pub, reason = "a module of two tests")]
+mod mutilate;
 #[path = "forms/yaml.rs"]
 #[allow(unreachable_pub, reason = "a module of one test")]
 mod yaml;
 
+use mutilate::{cuts, mangled};
 use prism_sysext::expand::{AdditionalFile, Additions, Enable, ExpandError, expand};
 use proptest::prelude::*;
-use proptest::sample::Index;
 use proptest::test_runner::{Config, TestCaseResult, TestError, TestRunner};
 use serde_yaml::Value;
 use yaml::{Form, Tape, form};
@@ -294,68 +297,11 @@ fn a_section_goes_and_what_is_planned_comes() {
 
 #[test]
 fn a_mutilated_config_is_edited_right_or_refused_with_its_place() {
-    let pieces = [
-        "",
-        " ",
-        "\n",
-        "\t",
-        "- ",
-        ": ",
-        "#",
-        " # c\n",
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        "&a ",
-        "&a0 ",
-        "*a0",
-        "*a1 ",
-        "!!str ",
-        "!x ",
-        "? ",
-        "|\n",
-        ">-\n",
-        "\"",
-        "'",
-        "---\n",
-        "...\n",
-        "\r",
-        "\r\n",
-        "<<: ",
-        "<<: *a0\n",
-        "sysext: 1\n",
-        "os:\n",
-        "  ",
-        "~",
-        "null",
-        "%",
-        "%YAML 1.1\n",
-        "ü",
-        "\u{feff}",
-        "\u{2028}",
-        "\u{85}",
-        "\0",
-        "\u{7f}",
-    ];
-    let cuts = prop::collection::vec(
-        (
-            any::<Index>(),
-            0..4_usize,
-            prop::sample::select(pieces.to_vec()),
-        ),
-        1..4,
-    );
     run(
-        &(tape(), additions(), any::<bool>(), cuts),
+        &(tape(), additions(), any::<bool>(), cuts(4)),
         |(bytes, additions, section, cuts)| {
-            let Form { mut text, .. } = form(&mut Tape::new(&bytes), section);
-            for (at, length, new) in cuts {
-                let from = text.floor_char_boundary(at.index(text.len() + 1));
-                let to = text.ceil_char_boundary((from + length).min(text.len()));
-                text.replace_range(from..to, new);
-            }
+            let Form { text, .. } = form(&mut Tape::new(&bytes), section);
+            let text = mangled(text, cuts);
             match expand(&text, &additions) {
                 Ok(output) => judge(&text, &additions, &output),
                 Err(error) => placed(&text, &error),

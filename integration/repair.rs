@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod program;
+#[path = "support/sample.rs"]
+mod sample;
 mod support;
 
 use std::fs::{self, OpenOptions};
@@ -10,7 +12,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::assemble::{Assembled, FileSystem, Verity};
 use prism_sysext::image::certificate;
 use prism_sysext::image::ddi;
 use prism_sysext::image::erofs::compress::Compression;
@@ -18,7 +20,6 @@ use prism_sysext::image::gpt;
 use prism_sysext::image::gpt_types::{Designator, PartitionType};
 use prism_sysext::image::signature::KeyFile;
 use prism_sysext::image::squashfs;
-use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use program::{Ground, each};
 use serde_json::Value;
@@ -57,6 +58,13 @@ impl Default for Original<'_> {
 }
 
 impl Original<'_> {
+    fn of(format: FileSystem) -> Self {
+        Original {
+            format,
+            ..Original::default()
+        }
+    }
+
     fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         let mut add = |path: &str, text: &str| {
@@ -94,33 +102,12 @@ impl Original<'_> {
             Verity::Signed(signer) => Verity::Signed(*signer),
             Verity::Defer(stored) => Verity::Defer(*stored),
         };
-        let recipe = Recipe {
-            tree,
-            arch: Arch::X86_64,
-            verity,
-            ids: Ids {
-                disk: [2; 16],
-                root: [3; 16],
-                signature: [4; 16],
-                file_system: [5; 16],
-                verity: [6; 16],
-                salt: [7; 32],
-            },
-            epoch_seconds: 0,
-            file_system: self.format,
-            threads: NonZero::<usize>::MIN,
-            progress: &Progress::new(),
-        };
-        assemble(&recipe, path).unwrap()
+        sample::assembled(tree, self.format, verity, NonZero::<usize>::MIN, path)
     }
 
     /// The file system alone.
     fn make_naked(&self, path: &Path) {
-        let made = self.make(path);
-        let bytes = fs::read(path).unwrap();
-        let at = |lba: u64| usize::try_from(lba * 512).unwrap();
-        let data = &made.partitions[0];
-        fs::write(path, &bytes[at(data.first_lba)..at(data.last_lba + 1)]).unwrap();
+        sample::strip(&self.make(path), path);
     }
 
     /// A partition that is `/usr`.
@@ -246,12 +233,8 @@ fn cases() -> Vec<Case> {
         case(
             "squashfs alone",
             of(|_, path| {
-                let format = FileSystem::Squashfs(squashfs::Compression::Gzip);
-                Original {
-                    format,
-                    ..Original::default()
-                }
-                .make_naked(path);
+                let gzip = squashfs::Compression::Gzip;
+                Original::of(FileSystem::Squashfs(gzip)).make_naked(path);
             }),
             SIGNED,
             ("merges-unprotected", "merges-signed"),
@@ -259,14 +242,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "ext4 alone",
-            of(|_, path| {
-                let format = FileSystem::Ext4;
-                Original {
-                    format,
-                    ..Original::default()
-                }
-                .make_naked(path);
-            }),
+            of(|_, path| Original::of(FileSystem::Ext4).make_naked(path)),
             SIGNED,
             ("merges-unprotected", "merges-signed"),
             &["protection"],

@@ -8,7 +8,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -55,6 +55,17 @@ fn config(ground: &Ground, signing: &str) {
     ));
 }
 
+/// `locked.pem`, that key under the passphrase.
+fn lock(keys: &Path, key: &str) {
+    let word = format!("pass:{WORD}");
+    let arguments = ["pkcs8", "-topk8", "-in", key, "-out", "locked.pem"];
+    let openssl = &mut command("openssl");
+    run(openssl
+        .current_dir(keys)
+        .args(arguments)
+        .args(["-passout", &word]));
+}
+
 fn image(ground: &Ground) -> PathBuf {
     ground.path("project/.sysext/tool.raw")
 }
@@ -72,16 +83,7 @@ fn keys_in_every_form_and_commands_sign_alike() {
     );
     let keys = ground.path("keys");
     let convert = |args: &[&str]| run(command("openssl").current_dir(&keys).args(args));
-    convert(&[
-        "pkcs8",
-        "-topk8",
-        "-in",
-        "rsa.pem",
-        "-out",
-        "locked.pem",
-        "-passout",
-        &format!("pass:{WORD}"),
-    ]);
+    lock(&keys, "rsa.pem");
     convert(&[
         "pkey", "-in", "rsa.pem", "-outform", "DER", "-out", "rsa.der",
     ]);
@@ -185,16 +187,7 @@ fn elliptic_keys_sign_and_others_are_refused() {
     );
     ground.refused("build", "key-refused").names(&["RSA-PSS"]);
     let locked = "  verityKey: ../keys/locked.pem\n  verityCertificate: ../keys/cert.crt\n";
-    run(command("openssl").current_dir(&keys).args([
-        "pkcs8",
-        "-topk8",
-        "-in",
-        "key.pem",
-        "-out",
-        "locked.pem",
-        "-passout",
-        &format!("pass:{WORD}"),
-    ]));
+    lock(&keys, "key.pem");
     config(&ground, locked);
     ground
         .refused("build", "key-refused")
@@ -441,16 +434,7 @@ fn a_passphrase_is_asked_for_at_a_terminal_once_and_not_shown() {
         &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
     );
     let keys = ground.path("keys");
-    run(command("openssl").current_dir(&keys).args([
-        "pkcs8",
-        "-topk8",
-        "-in",
-        "rsa.pem",
-        "-out",
-        "locked.pem",
-        "-passout",
-        &format!("pass:{WORD}"),
-    ]));
+    lock(&keys, "rsa.pem");
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(keys.join("locked.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     ground.config(&format!(

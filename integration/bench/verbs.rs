@@ -13,6 +13,9 @@
 
 #[path = "builders/measure.rs"]
 mod measure;
+#[path = "../support/sample.rs"]
+#[allow(dead_code)]
+mod sample;
 #[path = "../support/tools.rs"]
 #[allow(dead_code)]
 mod tools;
@@ -23,10 +26,8 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::Run;
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::assemble::{FileSystem, Verity, threads};
 use prism_sysext::image::ddi;
-use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Source, Tree};
 use tempfile::TempDir;
 
@@ -212,24 +213,7 @@ fn image(name: &str, files: impl Iterator<Item = (String, usize)>, to: &Path, ve
         compression: None,
         share_compressed: false,
     };
-    let recipe = Recipe {
-        tree: &tree,
-        arch: Arch::X86_64,
-        verity,
-        ids: Ids {
-            disk: [2; 16],
-            root: [3; 16],
-            signature: [4; 16],
-            file_system: [5; 16],
-            verity: [6; 16],
-            salt: [7; 32],
-        },
-        epoch_seconds: 0,
-        file_system,
-        threads: threads(file_system),
-        progress: &Progress::new(),
-    };
-    assemble(&recipe, to).unwrap();
+    sample::assembled(&tree, file_system, verity, threads(file_system), to);
 }
 
 fn row(verb: &str, input: &str, command: &[&str]) {

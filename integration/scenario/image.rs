@@ -1,21 +1,23 @@
 //! Images of every kind that a description may ask for.
 
+#[path = "../support/sample.rs"]
+mod sample;
+
 use std::fs::{self, File, OpenOptions};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::assemble::{Assembled, FileSystem, Verity};
 use prism_sysext::image::certificate::Certificate;
 use prism_sysext::image::ddi;
 use prism_sysext::image::gpt::{self, Partition};
 use prism_sysext::image::gpt_types::{Designator, LINUX_GENERIC, PartitionType, Role};
 use prism_sysext::image::signature::KeyFile;
 use prism_sysext::image::squashfs::Compression;
-
-use prism_sysext::progress::Progress;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use uuid::Uuid;
 
@@ -218,32 +220,12 @@ fn partitioned(
     verity: Verity<'_>,
 ) -> Assembled {
     let tree = built(content);
-    let recipe = Recipe {
-        tree: &tree,
-        arch: Arch::X86_64,
-        verity,
-        ids: Ids {
-            disk: [2; 16],
-            root: [3; 16],
-            signature: [4; 16],
-            file_system: [5; 16],
-            verity: [6; 16],
-            salt: [7; 32],
-        },
-        epoch_seconds: 0,
-        file_system: format,
-        threads: std::num::NonZero::<usize>::MIN,
-        progress: &Progress::new(),
-    };
-    assemble(&recipe, path).unwrap()
+    sample::assembled(&tree, format, verity, NonZero::<usize>::MIN, path)
 }
 
 fn naked(path: &Path, content: &Content, format: FileSystem) {
     let made = partitioned(path, content, format, Verity::None);
-    let bytes = fs::read(path).unwrap();
-    let at = |lba: u64| usize::try_from(lba * 512).unwrap();
-    let data = &made.partitions[0];
-    fs::write(path, &bytes[at(data.first_lba)..at(data.last_lba + 1)]).unwrap();
+    sample::strip(&made, path);
 }
 
 fn signer() -> &'static KeyFile {

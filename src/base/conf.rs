@@ -63,15 +63,12 @@ pub(super) fn image_policy(facts: &mut Facts<'_>, kind: ExtensionKind) -> Option
 mod tests {
     use super::*;
     use crate::base::root::RootDir;
+    use crate::input::testing::write;
 
     #[test]
     fn the_last_setting_of_the_right_section_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| write(dir.path(), path, text);
         let policy = |kind| {
             let root = RootDir::open(dir.path()).unwrap();
             let mut facts = Facts {

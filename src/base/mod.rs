@@ -261,13 +261,8 @@ mod tests {
     use super::root::RootDir;
     use super::unit::Enablement;
     use super::*;
+    use crate::input::testing::write;
     use std::os::unix::fs::symlink;
-
-    fn write(root: &Path, path: &str, bytes: &[u8]) {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
 
     fn read(dir: &Path) -> Result<Base, Finding> {
         Base::read(&RootDir::open(dir).unwrap())

@@ -186,17 +186,7 @@ fn canonical(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::finding::Place;
-    use std::fs;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
+    use crate::input::testing::folder;
 
     fn names(chain: &Chain) -> Vec<&str> {
         chain.links().iter().map(|it| it.name.as_str()).collect()

@@ -346,12 +346,7 @@ fn walk(
 mod tests {
     use super::*;
     use crate::base::root::RootDir;
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    use crate::input::testing::write;
 
     fn found(files: &[(&str, &str)], allow: &[&str]) -> Vec<(&'static str, String)> {
         let dir = tempfile::tempdir().unwrap();

@@ -142,16 +142,12 @@ pub fn of_folders(root: &dyn RootFs, folders: &[Folder]) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::base::root::RootDir;
+    use crate::input::testing::folder;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn rootfs(files: &[(&str, &str)]) -> (tempfile::TempDir, RootDir) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in [("usr/lib/os-release", "ID=x\n")].iter().chain(files) {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        let dir = folder(&[&[("usr/lib/os-release", "ID=x\n")], files].concat());
         let root = RootDir::open(dir.path()).unwrap();
         (dir, root)
     }

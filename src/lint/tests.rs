@@ -7,6 +7,7 @@ use crate::arch::Arch;
 use crate::base::root::RootDir;
 use crate::image::erofs::write::{Params, Sink, Spare, write};
 use crate::image::filesystem::Window;
+use crate::input::testing::folder;
 use crate::progress::Progress;
 use crate::tree::{Source, Tree};
 
@@ -58,13 +59,7 @@ impl Sink for Image {
 
 /// What is said of an image on a base with these files.
 fn said(files: &[(&str, u16, &str)], base: &[(&str, &str)]) -> Vec<(&'static str, String)> {
-    let dir = tempfile::tempdir().unwrap();
-    let own = [("etc/os-release", "ID=x\n")];
-    for (path, text) in own.iter().chain(base) {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    let dir = folder(&[&[("etc/os-release", "ID=x\n")], base].concat());
     let root = RootDir::open(dir.path()).unwrap();
     let base = Base {
         arch: Some(Arch::X86_64),

@@ -444,17 +444,7 @@ fn verity(text: &str) -> Result<Verity, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
+    use crate::input::testing::folder;
 
     fn read(files: &[(&str, &str)]) -> Settings {
         let dir = folder(files);

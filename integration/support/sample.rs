@@ -1,0 +1,45 @@
+//! Images with the same identifiers each time.
+
+use std::fs;
+use std::num::NonZero;
+use std::path::Path;
+
+use prism_sysext::arch::Arch;
+use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::progress::Progress;
+use prism_sysext::tree::Tree;
+
+pub(crate) fn assembled(
+    tree: &Tree,
+    file_system: FileSystem,
+    verity: Verity<'_>,
+    threads: NonZero<usize>,
+    path: &Path,
+) -> Assembled {
+    let recipe = Recipe {
+        tree,
+        arch: Arch::X86_64,
+        verity,
+        ids: Ids {
+            disk: [2; 16],
+            root: [3; 16],
+            signature: [4; 16],
+            file_system: [5; 16],
+            verity: [6; 16],
+            salt: [7; 32],
+        },
+        epoch_seconds: 0,
+        file_system,
+        threads,
+        progress: &Progress::new(),
+    };
+    assemble(&recipe, path).unwrap()
+}
+
+/// Leaves the file system alone of the image that was made there.
+pub(crate) fn strip(made: &Assembled, path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    let at = |lba: u64| usize::try_from(lba * 512).unwrap();
+    let data = &made.partitions[0];
+    fs::write(path, &bytes[at(data.first_lba)..at(data.last_lba + 1)]).unwrap();
+}
