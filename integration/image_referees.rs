@@ -297,9 +297,10 @@ fn look(root: &Path) -> BTreeMap<OsString, Seen> {
 }
 
 /// All the ways to write EROFS.
-const EROFS: [FileSystem; 3] = [
+const EROFS: [FileSystem; 4] = [
     erofs(None),
     erofs(Some(Compression::Lz4)),
+    erofs(Some(Compression::Lz4hc)),
     erofs(Some(Compression::Zstd { level: 3 })),
 ];
 
@@ -474,6 +475,7 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
         squashfs::Compression::None,
         squashfs::Compression::Gzip,
         squashfs::Compression::Lz4,
+        squashfs::Compression::Lz4hc,
         squashfs::Compression::Zstd { level: 3 },
     ] {
         bench.file_system = FileSystem::Squashfs(compression);

@@ -310,6 +310,7 @@ fn the_number_of_threads_does_not_show() {
     for compression in [
         None,
         Some(Compression::Lz4),
+        Some(Compression::Lz4hc),
         Some(Compression::Zstd { level: 1 }),
     ] {
         let images: Vec<Vec<u8>> = [1, 2, 3, 8]

@@ -19,6 +19,8 @@ pub enum Setting {
     None,
     /// LZ4.
     Lz4,
+    /// LZ4 after a longer search: smaller, read as fast, slower to make.
+    Lz4hc,
     /// Zstandard, 1 to 22.
     Zstd(i32),
 }
@@ -36,6 +38,7 @@ impl FromStr for Setting {
             "auto" => Ok(Setting::Auto),
             "none" => Ok(Setting::None),
             "lz4" => Ok(Setting::Lz4),
+            "lz4hc" => Ok(Setting::Lz4hc),
             "zstd" => Ok(Setting::Zstd(ZSTD_LEVEL)),
             _ => match text.strip_prefix("zstd:").map(str::parse) {
                 Some(Ok(level @ 1..=22)) => Ok(Setting::Zstd(level)),
@@ -43,7 +46,7 @@ impl FromStr for Setting {
                     "expected a level from 1 to 22 as in zstd:19, found `{text}`"
                 )),
                 None => Err(format!(
-                    "expected auto, none, lz4, zstd or zstd:LEVEL, found `{text}`"
+                    "expected auto, none, lz4, lz4hc, zstd or zstd:LEVEL, found `{text}`"
                 )),
             },
         }
@@ -67,6 +70,7 @@ impl Setting {
                 compression: match self {
                     Setting::None => None,
                     Setting::Lz4 => Some(Compression::Lz4),
+                    Setting::Lz4hc => Some(Compression::Lz4hc),
                     Setting::Zstd(level) => Some(Compression::Zstd { level }),
                     Setting::Auto => surely(|kernel| kernel.erofs_lz4).then_some(Compression::Lz4),
                 },
@@ -75,6 +79,7 @@ impl Setting {
             Format::Squashfs => FileSystem::Squashfs(match self {
                 Setting::None => squashfs::Compression::None,
                 Setting::Lz4 => squashfs::Compression::Lz4,
+                Setting::Lz4hc => squashfs::Compression::Lz4hc,
                 Setting::Zstd(level) => squashfs::Compression::Zstd { level },
                 Setting::Auto if surely(|kernel| kernel.squashfs_zstd) => {
                     squashfs::Compression::Zstd {
@@ -102,6 +107,11 @@ pub fn name(file_system: FileSystem) -> String {
             ..
         }
         | FileSystem::Squashfs(squashfs::Compression::Lz4) => "lz4".to_owned(),
+        FileSystem::Erofs {
+            compression: Some(Compression::Lz4hc),
+            ..
+        }
+        | FileSystem::Squashfs(squashfs::Compression::Lz4hc) => "lz4hc".to_owned(),
         FileSystem::Squashfs(squashfs::Compression::Gzip) => "gzip".to_owned(),
         FileSystem::Erofs {
             compression: Some(Compression::Zstd { level }),
@@ -148,10 +158,11 @@ mod tests {
             assert_eq!(auto(Format::Erofs, kernel), "none");
             assert_eq!(auto(Format::Squashfs, kernel), "gzip");
             assert_eq!(auto(Format::Ext4, kernel), "none");
-            let lz4 = |format| named(Setting::Lz4, format, kernel);
-            assert_eq!(lz4(Format::Erofs), "lz4");
-            assert_eq!(lz4(Format::Squashfs), "lz4");
-            assert_eq!(lz4(Format::Ext4), "none");
+            for (setting, name) in [(Setting::Lz4, "lz4"), (Setting::Lz4hc, "lz4hc")] {
+                assert_eq!(named(setting, Format::Erofs, kernel), name);
+                assert_eq!(named(setting, Format::Squashfs, kernel), name);
+                assert_eq!(named(setting, Format::Ext4, kernel), "none");
+            }
         }
     }
 }

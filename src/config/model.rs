@@ -128,10 +128,10 @@ pub struct Extension {
     #[serde(default)]
     pub format: Format,
     /// Compression of the file system: `none`, `lz4` (smaller, mounted by every kernel that has
-    /// EROFS with compression), `zstd` or `zstd:LEVEL` (smaller still, since Linux 6.10), or
-    /// `auto`: `lz4` where the base mounts it, else `none`.
+    /// EROFS with compression), `lz4hc` (the same after a longer search), `zstd` or `zstd:LEVEL`
+    /// (smaller still, since Linux 6.10), or `auto`: `lz4` where the base mounts it, else `none`.
     #[serde(default)]
-    #[schemars(example = &"zstd", example = &"zstd:19", extend("default" = "auto"), regex(pattern = r"^(auto|none|lz4|zstd(:([1-9]|1[0-9]|2[0-2]))?)$"))]
+    #[schemars(example = &"zstd", example = &"zstd:19", extend("default" = "auto"), regex(pattern = r"^(auto|none|lz4|lz4hc|zstd(:([1-9]|1[0-9]|2[0-2]))?)$"))]
     pub compression: Option<String>,
     /// How the image is protected. Default: `signed` when there is a key.
     #[serde(default)]

@@ -317,7 +317,9 @@ fn one_extension(sysext: &Sysext, extension: &Extension, at: &str, findings: &mu
         Some(Err(message)) => {
             findings.push(Finding::error("unknown-value", message).at(at_key("compression")));
         }
-        Some(Ok(Setting::Lz4 | Setting::Zstd(_))) if extension.format == Format::Ext4 => {
+        Some(Ok(Setting::Lz4 | Setting::Lz4hc | Setting::Zstd(_)))
+            if extension.format == Format::Ext4 =>
+        {
             let finding = Finding::error("no-compression", "ext4 has no compression");
             let finding = finding.at(at_key("compression"));
             findings.push(finding.help("leave `compression` out, or use `format: erofs`"));

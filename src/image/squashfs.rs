@@ -30,6 +30,8 @@ pub enum Compression {
     Gzip,
     /// LZ4.
     Lz4,
+    /// LZ4 after the longest search.
+    Lz4hc,
     /// Zstandard.
     Zstd {
         /// 1 to 22.
@@ -43,6 +45,7 @@ impl Compression {
             Compression::None => &["-noI", "-noId", "-noD", "-noF", "-noX"],
             Compression::Gzip => &["-comp", "gzip"],
             Compression::Lz4 => &["-comp", "lz4"],
+            Compression::Lz4hc => &["-comp", "lz4", "-Xhc"],
             Compression::Zstd { level } => {
                 let level = level.to_string();
                 let words = ["-comp", "zstd", "-Xcompression-level", &level];

@@ -49,6 +49,7 @@ pub fn contestants() -> Vec<Contestant> {
     vec![
         ours("prism-sysext, signed", "none", &["out-none/t.raw"]),
         ours("prism-sysext, signed, lz4", "lz4", &["out-lz4/t.raw"]),
+        ours("prism-sysext, signed, lz4hc", "lz4hc", &["out-lz4hc/t.raw"]),
         ours("prism-sysext, signed, zstd", "zstd", &["out-zstd/t.raw"]),
         Contestant {
             name: "systemd-repart --make-ddi=sysext",
@@ -80,16 +81,22 @@ pub fn contestants() -> Vec<Contestant> {
             1,
         ),
         by_hand(
+            "mkfs.erofs -zlz4hc,9 -C65536, veritysetup",
+            &["lz4hc.img", "lz4hc.hash"],
+            "mkfs.erofs --quiet -zlz4hc,9 -C65536 lz4hc.img tree",
+            2,
+        ),
+        by_hand(
             "mkfs.erofs -zzstd,3 -C65536, veritysetup",
             &["zstd.img", "zstd.hash"],
             "mkfs.erofs --quiet -zzstd,3 -C65536 zstd.img tree",
-            2,
+            3,
         ),
         by_hand(
             "mksquashfs -comp zstd, veritysetup",
             &["squashfs.img", "squashfs.hash"],
             "mksquashfs tree squashfs.img -comp zstd -Xcompression-level 3 -quiet -no-progress",
-            2,
+            3,
         ),
         Contestant {
             name: "dd conv=fsync of our image",

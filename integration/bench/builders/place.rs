@@ -66,7 +66,7 @@ impl Place {
             .args(["-keyout", "key.pem", "-out", "cert.crt"])
             .current_dir(&place.folder));
         place.write("mkosi.conf", MKOSI);
-        for compression in ["none", "lz4", "zstd"] {
+        for compression in ["none", "lz4", "lz4hc", "zstd"] {
             let yaml = format!(
                 "sysext:\n  verityKey: file:key.pem\n  verityCertificate: cert.crt\n  extensions:\n  \
                  - {{name: t, tree: tree, arch: x86-64, compression: {compression}, release: {{id: _any}}}}\n"

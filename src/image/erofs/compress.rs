@@ -6,6 +6,8 @@
 
 use std::io;
 
+use lz4::block::CompressionMode;
+
 use super::format::{Algorithm, BLOCK_SIZE};
 
 /// How files are compressed.
@@ -13,6 +15,8 @@ use super::format::{Algorithm, BLOCK_SIZE};
 pub enum Compression {
     /// LZ4 blocks.
     Lz4,
+    /// LZ4 blocks after a longer search ([`HIGH_LEVEL`]); read like the others.
+    Lz4hc,
     /// Zstandard.
     Zstd {
         /// 1 to 22.
@@ -20,6 +24,9 @@ pub enum Compression {
     },
 }
 
+/// The level of [`Compression::Lz4hc`]: that of mkfs.erofs and liblz4 when none is given. The highest,
+/// 12, makes images of programs 0.3 % smaller in three times the time.
+const HIGH_LEVEL: i32 = 9;
 /// log2 of the bytes of a segment. Reading one byte reads and decompresses up to a whole segment;
 /// half of it makes images of programs 2 % (LZ4) to 6 % (Zstandard) larger, twice of it makes
 /// them 1 % to 3 % smaller.
@@ -33,7 +40,7 @@ impl Compression {
     /// As the superblock names it.
     pub fn algorithm(self) -> Algorithm {
         match self {
-            Compression::Lz4 => Algorithm::Lz4,
+            Compression::Lz4 | Compression::Lz4hc => Algorithm::Lz4,
             Compression::Zstd { .. } => Algorithm::Zstd {
                 window_log: SEGMENT_LOG,
             },
@@ -48,30 +55,26 @@ pub struct Codec {
 }
 
 enum Kind {
-    Lz4(Box<lz4_flex::block::CompressTable>),
+    Lz4(CompressionMode),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
 impl Codec {
     /// Takes the memory.
     pub fn new(compression: Compression) -> io::Result<Codec> {
+        let lz4 = |mode| Ok((Kind::Lz4(mode), lz4::block::compress_bound(SEGMENT_SIZE)?));
         let (kind, longest) = match compression {
-            // Always the table for long input: which one is used shows in the result.
-            Compression::Lz4 => (
-                Kind::Lz4(Box::new(lz4_flex::block::CompressTable::large())),
-                lz4_flex::block::get_maximum_output_size(SEGMENT_SIZE),
-            ),
+            Compression::Lz4 => lz4(CompressionMode::FAST(1)),
+            Compression::Lz4hc => lz4(CompressionMode::HIGHCOMPRESSION(HIGH_LEVEL)),
             Compression::Zstd { level } => {
                 let mut compressor = zstd::bulk::Compressor::new(level)?;
                 compressor.window_log(SEGMENT_LOG.into())?;
                 // Without the length of the content erofs-utils refuses a frame (lib/decompress.c);
                 // it is there by default.
-                (
-                    Kind::Zstd(compressor),
-                    zstd::zstd_safe::compress_bound(SEGMENT_SIZE),
-                )
+                let longest = zstd::zstd_safe::compress_bound(SEGMENT_SIZE);
+                Ok::<_, io::Error>((Kind::Zstd(compressor), longest))
             }
-        };
+        }?;
         let compressed = vec![0; longest];
         Ok(Codec { kind, compressed })
     }
@@ -80,9 +83,8 @@ impl Codec {
     /// `None`, with nothing appended, when that saves no block.
     pub fn compress(&mut self, segment: &[u8], out: &mut Vec<u8>) -> io::Result<Option<u16>> {
         let length = match &mut self.kind {
-            Kind::Lz4(table) => {
-                lz4_flex::block::compress_into_with_table(segment, &mut self.compressed, table)
-                    .map_err(io::Error::other)?
+            Kind::Lz4(mode) => {
+                lz4::block::compress_to_buffer(segment, Some(*mode), false, &mut self.compressed)?
             }
             Kind::Zstd(compressor) => {
                 compressor.compress_to_buffer(segment, self.compressed.as_mut_slice())?
@@ -114,7 +116,8 @@ mod tests {
         })
         .take(SEGMENT_SIZE)
         .collect();
-        for compression in [Compression::Lz4, Compression::Zstd { level: 3 }] {
+        let zstd = Compression::Zstd { level: 3 };
+        for compression in [Compression::Lz4, Compression::Lz4hc, zstd] {
             let mut codec = Codec::new(compression).unwrap();
             let mut out = vec![7; BLOCK_SIZE];
             assert_eq!(codec.compress(&noise, &mut out).unwrap(), None);
@@ -124,7 +127,9 @@ mod tests {
             let data: &[u8] = &out[BLOCK_SIZE..];
             let data = &data[data.iter().position(|byte| *byte != 0).unwrap()..];
             let back = match compression {
-                Compression::Lz4 => lz4_flex::block::decompress(data, text.len()).unwrap(),
+                Compression::Lz4 | Compression::Lz4hc => {
+                    lz4_flex::block::decompress(data, text.len()).unwrap()
+                }
                 Compression::Zstd { .. } => zstd::bulk::decompress(data, text.len()).unwrap(),
             };
             assert!(back == text);

@@ -359,9 +359,10 @@ mod tests {
     };
 
     /// All the ways to write.
-    const FORMS: [Option<Compression>; 3] = [
+    const FORMS: [Option<Compression>; 4] = [
         None,
         Some(Compression::Lz4),
+        Some(Compression::Lz4hc),
         Some(Compression::Zstd { level: 3 }),
     ];
 
