@@ -11,7 +11,9 @@ pub struct Contestant {
     pub command: String,
     /// Where the root file system begins in the image, if there is one.
     pub root: Option<Root>,
-    /// Whose time is 1 in its row: an index of [`contestants`].
+    /// Whether the result is compressed.
+    pub compresses: bool,
+    /// Whose time is 1 in its row: an index of [`contestants`]. The first does not compress.
     pub against: usize,
 }
 
@@ -33,6 +35,7 @@ pub fn contestants() -> Vec<Contestant> {
             "./prism-sysext build --quiet --config-file {compression}.yaml --output-dir out-{compression}"
         ),
         root: Some(Root::First),
+        compresses: compression != "none",
         against: 0,
     };
     // The tools make a hash tree of their own file; nothing is joined or signed there.
@@ -44,6 +47,7 @@ pub fn contestants() -> Vec<Contestant> {
             outputs.join(" ")
         ),
         root: Some(Root::Whole),
+        compresses: against != 0,
         against,
     };
     vec![
@@ -59,6 +63,7 @@ pub fn contestants() -> Vec<Contestant> {
                       --private-key=key.pem --certificate=cert.crt repart.raw"
                 .to_owned(),
             root: Some(Root::First),
+            compresses: false,
             against: 0,
         },
         Contestant {
@@ -66,6 +71,7 @@ pub fn contestants() -> Vec<Contestant> {
             outputs: &["mkosi.raw"],
             command: "mkosi --force build".to_owned(),
             root: Some(Root::First),
+            compresses: false,
             against: 0,
         },
         by_hand(
@@ -103,6 +109,7 @@ pub fn contestants() -> Vec<Contestant> {
             outputs: &["copy.raw"],
             command: "dd if=out-none/t.raw of=copy.raw bs=1M conv=fsync status=none".to_owned(),
             root: None,
+            compresses: false,
             against: 0,
         },
     ]

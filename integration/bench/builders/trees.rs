@@ -8,6 +8,8 @@ use crate::place::Place;
 
 /// Their names: megabytes or a gigabyte of programs and libraries, a hundred thousand small files.
 pub const SIZES: [&str; 4] = ["1m", "100m", "1g", "100k"];
+/// A million small files: takes the others minutes, so only on request, and nobody compresses.
+pub const MILLION: &str = "1000k";
 
 /// A tree and what is in it.
 pub struct Made {
@@ -36,6 +38,7 @@ pub fn make(place: &Place, size: &str) -> Made {
         "1m" => programs(&mut made, 1_000_000),
         "100m" => programs(&mut made, 100_000_000),
         "1g" => programs(&mut made, 1_000_000_000),
+        MILLION => small(&mut made, 1_000_000),
         _ => small(&mut made, 100_000),
     }
     made
@@ -85,7 +88,7 @@ fn small(made: &mut Made, files: u64) {
     for index in 0..files {
         let folder = made
             .root
-            .join(format!("usr/share/bench/{:03}", index / 200));
+            .join(format!("usr/share/bench/{:04}", index / 200));
         if index % 200 == 0 {
             fs::create_dir_all(&folder).unwrap();
         }
@@ -93,7 +96,7 @@ fn small(made: &mut Made, files: u64) {
         let line = format!("line of file {index}\n");
         let mut text = line.repeat(length / line.len() + 1);
         text.truncate(length);
-        fs::write(folder.join(format!("{index:06}")), &text).unwrap();
+        fs::write(folder.join(format!("{index:07}")), &text).unwrap();
         made.files += 1;
         made.bytes += text.len() as u64;
     }
