@@ -368,7 +368,7 @@ const BAD_CONFIGS: &[Case<'_>] = &[
     ),
     (
         "sysext: {extensions: [bin]}\n",
-        "image-unreadable",
+        "release-file-missing",
         &["bin"],
     ),
     (

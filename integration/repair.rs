@@ -97,6 +97,7 @@ impl Original<'_> {
 
     fn make_of(&self, tree: &Tree, path: &Path) -> Assembled {
         let verity = match &self.verity {
+            Verity::Bare => Verity::Bare,
             Verity::None => Verity::None,
             Verity::Hash => Verity::Hash,
             Verity::Signed(signer) => Verity::Signed(*signer),

@@ -54,6 +54,8 @@ pub type StoredSignature<'a> = dyn Fn(&RootHash) -> Result<Option<SignatureParti
 
 /// How the content is protected.
 pub enum Verity<'a> {
+    /// No partition table either: the file system is the whole image.
+    Bare,
     /// Only the root partition.
     None,
     /// Root and hash tree.
@@ -117,6 +119,16 @@ pub struct Recipe<'a> {
     pub progress: &'a Progress,
 }
 
+impl Recipe<'_> {
+    /// Where the file system begins, in bytes.
+    fn first_offset(&self) -> u64 {
+        match self.verity {
+            Verity::Bare => 0,
+            _ => FIRST_OFFSET,
+        }
+    }
+}
+
 /// As many threads as there are processors, within what our memory allows.
 pub fn threads(file_system: FileSystem) -> NonZero<usize> {
     let most = match file_system {
@@ -157,8 +169,19 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let file = pending.file();
     let scratch = out.parent().unwrap_or(Path::new(""));
     let (blocks, leaves) = root::write(recipe, file, scratch)?;
-    let mut table = Table::new(recipe.arch);
     let root_size = blocks * BLOCK_SIZE as u64;
+    if matches!(recipe.verity, Verity::Bare) {
+        // Zeros at the end may never have been written.
+        file.set_len(root_size).context("sizing the file")?;
+        pending.place().context("placing the file")?;
+        return Ok(Assembled {
+            root_hash: None,
+            signed: false,
+            size: root_size,
+            partitions: Vec::new(),
+        });
+    }
+    let mut table = Table::new(recipe.arch);
     let mut root_hash = None;
     let mut signed = false;
     match leaves {
@@ -172,7 +195,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
             area.write(file).context("writing the hash tree")?;
             table.add(Role::Verity, Uuid::from_bytes(hash_half), area.size())?;
             let content = match &recipe.verity {
-                Verity::None | Verity::Hash => None,
+                Verity::Bare | Verity::None | Verity::Hash => None,
                 Verity::Defer(stored) => Some(stored(&root)?),
                 Verity::Signed(signer) => Some(Some(sign(*signer, &root)?)),
             };
@@ -367,6 +390,9 @@ mod tests {
         assert_eq!(joined.root_hash, hash.root_hash);
         let root = 1 << 20..(1 << 20) + 3 * (1 << 20);
         assert!(plain[root.clone()] == hashed[root]);
+        let (bare, alone) = build(Verity::Bare);
+        assert_eq!((bare.size, bare.partitions.len()), (alone.len() as u64, 0));
+        assert!(plain[1 << 20..].starts_with(&alone));
         let (_, again) = build(Verity::Hash);
         assert!(again == hashed);
         // Whoever changes these bytes changes the root hash of every image that is rebuilt.

@@ -4,17 +4,20 @@
 //! Everything that can be wrong with content and keys is found before the
 //! first image is written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rustix::fs::Mode;
 use sha2::Sha256;
 
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
-use crate::config::model::Verity;
+use crate::config::model::{Layout, Verity};
 use crate::content::{Content, gather};
+use crate::demands::unmet;
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
@@ -23,7 +26,7 @@ use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
 use crate::image::wrapped::{Wrapped, unwrap};
-use crate::ingest::TakenIn;
+use crate::ingest::{TakenFolder, TakenIn};
 use crate::input;
 use crate::manifest::{Entry, Manifest, Origin, Repaired, UnpackedFrom};
 use crate::pending::PendingFile;
@@ -33,6 +36,10 @@ use crate::release::ReleaseFields;
 use crate::sign::{self, SignRequest};
 use crate::signer::CommandSigner;
 use crate::signing_key::Secrets;
+use crate::staged::StagedFolder;
+use crate::tree::Tree;
+use crate::tree::collect::{Collected, Options, collect};
+use crate::tree::folder::{self, FolderError};
 
 type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
@@ -63,11 +70,27 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut folders = Vec::new();
+    let mut sizes = BTreeMap::new();
     let mut ready: Vec<Option<(Content, Option<BoxedSigner<'_>>)>> = Vec::new();
     for extension in &plan.extensions {
-        let Step::Build(step) = &extension.step else {
-            ready.push(None);
-            continue;
+        let step = match &extension.step {
+            Step::Build(step) => step,
+            Step::TakeIn(_) => {
+                ready.push(None);
+                continue;
+            }
+            Step::TakeFolder(taken) => {
+                match gather_folder(taken, &extension.at) {
+                    Ok(content) => {
+                        findings.extend(content.findings.iter().cloned());
+                        folders.extend(folders_of(&extension.at, &content.tree));
+                        sizes.insert(extension.destination.as_str(), content.tree.content_size());
+                    }
+                    Err(found) => errors.extend(found),
+                }
+                ready.push(None);
+                continue;
+            }
         };
         let signer = match signer(step, secrets) {
             Ok(signer) => signer,
@@ -82,7 +105,7 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
         match gather(&step.content) {
             Ok(content) => {
                 findings.extend(content.findings.iter().cloned());
-                folders.extend(folders_of(&extension.at, &content));
+                folders.extend(folders_of(&extension.at, &content.tree));
                 ready.push(Some((content, signer)));
             }
             Err(found) => errors.extend(found),
@@ -96,7 +119,17 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
         let entry = match (&extension.step, ready) {
             (Step::Build(step), Some((content, signer))) => {
                 make_folder(folder_of(&extension.image))?;
-                build_one(plan, extension, step, &content, signer.as_deref(), progress)?
+                match step.layout {
+                    Layout::Directory => build_folder(plan, extension, step, &content, progress)?,
+                    Layout::Image | Layout::Bare => {
+                        build_one(plan, extension, step, &content, signer.as_deref(), progress)?
+                    }
+                }
+            }
+            (Step::TakeFolder(taken), _) => {
+                let size = sizes.get(extension.destination.as_str());
+                let size = size.copied().unwrap_or_default();
+                folder_entry(extension, Origin::TakenIn, size, &taken.release)
             }
             _ => take_in_one(plan, extension, progress)?,
         };
@@ -112,10 +145,8 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
     })
 }
 
-fn folders_of(at: &str, content: &Content) -> Vec<Folder> {
-    content
-        .tree
-        .walk()
+fn folders_of(at: &str, tree: &Tree) -> Vec<Folder> {
+    tree.walk()
         .filter(|(_, _, inode)| inode.entries().is_some())
         .filter_map(|(path, _, inode)| {
             // A name that is not UTF-8 is not one that the base and an extension share.
@@ -247,6 +278,7 @@ fn build_one(
     let folder = folder_of(&extension.image);
     let stored = |root: &RootHash| sign::stored(folder, root, &trusted);
     let verity = match (step.verity, signer) {
+        _ if step.layout == Layout::Bare => Protection::Bare,
         (Verity::Signed, Some(signer)) => Protection::Signed(signer),
         (Verity::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),
         (Verity::Defer, _) => Protection::Defer(&stored),
@@ -296,7 +328,8 @@ fn build_one(
     Ok(Entry {
         name: extension.name.clone(),
         kind: extension.kind,
-        image: format!("{}.raw", extension.name),
+        image: step.layout.file_name(&extension.name),
+        layout: step.layout,
         destination: extension.destination.clone(),
         origin: match &repaired {
             Some(_) => Origin::Repaired,
@@ -313,6 +346,76 @@ fn build_one(
         repaired,
         release: fields(&content.release),
     })
+}
+
+/// Writes a folder beside its final name and gives it that name when it is complete.
+fn build_folder(
+    plan: &Plan,
+    extension: &Planned,
+    step: &BuildStep,
+    content: &Content,
+    progress: &Progress,
+) -> anyhow::Result<Entry> {
+    let size = content.tree.content_size();
+    progress.begin(format!("building {}", extension.name), size);
+    let writing = || format!("writing the folder {}", extension.image.display());
+    let staged = StagedFolder::create(&extension.image).with_context(writing)?;
+    let epoch = step.epoch.unwrap_or(plan.epoch);
+    let written = folder::write(&content.tree, staged.folder(), epoch, progress);
+    written.map_err(|error| match error {
+        FolderError::Owner { .. } => Findings::from(owners(&error).at(&extension.at)).into(),
+        other => anyhow::Error::from(other).context(writing()),
+    })?;
+    rustix::fs::fchmod(staged.folder(), Mode::from_raw_mode(0o755)).with_context(writing)?;
+    staged.commit().with_context(writing)?;
+    Ok(folder_entry(
+        extension,
+        Origin::Built,
+        size,
+        &content.release,
+    ))
+}
+
+/// Who may not give files away can still have an image made.
+pub(crate) fn owners(error: &FolderError) -> Finding {
+    Finding::error("owners-not-settable", error.to_string())
+        .because("owners of files are those that programs see after the merge")
+        .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")
+}
+
+/// What a folder that is taken as it is holds, or all that is wrong with it.
+fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, Vec<Finding>> {
+    let options = Options {
+        keep_owners: taken.keep_owners,
+    };
+    let collected = collect(&taken.path, &options).map_err(|found| found.0)?;
+    let paths = collected.tree.walk();
+    let paths = paths.map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
+    match unmet(paths, &taken.expect, &taken.forbid, at) {
+        unmet if unmet.is_empty() => Ok(collected),
+        unmet => Err(unmet),
+    }
+}
+
+fn folder_entry(extension: &Planned, origin: Origin, size: u64, release: &ReleaseFields) -> Entry {
+    Entry {
+        name: extension.name.clone(),
+        kind: extension.kind,
+        image: extension.name.clone(),
+        layout: Layout::Directory,
+        destination: extension.destination.clone(),
+        origin,
+        size,
+        sha256: None,
+        sha384: None,
+        unpacked_from: None,
+        format: None,
+        verity: None,
+        root_hash: None,
+        certificate_fingerprint: None,
+        repaired: None,
+        release: fields(release),
+    }
 }
 
 /// Ids and salt; an image's own seed, if the user wrote one, stands for its identity.
@@ -422,6 +525,7 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
         name: extension.name.clone(),
         kind: extension.kind,
         image: format!("{}.raw", extension.name),
+        layout: extension.layout(),
         destination: extension.destination.clone(),
         origin: Origin::TakenIn,
         size,

@@ -1,13 +1,16 @@
-//! Takes in an image that somebody else made: reads it, finds the name under
-//! which systemd will accept it, changes nothing.
+//! Takes in an image or folder that somebody else made: reads it, finds the name
+//! under which systemd will accept it, changes nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::Sha256;
 
+use crate::base::folder::folder_content;
+use crate::base::root::RootDir;
+use crate::config::model::Layout;
 use crate::digest::digest;
 use crate::finding::{Finding, Severity};
-use crate::image::ddi::{self, Ddi, ReleaseFile, SignatureState};
+use crate::image::ddi::{self, Content, Ddi, ReleaseFile, SignatureState};
 use crate::input;
 use crate::name;
 use crate::progress::Progress;
@@ -48,6 +51,87 @@ impl TakenIn {
     }
 }
 
+/// An extension that is a folder, read.
+#[derive(Debug)]
+pub struct TakenFolder {
+    /// Name under which it is placed: that of its release file.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether owners are kept.
+    pub keep_owners: bool,
+    /// Globs that must match.
+    pub expect: Vec<String>,
+    /// Globs that must not match.
+    pub forbid: Vec<String>,
+    /// The fields of its release file.
+    pub release: ReleaseFields,
+}
+
+/// Reads the folder at `path`, without its files. `name` is what the config calls it, if it does.
+pub fn take_in_folder(
+    path: &Path,
+    name: Option<&str>,
+    kind: ExtensionKind,
+    at: &str,
+) -> Result<(TakenFolder, Vec<Finding>), Finding> {
+    let unreadable = |error: String| {
+        let message = format!("reading the folder {}: {error}", path.display());
+        Finding::error("tree-unreadable", message)
+    };
+    let root = RootDir::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let content = folder_content(&root, Path::new("/"));
+    let content = content.map_err(|error| unreadable(error.to_string()))?;
+    let content = content.ok_or_else(|| unreadable("it is gone".to_owned()))?;
+    let release = release_of(path, &content, kind).map_err(|finding| match finding.id {
+        "release-file-missing" if content.releases.is_empty() => finding
+            .because("systemd passes over a folder without it (open_extension_release, src/basic/os-util.c)")
+            .help("write `tree` instead of `image`, with a `name`: the release file is made then"),
+        _ => finding,
+    })?;
+    let release_fields = named(path, release, name)?;
+    let suffix = release.suffix.clone();
+    let mut notes = vec![unprotected(&suffix, Layout::Directory).at(format!("{at}.image"))];
+    let file = path.canonicalize();
+    let file = file.as_deref().unwrap_or(path).file_name();
+    if file != Some(suffix.as_ref()) {
+        notes.push(renamed(
+            file.unwrap_or_default().to_string_lossy(),
+            &suffix,
+            at,
+        ));
+    }
+    let taken = TakenFolder {
+        name: suffix,
+        path: path.to_owned(),
+        keep_owners: false,
+        expect: Vec::new(),
+        forbid: Vec::new(),
+        release: release_fields,
+    };
+    Ok((taken, notes))
+}
+
+/// What a form of delivery means for verity.
+pub fn unprotected(name: &str, layout: Layout) -> Finding {
+    let (what, policy) = match layout {
+        Layout::Directory => (
+            "a plain folder",
+            "image policies say nothing of folders, so it is merged under the strictest one as well",
+        ),
+        Layout::Bare | Layout::Image => (
+            "a bare file system",
+            "`imagePolicy: signed` would refuse it, and all others with it",
+        ),
+    };
+    let message = format!("`{name}` is {what}: nothing checks its content; {policy}");
+    let finding = Finding::note("layout-unprotected", message);
+    match layout.without_verity() {
+        Some(why) => finding.because(why),
+        None => finding,
+    }
+}
+
 /// Reads the image at `path`. `name` is what the config calls it, if it does.
 ///
 /// The release file inside decides the name on the target: systemd looks for
@@ -78,7 +162,41 @@ pub fn take_in(
     }
     let mut notes: Vec<Finding> = ddi.problems.clone();
     let release = release_file(path, &ddi, kind)?;
+    let fields = named(path, release, name)?;
     let suffix = release.suffix.clone();
+    let stem = path
+        .file_name()
+        .and_then(|file| file.to_str())
+        .map(|file| match ddi.wrapped {
+            Some(_) => WRAPPINGS
+                .iter()
+                .find_map(|it| file.strip_suffix(it))
+                .unwrap_or(file),
+            None => file,
+        })
+        .and_then(|file| file.strip_suffix(".raw"));
+    if ddi.layout == ddi::Layout::Naked {
+        notes.push(unprotected(&suffix, Layout::Bare).at(format!("{at}.image")));
+    }
+    if stem != Some(suffix.as_str()) {
+        let suffix_file = format!("{suffix}.raw");
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        notes.push(renamed(file, &suffix_file, at));
+    }
+    Ok((
+        TakenIn {
+            name: suffix,
+            sha256,
+            ddi,
+            release: fields,
+        },
+        notes,
+    ))
+}
+
+/// The fields of a release file that gives a usable name, which `name` must not contradict.
+fn named(path: &Path, release: &ReleaseFile, name: Option<&str>) -> Result<ReleaseFields, Finding> {
+    let suffix = &release.suffix;
     let fields = release.fields.clone().ok_or_else(|| {
         let problem = release.problem.as_deref().unwrap_or("it can't be read");
         Finding::error(
@@ -89,7 +207,7 @@ pub fn take_in(
             ),
         )
     })?;
-    name::check(&suffix).map_err(|finding| Finding {
+    name::check(suffix).map_err(|finding| Finding {
         message: format!(
             "the release file of {} gives it the name `{suffix}`: {}",
             path.display(),
@@ -113,40 +231,7 @@ pub fn take_in(
         .because("systemd accepts an image only under the name of its release file")
         .help(format!("write `name: {suffix}`, or leave `name` out")));
     }
-    let stem = path
-        .file_name()
-        .and_then(|file| file.to_str())
-        .map(|file| match ddi.wrapped {
-            Some(_) => WRAPPINGS
-                .iter()
-                .find_map(|it| file.strip_suffix(it))
-                .unwrap_or(file),
-            None => file,
-        })
-        .and_then(|file| file.strip_suffix(".raw"));
-    if stem != Some(suffix.as_str()) {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        notes.push(
-            Finding::note(
-                "placed-under-release-name",
-                format!("{file} is placed as {suffix}.raw, the name that its release file is for"),
-            )
-            .at(format!("{at}.image"))
-            .because(
-                "as `NAME.raw` systemd looks for `extension-release.NAME` inside; before 254.11, 255.5 and 256 \
-                 any other name is not found and the image is not merged (open_extension_release, src/basic/os-util.c)",
-            ),
-        );
-    }
-    Ok((
-        TakenIn {
-            name: suffix,
-            sha256,
-            ddi,
-            release: fields,
-        },
-        notes,
-    ))
+    Ok(fields)
 }
 
 /// The one release file that says what the image is.
@@ -162,6 +247,14 @@ pub(crate) fn release_file<'a>(
         )
         .help("use erofs, squashfs or ext4"));
     };
+    release_of(path, content, kind)
+}
+
+fn release_of<'a>(
+    path: &Path,
+    content: &'a Content,
+    kind: ExtensionKind,
+) -> Result<&'a ReleaseFile, Finding> {
     let mut all = content
         .releases
         .iter()
@@ -199,6 +292,17 @@ pub(crate) fn release_file<'a>(
         )
         .help("keep the one for the name of the image")),
     }
+}
+
+/// That something is not placed under the name that it has here.
+fn renamed(file: impl std::fmt::Display, placed: &str, at: &str) -> Finding {
+    let message = format!("{file} is placed as {placed}, the name that its release file is for");
+    Finding::note("placed-under-release-name", message)
+        .at(format!("{at}.image"))
+        .because(
+            "as `NAME.raw` systemd looks for `extension-release.NAME` inside; before 254.11, 255.5 and 256 \
+             any other name is not found and the image is not merged (open_extension_release, src/basic/os-util.c)",
+        )
 }
 
 fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {

@@ -49,6 +49,7 @@ pub mod results;
 pub mod sign;
 pub mod signer;
 pub mod signing_key;
+pub mod staged;
 pub mod tree;
 pub mod trident;
 pub mod trust;

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::config::model::{Format, Verity};
+use crate::config::model::{Format, Layout, Verity};
 use crate::image::wrapped::Codec;
 use crate::release::ExtensionKind;
 use crate::repair::Change;
@@ -36,13 +36,15 @@ pub struct Entry {
     pub name: String,
     /// What it adds to.
     pub kind: ExtensionKind,
-    /// File name of the image.
+    /// File name of the image or folder.
     pub image: String,
+    /// In which form it is delivered.
+    pub layout: Layout,
     /// Where it belongs on the target.
     pub destination: String,
     /// Whether it was built here or taken in.
     pub origin: Origin,
-    /// Size in bytes.
+    /// Size in bytes; of a folder that of its files.
     pub size: u64,
     /// SHA-256 of the image, hex; where digests were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

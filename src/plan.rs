@@ -16,8 +16,8 @@ use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
 use crate::compression::Setting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, OverlayConflict, Reload, Repair, Sysext,
-    Verity,
+    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Reload, Repair,
+    Sysext, Verity,
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
@@ -27,7 +27,7 @@ use crate::expand::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, SignatureState};
-use crate::ingest::{self, TakenIn};
+use crate::ingest::{self, TakenFolder, TakenIn};
 use crate::name;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::repair::{self, Change, Goal, WantedImage};
@@ -101,11 +101,11 @@ pub struct Plan {
 pub struct Planned {
     /// Path in the config, for findings.
     pub at: String,
-    /// Name of the image without `.raw`.
+    /// Name without `.raw`.
     pub name: String,
     /// Which hierarchies it adds to.
     pub kind: ExtensionKind,
-    /// The image on this machine: what will be built, or the prebuilt one.
+    /// The image or folder on this machine: what will be built, or the prebuilt one.
     pub image: PathBuf,
     /// How the expanded config names the image: as the user wrote it, or below `outputDirectory`.
     pub image_in_config: String,
@@ -122,6 +122,22 @@ pub enum Step {
     Build(Box<BuildStep>),
     /// It is taken as it is.
     TakeIn(Box<TakenIn>),
+    /// It is a folder, and taken as it is.
+    TakeFolder(Box<TakenFolder>),
+}
+
+impl Planned {
+    /// In which form it is delivered.
+    pub fn layout(&self) -> Layout {
+        match &self.step {
+            Step::Build(step) => step.layout,
+            Step::TakeIn(taken) => match taken.ddi.layout {
+                ddi::Layout::Gpt(_) => Layout::Image,
+                ddi::Layout::Naked => Layout::Bare,
+            },
+            Step::TakeFolder(_) => Layout::Directory,
+        }
+    }
 }
 
 /// Everything about a build.
@@ -133,6 +149,8 @@ pub struct BuildStep {
     pub arch: Option<Arch>,
     /// Architecture whose partition types are used.
     pub partition_arch: Arch,
+    /// In which form it is delivered.
+    pub layout: Layout,
     /// How it is protected.
     pub verity: Verity,
     /// Who signs it.
@@ -165,7 +183,7 @@ impl Plan {
                     SigningKey::Text(key, passphrase) => Some((key, passphrase.as_ref())),
                     SigningKey::Command(_) => None,
                 },
-                Step::TakeIn(_) => None,
+                Step::TakeIn(_) | Step::TakeFolder(_) => None,
             })
     }
 
@@ -248,14 +266,7 @@ pub fn plan(
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         let planned = if extension.image.is_some() {
-            match repaired(config, sysext, extension, &at, base, &output_directory) {
-                Ok(Repaired::Build(planned, notes)) => Ok((*planned, notes)),
-                Ok(Repaired::AsItIs(notes)) => {
-                    take_in(config, sysext, extension, &output_directory, at)
-                        .map(|(planned, more)| (planned, notes.into_iter().chain(more).collect()))
-                }
-                Err(errors) => Err(errors),
-            }
+            prebuilt(config, sysext, extension, at, base, &output_directory)
         } else {
             build(
                 config,
@@ -327,6 +338,79 @@ fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
 
 type PlannedWithNotes = (Planned, Vec<Finding>);
 
+/// An image or folder that is there already: repaired, or taken as it is.
+fn prebuilt(
+    config: &Config,
+    sysext: &Sysext,
+    extension: &Extension,
+    at: String,
+    base: Option<&BaseIdentity<'_>>,
+    output_directory: &Path,
+) -> Result<PlannedWithNotes, Vec<Finding>> {
+    let image = extension.image.as_ref();
+    let path = image.map(|image| config.resolve(&image.path));
+    if let Some(path) = path.filter(|path| path.is_dir()) {
+        return take_folder(sysext, extension, path, at);
+    }
+    if extension.keep_owners {
+        let message = "`keepOwners` says how to build, but `image` is already built";
+        let finding = Finding::error("key-without-effect", message).at(format!("{at}.keepOwners"));
+        return Err(vec![finding.help("remove `keepOwners`")]);
+    }
+    match repaired(config, sysext, extension, &at, base, output_directory)? {
+        Repaired::Build(planned, notes) => Ok((*planned, notes)),
+        Repaired::AsItIs(notes) => {
+            let (planned, more) = take_in(config, sysext, extension, output_directory, at)?;
+            Ok((planned, notes.into_iter().chain(more).collect()))
+        }
+    }
+}
+
+/// A folder that holds an extension.
+fn take_folder(
+    sysext: &Sysext,
+    extension: &Extension,
+    path: PathBuf,
+    at: String,
+) -> Result<PlannedWithNotes, Vec<Finding>> {
+    let refuse = |finding: Finding, key: &str| vec![finding.at(format!("{at}.{key}"))];
+    let build = "write `tree` instead of `image`, with a `name`, to build an image of the folder";
+    let image = extension.image.as_ref();
+    if image.is_some_and(|image| image.sha256.is_some()) {
+        let finding = Finding::error("wrong-value", "a folder has no SHA-256 to compare");
+        return Err(refuse(finding.help("remove `sha256`"), "image.sha256"));
+    }
+    if extension.repair == Repair::Auto {
+        let message = format!(
+            "{} is a folder, and only images are repaired",
+            path.display()
+        );
+        return Err(refuse(
+            Finding::error("repair-refused", message).help(build),
+            "repair",
+        ));
+    }
+    let name = extension.name.as_deref();
+    let taken = ingest::take_in_folder(&path, name, extension.kind, &at);
+    let (taken, notes) = taken.map_err(|finding| refuse(finding, "image"))?;
+    let taken = TakenFolder {
+        keep_owners: extension.keep_owners,
+        expect: extension.expect.clone(),
+        forbid: extension.forbid.clone(),
+        ..taken
+    };
+    let planned = Planned {
+        destination: format!("{}/{}", folder(sysext, extension.kind), taken.name),
+        name: taken.name.clone(),
+        kind: extension.kind,
+        image_in_config: image.map(|it| in_config(&it.path)).unwrap_or_default(),
+        image: path,
+        step: Step::TakeFolder(Box::new(taken)),
+        at,
+    };
+    Ok((planned, notes))
+}
+
 fn build(
     config: &Config,
     sysext: &Sysext,
@@ -359,7 +443,12 @@ fn build(
         })
         .collect();
     let file_system = file_system(extension, base);
-    let file_name = format!("{name}.raw");
+    let layout = extension.layout;
+    let file_name = layout.file_name(&name);
+    let mut notes = Vec::new();
+    if layout != Layout::Image {
+        notes.push(ingest::unprotected(&name, layout).at(format!("{at}.layout")));
+    }
     let planned = Planned {
         image: output_directory.join(&file_name),
         image_in_config: in_config(&sysext.output_directory.join(&file_name)),
@@ -370,6 +459,7 @@ fn build(
             partition_arch: arch
                 .or(base.and_then(|base| base.arch))
                 .unwrap_or(Arch::X86_64),
+            layout,
             verity,
             signing,
             file_system,
@@ -396,7 +486,7 @@ fn build(
         kind: extension.kind,
         at,
     };
-    Ok((planned, Vec::new()))
+    Ok((planned, notes))
 }
 
 /// What `repair: auto` makes of a prebuilt image.
@@ -495,6 +585,7 @@ fn repaired(
                 .or(ddi.arch)
                 .or(base.and_then(|base| base.arch))
                 .unwrap_or(Arch::X86_64),
+            layout: Layout::Image,
             verity: repair.verity,
             signing,
             file_system: file_system(extension, base),
@@ -883,6 +974,7 @@ fn unused_certificates(plan: &Plan) -> Vec<Finding> {
                 SignatureState::Empty => return Vec::new(),
                 SignatureState::Absent | SignatureState::Unusable(_) => {}
             },
+            Step::TakeFolder(_) => {}
         }
     }
     let listed = plan.certificates.iter();

@@ -199,7 +199,7 @@ impl<'a> Planned<'a> {
             kind: planned.kind,
             action: match planned.step {
                 Step::Build(_) => Origin::Build,
-                Step::TakeIn(_) => Origin::TakeIn,
+                Step::TakeIn(_) | Step::TakeFolder(_) => Origin::TakeIn,
             },
             image: &planned.image,
             destination: &planned.destination,

@@ -13,7 +13,7 @@ use std::thread;
 use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};
 
-use super::{FIRST_OFFSET, FileSystem, Recipe, Verity};
+use super::{FileSystem, Recipe, Verity};
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::erofs::write as erofs;
 use crate::image::verity::leaves::LeafHashes;
@@ -34,7 +34,7 @@ pub(super) fn write(
     scratch: &Path,
 ) -> Result<(u64, Option<LeafHashes>)> {
     let leaves = match recipe.verity {
-        Verity::None => None,
+        Verity::Bare | Verity::None => None,
         _ => {
             let digests = tempfile_in(scratch).context("creating a temporary file")?;
             Some(LeafHashes::new(recipe.ids.salt, digests))
@@ -62,25 +62,31 @@ pub(super) fn write(
             recipe.epoch_seconds,
             recipe.progress,
             file,
-            FIRST_OFFSET,
+            recipe.first_offset(),
         )?,
         FileSystem::Ext4 => ext4::write(
             recipe.tree,
             recipe.ids.file_system,
             recipe.epoch_seconds,
             file,
-            FIRST_OFFSET,
+            recipe.first_offset(),
         )?,
     };
     let blocks = bytes / BLOCK_SIZE as u64;
     if let Some(leaves) = &leaves {
-        hash(file, bytes, leaves, recipe.threads).context("reading the file system back")?;
+        let part = (recipe.first_offset(), bytes);
+        hash(file, part, leaves, recipe.threads).context("reading the file system back")?;
     }
     Ok((blocks, leaves))
 }
 
-/// Hashes what another program wrote.
-fn hash(file: &File, size: u64, leaves: &LeafHashes, threads: NonZero<usize>) -> io::Result<()> {
+/// Hashes what another program wrote: so many bytes from an offset on.
+fn hash(
+    file: &File,
+    (start, size): (u64, u64),
+    leaves: &LeafHashes,
+    threads: NonZero<usize>,
+) -> io::Result<()> {
     let next = AtomicU64::new(0);
     let work = || -> io::Result<()> {
         let mut piece = Vec::new();
@@ -91,7 +97,7 @@ fn hash(file: &File, size: u64, leaves: &LeafHashes, threads: NonZero<usize>) ->
             }
             // At most PIECE, and whole blocks.
             piece.resize(usize::try_from((size - offset).min(PIECE)).unwrap_or(0), 0);
-            file.read_exact_at(&mut piece, FIRST_OFFSET + offset)?;
+            file.read_exact_at(&mut piece, start + offset)?;
             leaves.feed(offset / BLOCK_SIZE as u64, &piece)?;
         }
     };
@@ -122,6 +128,7 @@ fn write_erofs(
         let root = Root {
             spare: &spare,
             file,
+            start: recipe.first_offset(),
             leaves,
             failure: &failure,
         };
@@ -173,6 +180,8 @@ impl erofs::Sink for Pieces {
 struct Root<'a> {
     spare: &'a erofs::Spare,
     file: &'a File,
+    /// Its first byte.
+    start: u64,
     leaves: Option<&'a LeafHashes>,
     /// The first error of any thread.
     failure: &'a OnceLock<io::Error>,
@@ -202,7 +211,7 @@ impl Root<'_> {
         if let Some(leaves) = self.leaves {
             leaves.feed(first, blocks)?;
         }
-        let offset = FIRST_OFFSET + first * BLOCK_SIZE as u64;
+        let offset = self.start + first * BLOCK_SIZE as u64;
         self.file.write_all_at(blocks, offset)?;
         // The disk begins now instead of waiting for the final sync: Linux starts to write what is
         // dirty and keeps it cached until then (mm/fadvise.c). Only advice, so it can't fail.

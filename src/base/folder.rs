@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::root::{EntryKind, RootDir, RootError};
 use super::rootfs::RootFs;
 use crate::image::ddi::{Content, Files, content};
-use crate::image::filesystem::{FileKind, FsError, Xattr};
+use crate::image::filesystem::{FileKind, FsError, Metadata, Xattr};
 use crate::image::gpt_types::Designator;
 
 /// Most names of one folder that are read.
@@ -65,6 +65,53 @@ impl Files for RootDir {
     fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError> {
         let value = RootDir::attribute(self, path, name).map_err(|error| fs_error(path, error))?;
         Ok(value.map_or(Xattr::Absent, Xattr::Value))
+    }
+}
+
+impl crate::lint::Files for RootDir {
+    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError> {
+        let mut found = Vec::new();
+        let mut pending = vec![PathBuf::from("/")];
+        while let Some(folder) = pending.pop() {
+            for (name, _) in self.entries(&folder)? {
+                let path = folder.join(name);
+                let metadata = self.lmetadata(&path);
+                let Some(entry) = metadata.map_err(|error| fs_error(&path, error))? else {
+                    continue;
+                };
+                if entry.kind == EntryKind::Directory {
+                    pending.push(path.clone());
+                }
+                found.push((
+                    path,
+                    Metadata {
+                        kind: file_kind(entry.kind),
+                        mode: u16::try_from(entry.mode).unwrap_or_default(),
+                        uid: entry.uid,
+                        gid: entry.gid,
+                        size: entry.size,
+                        mtime: 0,
+                        mtime_nanos: 0,
+                        device: None,
+                    },
+                ));
+                if found.len() > limit {
+                    return Err(FsError::TooManyEntries(limit));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
+        let start = RootDir::read_start(self, path, count);
+        let start = start.map_err(|error| fs_error(path, error))?;
+        start.ok_or_else(|| FsError::NotFound(path.to_owned()))
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
+        let target = RootDir::read_link(self, path).map_err(|error| fs_error(path, error))?;
+        target.ok_or_else(|| FsError::NotFound(path.to_owned()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is judged, and on what.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::lookup;
 use super::stack::Activation;
@@ -140,6 +141,8 @@ pub enum Image {
         content: Box<Content>,
         /// Whether it lies in `/usr`, so that it can't be a layer over `/usr`.
         in_usr: bool,
+        /// Where it is on this machine; nothing for a folder of the base.
+        local: Option<PathBuf>,
     },
     /// A file that is no image, or something else at which systemd gives up; the reason.
     Unreadable(String),

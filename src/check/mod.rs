@@ -210,7 +210,12 @@ pub fn predict(host: &Host<'_>, candidates: &[Candidate]) -> Prediction {
         all.collect::<Vec<_>>()
     };
     let confexts = of(ExtensionKind::Confext);
-    let stack = stack::judge(host, ExtensionKind::Sysext, &of(ExtensionKind::Sysext));
+    let sysexts = of(ExtensionKind::Sysext);
+    let mut stack = stack::judge(host, ExtensionKind::Sysext, &sysexts);
+    if sysexts.is_empty() && !confexts.is_empty() {
+        // What keeps nothing from being merged is no news.
+        stack.reasons.clear();
+    }
     let confext_stack =
         (!confexts.is_empty()).then(|| stack::judge(host, ExtensionKind::Confext, &confexts));
     Prediction {
@@ -299,7 +304,9 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
                         .map(|it| it.filled.clone())
                         .unwrap_or_default();
                 }
-                Image::Folder { content, in_usr } => {
+                Image::Folder {
+                    content, in_usr, ..
+                } => {
                     folder(host, systemd, content, *in_usr, &mut case);
                     filled = content.filled.clone();
                 }
@@ -428,6 +435,7 @@ fn folder(
         is_folder: true,
     };
     release::judge(host, systemd, holder, case);
+    protection::folder(systemd, case);
     if in_usr && case.verdict.merges() {
         case.worsen(
             Verdict::BlocksAll,

@@ -38,6 +38,32 @@ pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
     }
 }
 
+/// A folder, of which no policy says anything: told where the policy would refuse an image that is as
+/// unprotected.
+pub(super) fn folder(systemd: SystemdVersion, case: &mut Case<'_>) {
+    let policy = case.service.image_policy.map(Policy::parse);
+    let naked = Shape {
+        partitioned: false,
+        designator: Designator::Root,
+        hash: false,
+        signature: false,
+        encrypted: false,
+    };
+    if systemd.major >= 254
+        && case.verdict.merges()
+        && let Some(Ok(policy)) = policy
+        && policy.rule(naked, systemd).is_err()
+    {
+        case.worsen(
+            Verdict::MergesUnprotected,
+            "policy-passes-over-folder",
+            "the image policy demands protection, and this folder is merged without any",
+            rules::POLICY_IS_FOR_IMAGES,
+            "make it a signed image, or accept that nothing checks its content",
+        );
+    }
+}
+
 pub(super) fn judge(
     host: &Host<'_>,
     systemd: SystemdVersion,

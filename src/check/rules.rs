@@ -23,6 +23,8 @@ pub(super) const CRYPTSETUP: &str = "dlopen_cryptsetup, src/shared/cryptsetup-ut
 pub(super) const NOT_ACTIVATED: &str = "before 258 the root hash is only taken from a signature partition or a sidecar file (src/shared/dissect-image.c)";
 pub(super) const USR_TYPE: &str =
     "before 258 only the signature of a root partition is looked for (src/shared/dissect-image.c)";
+/// Seen on 257: a folder is merged under `root=signed+absent`.
+pub(super) const POLICY_IS_FOR_IMAGES: &str = "only images are dissected, and a policy is part of that (merge_subprocess, src/sysext/sysext.c)";
 pub(super) const POLICY: &str = "a violated image policy stops the whole merge (image_policy_check_protection, src/shared/image-policy.c)";
 pub(super) const SECTOR_SIZE: &str = "up to 252 images are looked at with sectors of 512 bytes (probe_sector_size, src/shared/dissect-image.c, since 253)";
 pub(super) const RELEASE_FILE_OF_FOLDER: &str = "open_extension_release, src/basic/os-util.c: extension-release.NAME for the folder NAME; a folder without it is passed over";

@@ -17,23 +17,29 @@ use super::show;
 use crate::base::Base;
 use crate::base::root::RootDir;
 use crate::base::unit::unit_name;
-use crate::build::{self, Built};
+use crate::build::{self, Built, BuiltImage};
 use crate::check::{Allowed, Prediction};
-use crate::config::model::{Enable, ImagePolicy};
+use crate::config::model::{Enable, ImagePolicy, Layout};
 use crate::config::source::Source;
 use crate::digest::digest;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::ddi::{self, SignatureState};
 use crate::image::hex;
-use crate::inject::{self, FileSource, Options, PlacedFile, PlacedKind, Placements};
+use crate::inject::{
+    self, FileSource, Options as Placing, PlacedFile, PlacedKind, PlacedTree, Placements,
+};
 use crate::input;
-use crate::plan::{Environment, Plan, Step};
+use crate::plan::{Environment, Plan, Planned as PlannedExtension, Step};
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
 use crate::results::{Application, Changes, Planned, versioned};
+use crate::tree::collect::{Options, collect};
+use crate::tree::folder;
 
 /// Mode of everything that is placed: Prism's for these files, whatever the umask.
 const MODE: u32 = 0o644;
+/// Mode of a folder that is an extension.
+const FOLDER_MODE: u32 = 0o755;
 
 pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
     let Some(rootfs) = &args.rootfs else {
@@ -51,6 +57,9 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
         ..Environment::default()
     };
     let session = Session::open(screen, &args.config, &base_args, environment)?;
+    if args.expanded_config.is_some() {
+        session.only_images()?;
+    }
     if args.dry_run {
         return dry_run(screen, &session);
     }
@@ -76,10 +85,10 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     }
     let applied = watch(screen, |progress| {
         let placements = placements(&session.plan, &built, progress)?;
-        let options = Options {
+        let options = Placing {
             force: args.force,
             progress: Some(progress),
-            ..Options::default()
+            ..Placing::default()
         };
         inject::apply(&root, &placements, &options).map_err(|findings| session.refuse(findings.0))
     })?;
@@ -139,6 +148,7 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
         .iter()
         .filter(|planned| match &planned.step {
             Step::TakeIn(taken) => taken.ddi.signature == SignatureState::Empty,
+            Step::TakeFolder(_) => false,
             // An attached signature is found again by every build.
             Step::Build(step) => {
                 let image = || ddi::open(&planned.image);
@@ -255,6 +265,10 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
         files.push(bytes(PlacedKind::DropIn, drop_in.path, drop_in.text));
     }
     for (planned, image) in plan.extensions.iter().zip(&built.images) {
+        if planned.layout() == Layout::Directory {
+            files.push(placed_folder(plan, planned, image, progress)?);
+            continue;
+        }
         files.push(PlacedFile {
             kind: PlacedKind::Image,
             extensions: vec![planned.name.clone()],
@@ -275,6 +289,35 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
             _ => plan.kinds(),
         },
         tool: format!("prism-sysext {}", env!("CARGO_PKG_VERSION")),
+    })
+}
+
+fn placed_folder(
+    plan: &Plan,
+    planned: &PlannedExtension,
+    image: &BuiltImage,
+    progress: &Progress,
+) -> anyhow::Result<PlacedFile> {
+    let (keep_owners, epoch) = match &planned.step {
+        // What was built has the owners that it is to have.
+        Step::Build(step) => (true, step.epoch),
+        Step::TakeFolder(taken) => (taken.keep_owners, None),
+        Step::TakeIn(_) => (false, None),
+    };
+    let tree = collect(&image.path, &Options { keep_owners })?.tree;
+    progress.begin(format!("digesting {}", planned.name), tree.content_size());
+    let sha256 = folder::digest(&tree, progress)?;
+    Ok(PlacedFile {
+        kind: PlacedKind::Folder,
+        extensions: vec![planned.name.clone()],
+        destination: planned.destination.clone(),
+        source: FileSource::Tree(Box::new(PlacedTree {
+            path: image.path.clone(),
+            tree,
+            epoch_seconds: epoch.unwrap_or(plan.epoch),
+        })),
+        mode: FOLDER_MODE,
+        sha256,
     })
 }
 
@@ -332,9 +375,9 @@ fn check_again(
 
 pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), Failure> {
     let root = open_root(&args.rootfs)?;
-    let options = Options {
+    let options = Placing {
         force: args.force,
-        ..Options::default()
+        ..Placing::default()
     };
     let removed = inject::remove(&root, &args.name, &options).map_err(all)?;
     screen.findings(None, &removed.findings);

@@ -38,6 +38,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
             ..Environment::default()
         };
         let session = Session::of(screen, chain, &args.base, environment)?;
+        session.only_images()?;
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         session.room()?;
@@ -255,6 +256,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
                 ..Environment::default()
             };
             let session = Session::of(screen, chain, &base, environment)?;
+            session.only_images()?;
             on_plain(&session, &invocation)?
         }
         (_, Some(chain)) => {
@@ -263,6 +265,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
                 ..Environment::default()
             };
             let session = Session::of(screen, chain, &base, environment)?;
+            session.only_images()?;
             let built = session.build(screen)?;
             screen.findings(Some(&session.config.source), &session.noticed(&built));
             refuse_unsigned(&session, args.overrides.allow_unsigned)?;

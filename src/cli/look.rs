@@ -7,11 +7,10 @@ use super::args::{Build, Check, Required, Schema};
 use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::{Session, disk, folder, look_inside, predict_on, predict_present};
+use super::session::{Session, disk, local_folder, look_inside, predict_on, predict_present};
 use super::trident::trident;
 use super::{plain, render, show};
 use crate::base::Base;
-use crate::base::root::RootDir;
 use crate::build;
 use crate::chain::Chain;
 use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, Stack, Verdict};
@@ -142,10 +141,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
         .map(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let image = match path.is_dir() {
-                true => match RootDir::open(path) {
-                    Ok(root) => folder(&root, Path::new("/"), false),
-                    Err(error) => Image::Unreadable(error.to_string()),
-                },
+                true => local_folder(path),
                 false => match ddi::open_for(path, base.arch) {
                     Ok(ddi) => disk(ddi, Sidecars::default(), progress),
                     Err(error) => Image::Unreadable(error.to_string()),

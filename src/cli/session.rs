@@ -14,7 +14,7 @@ use super::sign::now;
 use crate::base::Base;
 use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::folder::folder_content;
-use crate::base::root::RootError;
+use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
 use crate::build::{Built, build};
 use crate::chain::Chain;
@@ -25,7 +25,7 @@ use crate::check::surroundings;
 use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
-use crate::config::model::{CertificateLocation, Enable};
+use crate::config::model::{CertificateLocation, Enable, Layout};
 use crate::config::validate::validate;
 use crate::config::{Config, traps};
 use crate::expand::policy_path;
@@ -35,7 +35,7 @@ use crate::image::ddi::{self, Ddi, Files};
 use crate::image::gpt_types::Designator;
 use crate::image::hex;
 use crate::inject::record::Record;
-use crate::lint::{Subject, Target, lint};
+use crate::lint::{self, Subject, Target, lint};
 use crate::mkosi::run as mkosi;
 use crate::plan::{BaseIdentity, Environment, Plan};
 use crate::progress::Progress;
@@ -168,7 +168,10 @@ impl Session {
     pub(super) fn images_ready(&self) -> Result<(), Failure> {
         let planned = self.plan.extensions.iter();
         let missing: Vec<Finding> = planned
-            .filter(|planned| !planned.image.is_file())
+            .filter(|planned| match planned.layout() {
+                Layout::Directory => !planned.image.is_dir(),
+                Layout::Image | Layout::Bare => !planned.image.is_file(),
+            })
             .map(|planned| {
                 let image = render::path(&planned.image);
                 Finding::error("image-missing", format!("{image} is not built yet"))
@@ -180,6 +183,25 @@ impl Session {
             Ok(())
         } else {
             Err(self.refuse(missing))
+        }
+    }
+
+    /// Prism copies files, and of folders neither owners nor modes.
+    pub(super) fn only_images(&self) -> Result<(), Failure> {
+        let planned = self.plan.extensions.iter();
+        let folders = planned.filter(|planned| planned.layout() == Layout::Directory);
+        let findings: Vec<Finding> = folders
+            .map(|planned| {
+                let message = format!("Prism can't place `{}`, which is a folder", planned.name);
+                Finding::error("folder-needs-apply", message)
+                    .at(&planned.at)
+                    .because("`additionalFiles` copies single files, and `additionalDirs` gives all of them one mode and no owners, links or attributes of their own")
+                    .help("leave `layout` out (or build an image of the folder with `tree`), or place it with `prism-sysext apply --rootfs DIR`")
+            })
+            .collect();
+        match findings.is_empty() {
+            true => Ok(()),
+            false => Err(self.refuse(findings)),
         }
     }
 
@@ -250,9 +272,9 @@ impl Session {
             None => Vec::new(),
         };
         for extension in &self.plan.extensions {
-            let image = match ddi::open_for(&extension.image, base.arch) {
-                Ok(ddi) => disk(ddi, Sidecars::default(), progress),
-                Err(error) => Image::Unreadable(error.to_string()),
+            let image = match extension.layout() {
+                Layout::Directory => local_folder(&extension.image),
+                Layout::Image | Layout::Bare => local_image(&extension.image, base, progress),
             };
             candidates.push(Candidate::placed(
                 extension.kind,
@@ -433,10 +455,7 @@ pub(super) fn predict_placed(
         None => Vec::new(),
     };
     for placement in placements {
-        let image = match ddi::open_for(&placement.source, base.arch) {
-            Ok(ddi) => disk(ddi, Sidecars::default(), progress),
-            Err(error) => Image::Unreadable(error.to_string()),
-        };
+        let image = local_image(&placement.source, base, progress);
         candidates.push(Candidate::placed(
             placement.kind,
             placement.at.clone(),
@@ -490,9 +509,11 @@ fn add_conflicts(
                     let is_usr = ddi.designator == Designator::Usr;
                     (Box::new(ddi.file_system().ok()?), is_usr)
                 }
-                Image::Folder { .. } => {
-                    let folder = root?.enter(Path::new(&candidate.path)).ok()??;
-                    let folder: Box<dyn Files> = folder;
+                Image::Folder { local, .. } => {
+                    let folder: Box<dyn Files> = match local {
+                        Some(path) => Box::new(RootDir::open(path).ok()?),
+                        None => root?.enter(Path::new(&candidate.path)).ok()??,
+                    };
                     (folder, false)
                 }
                 Image::Unreadable(_) | Image::Other(_) => return None,
@@ -563,16 +584,23 @@ pub(super) fn look_inside(
 }
 
 fn lacks(candidate: &Candidate, target: Target<'_>) -> Vec<Finding> {
-    let Image::Disk(ddi, ..) = &candidate.image else {
-        return Vec::new();
-    };
-    let Ok(fs) = ddi.file_system() else {
-        return Vec::new();
+    let (fs, is_usr): (Box<dyn lint::Files>, bool) = match &candidate.image {
+        Image::Disk(ddi, ..) => match ddi.file_system() {
+            Ok(fs) => (Box::new(fs), ddi.designator == Designator::Usr),
+            Err(_) => return Vec::new(),
+        },
+        Image::Folder {
+            local: Some(path), ..
+        } => match RootDir::open(path) {
+            Ok(folder) => (Box::new(folder), false),
+            Err(_) => return Vec::new(),
+        },
+        _ => return Vec::new(),
     };
     let subject = Subject {
-        fs: &fs,
+        fs: fs.as_ref(),
         kind: candidate.class,
-        is_usr: ddi.designator == Designator::Usr,
+        is_usr,
     };
     let at = candidate.at.as_deref().unwrap_or(&candidate.path);
     let found = lint(subject, target).into_iter();
@@ -631,12 +659,39 @@ pub(super) fn disk(ddi: Ddi, sidecars: Sidecars, progress: &Progress) -> Image {
     Image::Disk(Box::new(ddi), Box::new(report), sidecars)
 }
 
-/// A folder of this machine or, with `root`, of a root file system.
-pub(super) fn folder(root: &dyn RootFs, path: &Path, in_usr: bool) -> Image {
+/// An image of this machine that is placed alone, without what lies beside it here.
+fn local_image(path: &Path, base: &Base, progress: &Progress) -> Image {
+    match ddi::open_for(path, base.arch) {
+        Ok(ddi) => disk(ddi, Sidecars::default(), progress),
+        Err(error) => Image::Unreadable(error.to_string()),
+    }
+}
+
+/// A folder of this machine.
+pub(super) fn local_folder(path: &Path) -> Image {
+    let image = match RootDir::open(path) {
+        Ok(root) => folder(&root, Path::new("/"), false),
+        Err(error) => Image::Unreadable(error.to_string()),
+    };
+    match image {
+        Image::Folder {
+            content, in_usr, ..
+        } => Image::Folder {
+            content,
+            in_usr,
+            local: Some(path.to_owned()),
+        },
+        other => other,
+    }
+}
+
+/// A folder of a root file system.
+fn folder(root: &dyn RootFs, path: &Path, in_usr: bool) -> Image {
     match folder_content(root, path) {
         Ok(Some(content)) => Image::Folder {
             content: Box::new(content),
             in_usr,
+            local: None,
         },
         Ok(None) => Image::Unreadable("there is nothing".to_owned()),
         // Not systemd's trouble, but ours.

@@ -6,6 +6,7 @@ use super::render::{path, size, table};
 use crate::base::unit::unit_name;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
+use crate::config::model::Layout;
 use crate::plan::{Plan, Step};
 use crate::release::ExtensionKind;
 use crate::verify::{Outcome, Report};
@@ -18,8 +19,11 @@ pub(super) fn plan(plan: &Plan) -> String {
             Step::Build(step) if !step.changes.is_empty() => {
                 format!("repair, {}", step.verity.word())
             }
+            Step::Build(step) if step.layout != Layout::Image => {
+                format!("build, {}", step.layout.word())
+            }
             Step::Build(step) => format!("build, {}", step.verity.word()),
-            Step::TakeIn(_) => "take in".to_owned(),
+            Step::TakeIn(_) | Step::TakeFolder(_) => "take in".to_owned(),
         };
         rows.push(vec![
             how,

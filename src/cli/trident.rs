@@ -25,6 +25,7 @@ pub(super) fn trident(
     };
     let template = args.trident_url.as_deref().unwrap_or(PLACEHOLDER);
     check_url(template)?;
+    session.only_images()?;
     // A signature changes the bytes.
     refuse_unsigned(session, false)?;
     let planned = || session.plan.extensions.iter();

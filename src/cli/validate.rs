@@ -162,18 +162,19 @@ fn images(config: &Config) -> Vec<Finding> {
         let Some(image) = &extension.image else {
             continue;
         };
-        match ingest::take_in(
-            &config.resolve(&image.path),
-            image.sha256.as_deref(),
-            // A repair gives it the name.
-            extension
-                .name
-                .as_deref()
-                .filter(|_| extension.repair == Repair::Never),
-            extension.kind,
-            &at,
-        ) {
-            Ok((_, notes)) => findings.extend(notes),
+        let path = config.resolve(&image.path);
+        // A repair gives it the name.
+        let name = extension.name.as_deref();
+        let name = name.filter(|_| extension.repair == Repair::Never);
+        let taken = match path.is_dir() {
+            true => ingest::take_in_folder(&path, name, extension.kind, &at).map(|it| it.1),
+            false => {
+                let sha256 = image.sha256.as_deref();
+                ingest::take_in(&path, sha256, name, extension.kind, &at).map(|it| it.1)
+            }
+        };
+        match taken {
+            Ok(notes) => findings.extend(notes),
             Err(finding) => findings.push(finding.at(format!("{at}.image"))),
         }
     }

@@ -133,6 +133,9 @@ pub struct Extension {
     #[serde(default)]
     #[schemars(example = &"zstd", example = &"zstd:19", extend("default" = "auto"), regex(pattern = r"^(auto|none|lz4|lz4hc|zstd(:([1-9]|1[0-9]|2[0-2]))?)$"))]
     pub compression: Option<String>,
+    /// In which form it is delivered. `bare` and `directory` have no room for a hash tree.
+    #[serde(default)]
+    pub layout: Layout,
     /// How the image is protected. Default: `signed` when there is a key.
     #[serde(default)]
     #[schemars(with = "Option<VerityValue>")]
@@ -575,6 +578,49 @@ pub enum Format {
     Squashfs,
     /// ext4.
     Ext4,
+}
+
+/// In which form an extension is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A disk image with a partition table, `NAME.raw`.
+    #[default]
+    Image,
+    /// A file system without a partition table, `NAME.raw`.
+    Bare,
+    /// A plain folder, `NAME`. For `apply` only.
+    Directory,
+}
+
+impl Layout {
+    /// The word in the YAML.
+    pub fn word(self) -> &'static str {
+        match self {
+            Layout::Image => "image",
+            Layout::Bare => "bare",
+            Layout::Directory => "directory",
+        }
+    }
+
+    /// Why there is no verity, where there can't be.
+    pub fn without_verity(self) -> Option<&'static str> {
+        match self {
+            Layout::Image => None,
+            Layout::Bare => {
+                Some("a bare file system has no partitions for a hash tree and a signature")
+            }
+            Layout::Directory => Some("dm-verity protects block devices, and a folder is none"),
+        }
+    }
+
+    /// The name on the target of an extension.
+    pub fn file_name(self, name: &str) -> String {
+        match self {
+            Layout::Image | Layout::Bare => format!("{name}.raw"),
+            Layout::Directory => name.to_owned(),
+        }
+    }
 }
 
 /// How an image is protected.

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{
-    Extension, FileEntry, Format, ImagePolicy, KeyReference, Repair, Signer, Sysext, Verity,
+    Extension, FileEntry, Format, ImagePolicy, KeyReference, Layout, Repair, Signer, Sysext, Verity,
 };
 use super::{scripts, traps};
 use crate::arch::Arch;
@@ -45,6 +45,18 @@ pub fn around(config: &Config) -> Vec<Finding> {
 /// How an extension is protected once all defaults are applied; an error says what is missing.
 pub fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
     let has_key = signed_by(sysext, extension).is_some();
+    if let Some(why) = extension.layout.without_verity() {
+        return match extension.verity {
+            None | Some(Verity::None) => Ok(Verity::None),
+            Some(verity) => {
+                let (verity, layout) = (verity.word(), extension.layout.word());
+                let message = format!("`verity: {verity}` can't be had with `layout: {layout}`");
+                Err(Finding::error("layout-without-verity", message)
+                    .because(why)
+                    .help("leave `layout` out for a disk image that is protected, or write `verity: none`"))
+            }
+        };
+    }
     match extension.verity {
         Some(Verity::Signed) if !has_key => Err(Finding::error(
             "key-missing",
@@ -405,6 +417,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         ("versionedName", extension.versioned_name),
         ("version", extension.version.is_some()),
         ("arch", extension.arch.is_some()),
+        ("layout", extension.layout != Layout::Image),
         ("compression", extension.compression.is_some()),
         ("verity", extension.verity.is_some()),
         ("verityKey", extension.verity_key.is_some()),
@@ -417,7 +430,6 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
                 || !release.scope.is_empty(),
         ),
         ("pathLinks", !extension.path_links.is_empty()),
-        ("keepOwners", extension.keep_owners),
         ("seed", extension.seed.is_some()),
         ("sourceDateEpoch", extension.source_date_epoch.is_some()),
     ];
@@ -444,6 +456,33 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
     }
 }
 
+/// Keys that say something of an image that `layout` makes no room for.
+fn layout(extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
+    if extension.layout == Layout::Image {
+        return;
+    }
+    let folder = extension.layout == Layout::Directory;
+    let without_effect = [
+        ("verityKey", extension.verity_key.is_some()),
+        ("signer", extension.signer.is_some()),
+        ("verityCertificate", extension.verity_certificate.is_some()),
+        ("format", folder && extension.format != Format::Erofs),
+        ("compression", folder && extension.compression.is_some()),
+        ("seed", folder && extension.seed.is_some()),
+    ];
+    for (key, _) in without_effect.iter().filter(|(_, present)| *present) {
+        let layout = extension.layout.word();
+        findings.push(
+            Finding::error(
+                "key-without-effect",
+                format!("`{key}` means nothing with `layout: {layout}`"),
+            )
+            .at(format!("{at}.{key}"))
+            .help(format!("remove `{key}`, or `layout: {layout}`")),
+        );
+    }
+}
+
 fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
     if extension.name.is_none() {
         findings.push(
@@ -452,6 +491,7 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
                 .help("add `name: …`; the image becomes NAME.raw"),
         );
     }
+    layout(extension, at, findings);
     match effective_verity(sysext, extension) {
         Err(finding) => {
             let place = if extension.verity.is_some() {
@@ -470,7 +510,9 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
             .help("add `verityCertificate: verity_cert.crt`; it is installed on the target"),
         ),
         Ok(verity) => {
+            // No policy says anything of folders.
             if sysext.image_policy == ImagePolicy::Signed
+                && extension.layout != Layout::Directory
                 && matches!(verity, Verity::Hash | Verity::None)
             {
                 findings.push(
@@ -480,7 +522,10 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
                     )
                     .at(at)
                     .because("a policy violation aborts the whole merge (merge_subprocess, src/sysext/sysext.c)")
-                    .help("sign it, or use `imagePolicy: default`"),
+                    .help(match extension.layout {
+                        Layout::Bare => "leave `layout` out and sign it, or use `imagePolicy: default`",
+                        _ => "sign it, or use `imagePolicy: default`",
+                    }),
                 );
             }
         }

@@ -1,5 +1,6 @@
 //! Placing files: check all, prepare all, then commit all.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,12 +10,17 @@ use super::check::{
 };
 use super::enable::{AppliedLink, intact_links, plan_links};
 use super::record::{RECORD_PATH, Record, RecordedFile, RecordedLink};
-use super::{Options, PlacedFile, PlacedKind, Placements, copy_hashed};
+use super::{
+    FileSource, Options, PlacedFile, PlacedKind, PlacedTree, Placements, copy_hashed, take_away,
+};
 use crate::base::root::{Ownership, RootDir};
+use crate::build::owners;
 use crate::finding::{Finding, Findings};
 use crate::image::hex;
 use crate::pending::PendingFile;
 use crate::progress::Progress;
+use crate::staged::StagedFolder;
+use crate::tree::folder::{self, FolderError};
 
 /// What was done about a file or link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,8 +44,11 @@ pub struct AppliedFile {
     pub kind: PlacedKind,
     /// The extensions that need it; none means all.
     pub extensions: Vec<String>,
-    /// Its length in bytes.
+    /// Its length in bytes; of a folder that of its files.
     pub size: u64,
+    /// How many files and folders it is.
+    #[serde(skip)]
+    pub entries: u64,
     /// The SHA-256 of its bytes, in lower-case hex.
     pub sha256: String,
     /// What was done about it.
@@ -218,7 +227,7 @@ impl<'a> Plan<'a> {
                 .map_err(|error| root.io_failed("write", path, &error))?;
         }
         for path in &self.stale {
-            root.remove_file(Path::new(path))?;
+            take_away(root, Path::new(path))?;
         }
         self.record.write(root)?;
         Ok(())
@@ -237,7 +246,7 @@ impl Undo<'_> {
     fn run(&self) {
         // Best effort throughout: the error that led here is the one to report.
         for path in self.created.iter().rev() {
-            let _ = self.root.remove_file(Path::new(path));
+            let _ = take_away(self.root, Path::new(path));
         }
         let _ = match &self.record {
             Some(record) => record.write(self.root),
@@ -253,10 +262,13 @@ fn prepare(
     file: &PlacedFile,
     undo: &mut Undo<'_>,
     progress: Option<&Progress>,
-) -> Result<PendingFile, Findings> {
+) -> Result<Prepared, Findings> {
     let path = Path::new(&file.destination);
     if let Some(parent) = path.parent() {
         undo.folders.extend(root.make_dirs(parent)?);
+    }
+    if let FileSource::Tree(placed) = &file.source {
+        return prepare_folder(root, file, placed, progress);
     }
     let (mut reader, size) = file.open()?;
     if let Some(progress) = progress {
@@ -270,18 +282,74 @@ fn prepare(
         .file()
         .sync_all()
         .map_err(|error| root.io_failed("write", path, &error))?;
-    if digest == file.sha256 {
-        return Ok(pending);
+    match digest == file.sha256 {
+        true => Ok(Prepared::File(pending)),
+        false => Err(changed(file, digest)),
     }
+}
+
+/// The same for a folder.
+fn prepare_folder(
+    root: &RootDir,
+    file: &PlacedFile,
+    placed: &PlacedTree,
+    progress: Option<&Progress>,
+) -> Result<Prepared, Findings> {
+    let path = Path::new(&file.destination);
+    let quiet = Progress::new();
+    let progress = progress.unwrap_or(&quiet);
+    progress.begin(
+        format!("placing {}", file.destination),
+        placed.tree.content_size(),
+    );
+    let staged = root.stage(path, file.mode)?;
+    let written = folder::write(
+        &placed.tree,
+        staged.folder(),
+        placed.epoch_seconds,
+        progress,
+    );
+    let digest = written.map_err(|error| {
+        let message = format!("placing {}: {error}", file.destination);
+        match error {
+            FolderError::Owner { .. } => Findings::from(owners(&error)),
+            FolderError::Read(_) => Finding::error("changed-meanwhile", message)
+                .help("run the command again")
+                .into(),
+            FolderError::Write { .. } => Finding::error("rootfs-io", message).into(),
+        }
+    })?;
+    match digest == file.sha256 {
+        true => Ok(Prepared::Folder(staged)),
+        false => Err(changed(file, digest)),
+    }
+}
+
+/// Something that lies ready beside its final name.
+enum Prepared {
+    File(PendingFile),
+    Folder(StagedFolder),
+}
+
+impl Prepared {
+    fn commit(self) -> io::Result<()> {
+        match self {
+            Prepared::File(pending) => pending.commit(),
+            Prepared::Folder(staged) => staged.commit(),
+        }
+    }
+}
+
+fn changed(file: &PlacedFile, digest: [u8; 32]) -> Findings {
     let message = format!(
         "{} changed since it was checked: expected SHA-256 {}, found {}",
         file.source.shown(),
         hex::encode(&file.sha256),
         hex::encode(&digest)
     );
-    Err(Finding::error("changed-meanwhile", message)
+    Finding::error("changed-meanwhile", message)
         .help("run the command again")
-        .into())
+        .into()
 }
 
 /// What is ours afterwards: what is written now, and what was ours and stays.

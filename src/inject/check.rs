@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::apply::{AppliedFile, Outcome};
 use super::record::Record;
-use super::{Options, PlacedFile, Placements, Present, would_overwrite};
+use super::{Options, PlacedFile, PlacedKind, Placements, Present, would_overwrite};
 use crate::base;
 use crate::base::mounts::SelinuxMode;
-use crate::base::root::{EntryKind, RootDir, RootError};
+use crate::base::root::{RootDir, RootError};
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::hex;
 
@@ -58,7 +58,8 @@ pub(super) fn survey(
     findings: &mut Vec<Finding>,
 ) -> Result<AppliedFile, Findings> {
     let path = &file.destination;
-    let (_, size) = file.open()?;
+    let (size, entries) = file.extent()?;
+    let is_folder = file.kind == PlacedKind::Folder;
     let mut sizes = known.sizes(path);
     sizes.push(size);
     let present = Present::look(root, path, &sizes)?;
@@ -67,7 +68,9 @@ pub(super) fn survey(
         Present::Nothing => Outcome::Created,
         Present::File { mode, .. } if same && mode == file.mode => Outcome::Unchanged,
         Present::File { digest, .. } if same || known.owns(path, digest) => Outcome::Replaced,
-        Present::Other(EntryKind::Directory) => {
+        Present::Folder { .. } if same => Outcome::Unchanged,
+        Present::Folder { digest } if is_folder && known.owns(path, digest) => Outcome::Replaced,
+        Present::Folder { .. } if !is_folder => {
             findings.push(
                 Finding::error(
                     "would-overwrite",
@@ -80,7 +83,8 @@ pub(super) fn survey(
         }
         other => {
             let mut finding = would_overwrite(path, known.lists(path), other);
-            if options.force {
+            // Whole folders of others are not for a flag that is meant for files.
+            if options.force && !matches!(other, Present::Folder { .. }) {
                 finding.severity = Severity::Warning;
                 finding.help = Some("it is replaced because of --force".to_owned());
             }
@@ -96,6 +100,7 @@ pub(super) fn survey(
         kind: file.kind,
         extensions,
         size,
+        entries,
         sha256: hex::encode(&file.sha256),
         outcome,
     })
@@ -117,7 +122,8 @@ pub(super) fn check_space(
         let entry = needed
             .entry(space.device)
             .or_insert((0, free, file.path.as_str()));
-        entry.0 = entry.0.saturating_add(file.size).saturating_add(OVERHEAD);
+        let overhead = OVERHEAD.saturating_mul(file.entries);
+        entry.0 = entry.0.saturating_add(file.size).saturating_add(overhead);
     }
     for (need, free, path) in needed.into_values().filter(|(need, free, _)| need > free) {
         let message = format!(
@@ -175,7 +181,7 @@ pub(super) fn may_remove_changed(
     options: Options,
     findings: &mut Vec<Finding>,
 ) -> bool {
-    let is_folder = present == Present::Other(EntryKind::Directory);
+    let is_folder = matches!(present, Present::Folder { .. });
     let force = options.force && !is_folder;
     let message = format!("{path} was changed since it was placed");
     let finding = Finding {
@@ -187,7 +193,7 @@ pub(super) fn may_remove_changed(
         ..Finding::error("changed-since", message).in_file(path)
     };
     findings.push(finding.help(match (is_folder, force) {
-        (true, _) => "it is a folder now; remove it by hand",
+        (true, _) => "it is a folder; remove it by hand",
         (_, true) => "it is removed because of --force",
         _ => "remove it by hand, or use --force",
     }));

@@ -17,6 +17,9 @@ use crate::base::root::{EntryKind, RootDir, RootError};
 use crate::finding::{Finding, Findings};
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
+use crate::tree::Tree;
+use crate::tree::collect::{Options as Collecting, collect};
+use crate::tree::folder;
 
 mod apply;
 mod check;
@@ -50,6 +53,8 @@ pub enum PlacedKind {
     DropIn,
     /// An extension image.
     Image,
+    /// An extension that is a folder.
+    Folder,
 }
 
 impl PlacedKind {
@@ -59,7 +64,13 @@ impl PlacedKind {
             PlacedKind::Certificate => ([CERTIFICATE_DIRS, &[CERTIFICATE_STORE]].concat(), ".crt"),
             PlacedKind::DropIn => (DROP_IN_DIRS.to_vec(), ".conf"),
             PlacedKind::Image => ([SYSEXT_DIRS, CONFEXT_DIRS].concat(), ".raw"),
+            PlacedKind::Folder => ([SYSEXT_DIRS, CONFEXT_DIRS].concat(), ""),
         }
+    }
+
+    /// Whether it is an extension, and no part of what surrounds them.
+    fn is_extension(self) -> bool {
+        matches!(self, PlacedKind::Image | PlacedKind::Folder)
     }
 
     /// Whether a file of this kind may have this path; also asked of records, which are hostile.
@@ -70,6 +81,7 @@ impl PlacedKind {
                 && name.len() > suffix.len()
                 && name.ends_with(suffix)
                 && !name.contains('\0')
+                && !matches!(name, "." | "..")
         })
     }
 }
@@ -81,11 +93,36 @@ pub enum FileSource {
     Path(PathBuf),
     /// These bytes.
     Bytes(Vec<u8>),
+    /// A folder outside the root file system, as it was collected.
+    Tree(Box<PlacedTree>),
+}
+
+/// A folder to place.
+#[derive(Debug, Clone)]
+pub struct PlacedTree {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub tree: Tree,
+    /// Time stamp of all of it, in seconds since 1970.
+    pub epoch_seconds: u64,
 }
 
 impl FileSource {
+    /// Bytes, and how many files and folders they are.
+    fn extent(&self) -> io::Result<(u64, u64)> {
+        match self {
+            FileSource::Tree(placed) => {
+                let entries = u64::try_from(placed.tree.inodes.len()).unwrap_or(u64::MAX);
+                Ok((placed.tree.content_size(), entries))
+            }
+            file => file.open().map(|(_, size)| (size, 1)),
+        }
+    }
+
     fn open(&self) -> io::Result<(Box<dyn Read + '_>, u64)> {
         match self {
+            FileSource::Tree(_) => Err(io::Error::other("it is a folder")),
             FileSource::Bytes(bytes) => Ok((
                 Box::new(bytes.as_slice()),
                 u64::try_from(bytes.len()).unwrap_or(u64::MAX),
@@ -105,6 +142,7 @@ impl FileSource {
     fn shown(&self) -> String {
         match self {
             FileSource::Path(path) => path.display().to_string(),
+            FileSource::Tree(placed) => placed.path.display().to_string(),
             FileSource::Bytes(_) => "generated content".to_owned(),
         }
     }
@@ -123,16 +161,24 @@ pub struct PlacedFile {
     pub source: FileSource,
     /// Its permission bits, such as `0o644`.
     pub mode: u32,
-    /// The digest its bytes must have, so that nothing is placed that was not checked.
+    /// The digest its bytes must have, so that nothing is placed that was not checked; of a folder
+    /// that of [`crate::tree::folder`].
     pub sha256: [u8; 32],
 }
 
 impl PlacedFile {
     fn open(&self) -> Result<(Box<dyn Read + '_>, u64), Findings> {
-        self.source.open().map_err(|error| {
-            let message = format!("reading {}: {error}", self.source.shown());
-            Finding::error("image-unreadable", message).into()
-        })
+        self.source.open().map_err(|error| self.unreadable(&error))
+    }
+
+    fn extent(&self) -> Result<(u64, u64), Findings> {
+        let extent = self.source.extent();
+        extent.map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Findings {
+        let message = format!("reading {}: {error}", self.source.shown());
+        Finding::error("image-unreadable", message).into()
     }
 }
 
@@ -193,18 +239,28 @@ enum Present {
         mode: u32,
         digest: Option<[u8; 32]>,
     },
+    /// A folder, and when a size is asked for its digest, if it can be had.
+    Folder {
+        digest: Option<[u8; 32]>,
+    },
     Other(EntryKind),
 }
 
 impl Present {
-    /// Looks at a path without following a link at its end; hashes only files of one of `sizes` bytes.
+    /// Looks at a path without following a link at its end; hashes only files of one of `sizes`
+    /// bytes, and folders whose bytes are as many.
     fn look(root: &RootDir, path: &str, sizes: &[u64]) -> Result<Present, RootError> {
         let place = Path::new(path);
         let Some(metadata) = root.lmetadata(place)? else {
             return Ok(Present::Nothing);
         };
-        if metadata.kind != EntryKind::File {
-            return Ok(Present::Other(metadata.kind));
+        match metadata.kind {
+            EntryKind::File => {}
+            EntryKind::Directory => {
+                let digest = folder_digest(root, place, sizes)?;
+                return Ok(Present::Folder { digest });
+            }
+            other => return Ok(Present::Other(other)),
         }
         let mut digest = None;
         if sizes.contains(&metadata.size)
@@ -224,9 +280,36 @@ impl Present {
 
     fn digest(self) -> Option<[u8; 32]> {
         match self {
-            Present::File { digest, .. } => digest,
+            Present::File { digest, .. } | Present::Folder { digest } => digest,
             _ => None,
         }
+    }
+}
+
+/// The digest of a folder, unless something in it can't be part of an extension of ours.
+fn folder_digest(
+    root: &RootDir,
+    path: &Path,
+    sizes: &[u64],
+) -> Result<Option<[u8; 32]>, RootError> {
+    let Some(folder) = root.enter(path)?.filter(|_| !sizes.is_empty()) else {
+        return Ok(None);
+    };
+    let options = Collecting { keep_owners: true };
+    let Ok(collected) = collect(&folder.place(), &options) else {
+        return Ok(None);
+    };
+    if !sizes.contains(&collected.tree.content_size()) {
+        return Ok(None);
+    }
+    Ok(folder::digest(&collected.tree, &Progress::new()).ok())
+}
+
+/// Takes out what was placed, whatever it is; `false` when it is gone already.
+fn take_away(root: &RootDir, path: &Path) -> Result<bool, RootError> {
+    match root.lmetadata(path)?.map(|found| found.kind) {
+        Some(EntryKind::Directory) => root.remove_folder(path).map(|()| true),
+        _ => root.remove_file(path),
     }
 }
 
@@ -243,6 +326,9 @@ fn would_overwrite(path: &str, ours_before: bool, found: Present) -> Finding {
     let message = match (ours_before, found) {
         (_, Present::Other(kind)) => {
             format!("{path} is a {kind}, expected nothing or a file of ours")
+        }
+        (_, Present::Folder { .. }) => {
+            format!("{path} is a folder, expected nothing or what we placed ourselves")
         }
         (true, _) => format!("{path} was placed by an earlier apply and was changed since"),
         (false, _) => format!("{path} is there already and was not placed by prism-sysext"),

@@ -39,9 +39,9 @@ pub struct RecordedFile {
     pub kind: PlacedKind,
     /// The extensions that need it; none means all.
     pub extensions: Vec<String>,
-    /// Its length in bytes.
+    /// Its length in bytes; of a folder that of its files.
     pub size: u64,
-    /// The SHA-256 of its bytes, in lower-case hex.
+    /// The SHA-256 of its bytes, or the digest of [`crate::tree::folder`], in lower-case hex.
     pub sha256: String,
 }
 
@@ -162,10 +162,7 @@ impl Record {
 
     /// The extensions with a recorded image.
     pub fn extensions(&self) -> Vec<String> {
-        let images = self
-            .files
-            .iter()
-            .filter(|file| file.kind == PlacedKind::Image);
+        let images = self.files.iter().filter(|file| file.kind.is_extension());
         let mut names: Vec<String> = images.flat_map(|file| file.extensions.clone()).collect();
         names.sort();
         names.dedup();

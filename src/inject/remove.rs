@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{may_remove_changed, stop_at_errors};
 use super::enable::intact_links;
 use super::record::{RECORD_PATH, Record, RecordedFile};
-use super::{Options, PlacedKind, Present, class_of};
+use super::{Options, PlacedKind, Present, class_of, take_away};
 use crate::base::root::{Ownership, RootDir, RootError};
 use crate::base::unit::{enablement_link, unit_name};
 use crate::config::nearest;
@@ -58,9 +58,9 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
         }
     }
     let images = |class| {
-        stays.iter().any(|file: &RecordedFile| {
-            file.kind == PlacedKind::Image && class_of(&file.path) == class
-        })
+        stays
+            .iter()
+            .any(|file: &RecordedFile| file.kind.is_extension() && class_of(&file.path) == class)
     };
     use crate::release::ExtensionKind::{Confext, Sysext};
     let idle: Vec<_> = [Sysext, Confext]
@@ -112,7 +112,7 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
         return Ok(result);
     }
     for path in result.links.iter().chain(&result.files) {
-        root.remove_file(Path::new(path))?;
+        take_away(root, Path::new(path))?;
     }
     record.files = stays;
     record.links.retain(|link| !unneeded.contains(&link.path));

@@ -4,7 +4,7 @@
 //! rest.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
@@ -31,11 +31,35 @@ pub struct Target<'a> {
     pub root: Option<&'a dyn RootFs>,
 }
 
+/// What of an extension is looked at.
+pub trait Files {
+    /// All that is in it, by absolute path; an error if that is more than `limit`.
+    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError>;
+    /// The first bytes of a file, at most `count`.
+    fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError>;
+    /// The target of a symbolic link.
+    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError>;
+}
+
+impl Files for FileSystem {
+    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError> {
+        FileSystem::walk(self, limit)
+    }
+
+    fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
+        FileSystem::read_start(self, path, count)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
+        FileSystem::read_link(self, path)
+    }
+}
+
 /// An extension to look at.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// Its file system.
-    pub fs: &'a FileSystem,
+    pub fs: &'a dyn Files,
     /// Which hierarchies it adds to.
     pub kind: ExtensionKind,
     /// Whether that file system is what comes to lie at `/usr`.

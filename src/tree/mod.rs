@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 pub mod archive;
 pub mod collect;
+pub mod folder;
 pub mod layer;
 mod pax;
 pub mod read;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{EntryKind, Ownership, RootDir, RootError, plain_components, relative};
 use crate::pending::PendingFile;
+use crate::staged::{self, StagedFolder};
 
 /// Mode of folders that are made on the way to a file.
 const FOLDER_MODE: RawMode = 0o755;
@@ -91,6 +92,26 @@ impl RootDir {
         let mode = Mode::from_raw_mode(mode);
         rustix::fs::fchmod(pending.file(), mode).map_err(failed)?;
         Ok(pending)
+    }
+
+    /// Starts a folder that appears at `path` on [`StagedFolder::commit`], replacing what is there.
+    pub fn stage(&self, path: &Path, mode: u32) -> Result<StagedFolder, RootError> {
+        let ownership = self.ownership()?;
+        let (parent, name) = self.parent_of(path)?;
+        let staged = StagedFolder::create_in(parent, OsStr::from_bytes(name.as_bytes()))
+            .map_err(|error| self.io_failed("write", path, &error))?;
+        let failed = |errno| self.failed("write", path, errno);
+        own(&staged.folder(), ownership).map_err(failed)?;
+        rustix::fs::fchmod(staged.folder(), Mode::from_raw_mode(mode)).map_err(failed)?;
+        Ok(staged)
+    }
+
+    /// Takes a folder away with all that is in it. A link is not followed.
+    pub fn remove_folder(&self, path: &Path) -> Result<(), RootError> {
+        self.ownership()?;
+        let (parent, name) = self.parent_of(path)?;
+        staged::remove(parent.as_fd(), OsStr::from_bytes(name.as_bytes()))
+            .map_err(|error| self.io_failed("remove", path, &error))
     }
 
     /// Writes a whole file, or nothing: `content` is a file, a byte slice or any other reader.
