@@ -14,6 +14,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use prism_sysext::image::ddi;
 use program::{Ground, Said, as_nobody, each, give_to_nobody};
 use serde_json::Value;
 use support::{namespace, tools, trixie};
@@ -427,4 +428,46 @@ umount "$2"
     );
     let list = json("list.json");
     assert_eq!(list["extensions"][0]["kind"], "folder", "{list:#}");
+}
+
+#[test]
+fn a_named_image_is_judged_with_what_lies_beside_it() {
+    let ground = Ground::new();
+    content(&ground);
+    config(
+        &ground,
+        "name: demo, tree: root, compression: none, verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt",
+    );
+    ground.run("apply --rootfs ../rootfs").succeeded();
+    let path = ground.path("project/.sysext/demo.raw");
+    let image = ddi::open(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let of = |part: Option<ddi::Part>| {
+        let part = part.unwrap();
+        let start = usize::try_from(part.offset).unwrap();
+        bytes[start..start + usize::try_from(part.size).unwrap()].to_vec()
+    };
+    let ddi::SignatureState::Present { partition, .. } = &image.signature else {
+        panic!("not signed");
+    };
+    let check = || {
+        let said = ground.run("check demo.raw --rootfs ../rootfs --output json");
+        (verdict(&said), said)
+    };
+    let put =
+        |ending: &str, bytes: &[u8]| ground.write(&format!("project/demo.{ending}"), bytes, 0o644);
+    put("raw", &of(image.data));
+    assert_eq!(check().0, "merges-unprotected");
+    put("verity", &of(image.hash));
+    let (verdict, said) = check();
+    assert_eq!(verdict, "merges-unprotected");
+    said.names(&["warning[sidecar-incomplete]"]);
+    put("roothash", image.root_hash.unwrap().to_string().as_bytes());
+    assert_eq!(check().0, "merges-verity");
+    put("roothash.p7s", &partition.signature);
+    assert_eq!(check().0, "merges-signed");
+    fs::remove_file(ground.path("rootfs/etc/verity.d/cert.crt")).unwrap();
+    ground.refused("check demo.raw --rootfs ../rootfs", "signer-not-trusted");
+    put("roothash.p7s", b"");
+    ground.refused("check demo.raw --rootfs ../rootfs", "sidecar-unusable");
 }

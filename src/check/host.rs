@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::lookup;
+use super::sidecars::Sidecars;
 use super::stack::Activation;
 use crate::arch::Arch;
 use crate::base::kernel::KernelFeatures;
@@ -148,14 +149,4 @@ pub enum Image {
     Unreadable(String),
     /// Anything that this version does not judge.
     Other(&'static str),
-}
-
-/// Files and attributes beside an image that name its root hash (`verity_settings_load`,
-/// src/shared/dissect-image.c).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sidecars {
-    /// `NAME.roothash`, or the attribute `user.verity.roothash`.
-    pub root_hash: Option<Vec<u8>>,
-    /// `NAME.roothash.p7s`.
-    pub signature: Option<Vec<u8>>,
 }

@@ -19,6 +19,7 @@ mod policy;
 mod protection;
 mod release;
 mod rules;
+pub mod sidecars;
 mod stack;
 pub mod surroundings;
 
@@ -32,9 +33,10 @@ use crate::name::{self, Effect};
 use crate::release::{ExtensionKind, SystemdVersion};
 use crate::verify::Report;
 
-pub use host::{Candidate, Host, Image, Service, Sidecars};
+pub use host::{Candidate, Host, Image, Service};
 use release::Holder;
 pub use rules::COVERED;
+pub use sidecars::Sidecars;
 pub use stack::{Activation, Hierarchy, Stack};
 
 /// What becomes of one extension.

@@ -200,8 +200,14 @@ impl Policy {
         let verity_suffices = self.of(data).meets(Flags::VERITY);
         if !shape.partitioned {
             let own = self.of(Slot::Data(Root));
+            // What lies beside it counts by its strongest level alone, in 258 as well.
+            let found = match (shape.hash, shape.signature) {
+                (true, true) => Flags::SIGNED,
+                (true, false) => Flags::VERITY,
+                (false, _) => plain,
+            };
             return match () {
-                () if own.meets(plain) => Ok(Admitted {
+                () if own.meets(found) => Ok(Admitted {
                     hash: shape.hash,
                     signature: shape.signature,
                     verity_suffices,
@@ -209,6 +215,7 @@ impl Policy {
                 () if !own.meets(Flags::PRESENT) && own.meets(Flags::UNUSED) => {
                     Err("the policy passes over it, and nothing is left")
                 }
+                () if shape.hash => Err("the policy asks for another protection"),
                 () => Err("the policy does not admit an image without hash tree"),
             };
         }

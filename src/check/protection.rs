@@ -12,6 +12,8 @@ use crate::image::signature::{SignerVerdict, check};
 use crate::release::SystemdVersion;
 use crate::verify::{Outcome, Report};
 
+use std::ops::ControlFlow;
+
 /// Whether systemd takes the option at all; if not, the command fails and nothing is merged,
 /// folders included.
 pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
@@ -72,7 +74,15 @@ pub(super) fn judge(
     sidecars: &Sidecars,
     case: &mut Case<'_>,
 ) {
-    let Some(admitted) = policy(systemd, ddi, case) else {
+    let none = Sidecars::default();
+    let sidecars = match case.service.is_off("SYSTEMD_DISSECT_VERITY_SIDECAR") {
+        true => &none,
+        false => sidecars,
+    };
+    if beside(systemd, ddi, sidecars, case).is_break() {
+        return;
+    }
+    let Some(admitted) = policy(systemd, ddi, sidecars, case) else {
         return;
     };
     let mut image = Protection {
@@ -91,12 +101,88 @@ pub(super) fn judge(
     case.verdict = case.verdict.max(verdict);
 }
 
-fn policy(systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) -> Option<Admitted> {
+/// What lies beside an image and is at odds with it; `Break` where systemd gives up, or does what is
+/// not known.
+fn beside(
+    systemd: SystemdVersion,
+    ddi: &Ddi,
+    sidecars: &Sidecars,
+    case: &mut Case<'_>,
+) -> ControlFlow<()> {
+    let mut stops = |id, message: &str, help| {
+        case.worsen(Verdict::BlocksAll, id, message, rules::SIDECARS, help);
+        ControlFlow::Break(())
+    };
+    let replace = "remove the files beside the image, or write them anew";
+    if let Some(why) = &sidecars.unusable {
+        return stops("sidecar-unusable", why, replace);
+    }
+    let partitioned = matches!(ddi.layout, Layout::Gpt(_));
+    if partitioned && sidecars.hash_tree.is_some() {
+        let message =
+            "a hash tree lies beside the image, which is for images without a partition table";
+        return stops("sidecar-hash-tree", message, "remove the `.verity` file");
+    }
+    match &sidecars.root_hash {
+        // `dissect_image` ends with EADDRNOTAVAIL where the partitions of a root hash are not there.
+        Some((designator, _)) if partitioned && *designator != ddi.designator => {
+            let message = format!(
+                "the file beside the image is for a {} partition, the image has one of {}",
+                designator.name(),
+                ddi.designator.name()
+            );
+            return stops("sidecar-other-partition", &message, replace);
+        }
+        Some(_) if partitioned && ddi.hash.is_none() => {
+            let message = "a root hash lies beside the image, which has no hash tree";
+            return stops("sidecar-root-hash", message, replace);
+        }
+        // `dissect_image` looks for the partition whose UUID is the first half.
+        Some((_, hash)) if partitioned => {
+            let uuid = ddi.data.and_then(|data| data.uuid);
+            if uuid.is_none_or(|uuid| !hash.starts_with(&uuid)) {
+                let message = "the root hash beside the image is not that of its partitions";
+                return stops("sidecar-root-hash", message, replace);
+            }
+        }
+        _ if !partitioned && !sidecars.is_empty() && !sidecars.cover() => {
+            let message = "what lies beside the image is not used: it takes a `.roothash` and a `.verity` file";
+            let help = "put both beside the image, or make it a disk image with a signature";
+            let not_used = Verdict::MergesUnprotected;
+            case.worsen(
+                not_used,
+                "sidecar-incomplete",
+                message,
+                rules::SIDECARS,
+                help,
+            );
+        }
+        _ => {}
+    }
+    if sidecars.signature.is_some() && systemd.major < 250 {
+        let message = "systemd 249 leaves signatures to the kernel, whose keyring is not seen here";
+        case.unknown(
+            "sidecar-signature",
+            message,
+            "use a newer systemd, or leave out the signature",
+        );
+    }
+    ControlFlow::Continue(())
+}
+
+fn policy(
+    systemd: SystemdVersion,
+    ddi: &Ddi,
+    sidecars: &Sidecars,
+    case: &mut Case<'_>,
+) -> Option<Admitted> {
+    let partitioned = matches!(ddi.layout, Layout::Gpt(_));
+    let covered = !partitioned && sidecars.cover();
     let shape = Shape {
-        partitioned: matches!(ddi.layout, Layout::Gpt(_)),
+        partitioned,
         designator: ddi.designator,
-        hash: ddi.hash.is_some(),
-        signature: ddi.signature_partition.is_some(),
+        hash: ddi.hash.is_some() || covered,
+        signature: ddi.signature_partition.is_some() || (covered && sidecars.signature.is_some()),
         encrypted: ddi.fs_kind == Some(FsKind::Luks),
     };
     let everything = Admitted {
@@ -194,6 +280,9 @@ impl<'a> Protection<'a> {
 
     /// What becomes of an image once it is mounted.
     fn mounted(&self, case: &mut Case<'_>) -> Verdict {
+        if self.ddi.layout == Layout::Naked {
+            return self.covered(case);
+        }
         if self.ddi.hash.is_none() {
             return Verdict::MergesUnprotected;
         }
@@ -238,13 +327,56 @@ impl<'a> Protection<'a> {
         }
     }
 
+    /// What becomes of a bare file system, for which hash tree and signature lie beside it.
+    fn covered(&self, case: &mut Case<'_>) -> Verdict {
+        let (Some((_, hash)), Some(tree), true) = (
+            &self.sidecars.root_hash,
+            &self.sidecars.hash_tree,
+            self.sidecars.cover(),
+        ) else {
+            return Verdict::MergesUnprotected;
+        };
+        let damage = match tree {
+            Ok(root) if root.as_bytes() == hash.as_slice() => None,
+            Ok(root) => Some(format!(
+                "the root hash beside the image is {}, data and hash tree give {root}",
+                hex::encode(hash)
+            )),
+            Err(why) => Some(why.clone()),
+        };
+        if let Some(message) = damage {
+            case.worsen(
+                Verdict::BlocksAll,
+                "verity-mismatch",
+                message,
+                rules::VERITY,
+                "the image is damaged, or belongs to other files; build or fetch it again",
+            );
+        }
+        match &self.sidecars.signature {
+            Some(signature) => self.signed(signature, &hex::encode(hash), case),
+            None => {
+                self.verity_works(case);
+                Verdict::MergesVerity
+            }
+        }
+    }
+
     /// Where the root hash comes from; `Err` where systemd fails to read it.
     fn root_hash(&self, case: &mut Case<'_>) -> Result<Option<RootHash<'a>>, Verdict> {
-        if let Some(hash) = &self.sidecars.root_hash
-            && !case.service.is_off("SYSTEMD_DISSECT_VERITY_SIDECAR")
-        {
-            let signature = self.sidecars.signature.as_deref();
-            return Ok(Some(RootHash::Sidecar(hash, signature)));
+        if let Some((_, hash)) = &self.sidecars.root_hash {
+            // Without a signature of its own that of the partition counts.
+            let embedded = match &self.ddi.signature {
+                SignatureState::Present { partition, .. } => Some(&partition.signature),
+                _ => None,
+            };
+            let looked_at = self.admitted.signature && self.systemd.major >= 250;
+            if self.sidecars.signature.is_none() && looked_at && self.has_bad_signature(case) {
+                return Err(Verdict::BlocksAll);
+            }
+            let signature = self.sidecars.signature.as_ref();
+            let signature = signature.or(embedded.filter(|_| looked_at));
+            return Ok(Some(RootHash::Sidecar(hash, signature.map(Vec::as_slice))));
         }
         let usr = self.ddi.designator == Designator::Usr;
         // Commit e34c89897a; 249 knows no signature partitions at all.

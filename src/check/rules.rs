@@ -18,6 +18,8 @@ pub(super) const FORBIDDEN_CONTENT: &str = "extension_has_forbidden_content, src
 pub(super) const RELEASE_FILE: &str = "open_extension_release, src/basic/os-util.c: extension-release.NAME for the image NAME.raw; without it reading the metadata fails for all";
 pub(super) const RELEASE_MATCH: &str = "extension_release_validate, src/shared/extension-util.c";
 pub(super) const SIGNATURE: &str = "validate_signature_userspace, src/shared/dissect-image.c; up to 258 a signer that is not trusted stops the whole merge";
+pub(super) const SIDECARS: &str =
+    "verity_settings_load and dissect_image, src/shared/dissect-image.c";
 pub(super) const VERITY: &str = "verity_partition, src/shared/dissect-image.c";
 pub(super) const CRYPTSETUP: &str = "dlopen_cryptsetup, src/shared/cryptsetup-util.c: without it the image can't be mounted, and nothing is merged";
 pub(super) const NOT_ACTIVATED: &str = "before 258 the root hash is only taken from a signature partition or a sidecar file (src/shared/dissect-image.c)";

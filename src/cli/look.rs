@@ -7,18 +7,19 @@ use super::args::{Build, Check, Required, Schema};
 use super::base::{Found, find_base};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::{Session, disk, local_folder, look_inside, predict_on, predict_present};
+use super::session::{
+    Session, image_and_beside, local_folder, look_inside, predict_on, predict_present,
+};
 use super::trident::trident;
 use super::{plain, render, show};
 use crate::base::Base;
 use crate::build;
 use crate::chain::Chain;
-use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Sidecars, Stack, Verdict};
+use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Stack, Verdict};
 use crate::config::source::Source as ConfigSource;
 use crate::config::{Config, merge, nearest, schema};
 use crate::explain;
 use crate::finding::Finding;
-use crate::image::ddi;
 use crate::input;
 use crate::plan::Environment;
 use crate::progress::Progress;
@@ -142,10 +143,7 @@ fn named(images: &[std::path::PathBuf], base: &Base, progress: &Progress) -> Pre
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let image = match path.is_dir() {
                 true => local_folder(path),
-                false => match ddi::open_for(path, base.arch) {
-                    Ok(ddi) => disk(ddi, Sidecars::default(), progress),
-                    Err(error) => Image::Unreadable(error.to_string()),
-                },
+                false => image_and_beside(path, base, progress),
             };
             let class = class_of(&image);
             let folder = match class {

@@ -14,17 +14,17 @@ use super::sign::now;
 use crate::base::Base;
 use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::folder::folder_content;
-use crate::base::root::{RootDir, RootError};
+use crate::base::root::RootDir;
 use crate::base::rootfs::RootFs;
 use crate::build::{Built, build};
 use crate::chain::Chain;
 use crate::chain::join::{Added, join};
 use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
-use crate::check::surroundings;
 use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict,
 };
+use crate::check::{sidecars, surroundings};
 use crate::config::model::{CertificateLocation, Enable, Layout};
 use crate::config::validate::validate;
 use crate::config::{Config, traps};
@@ -33,7 +33,6 @@ use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, Files};
 use crate::image::gpt_types::Designator;
-use crate::image::hex;
 use crate::inject::record::Record;
 use crate::lint::{self, Subject, Target, lint};
 use crate::mkosi::run as mkosi;
@@ -42,9 +41,6 @@ use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
 use crate::signing_key::Secrets;
 use crate::verify::verify_ddi;
-
-/// Longest sidecar file that is read, in bytes; systemd has no such limit, real ones have some 1 KiB.
-const MAX_SIDECAR_BYTES: u64 = 4 << 20;
 
 /// Largest image of a base whose hash tree is recomputed, in bytes; a sparse file can claim any
 /// size, and reading it must end.
@@ -667,6 +663,19 @@ fn local_image(path: &Path, base: &Base, progress: &Progress) -> Image {
     }
 }
 
+/// An image of this machine with what lies beside it.
+pub(super) fn image_and_beside(path: &Path, base: &Base, progress: &Progress) -> Image {
+    let ddi = match ddi::open_for(path, base.arch) {
+        Ok(ddi) => ddi,
+        Err(error) => return Image::Unreadable(error.to_string()),
+    };
+    let beside = match (RootDir::open(Path::new("/")), std::path::absolute(path)) {
+        (Ok(machine), Ok(path)) => sidecars::read(&machine, &path, &ddi, progress),
+        _ => Sidecars::default(),
+    };
+    disk(ddi, beside, progress)
+}
+
 /// A folder of this machine.
 pub(super) fn local_folder(path: &Path) -> Image {
     let image = match RootDir::open(path) {
@@ -751,24 +760,8 @@ fn image(root: &dyn RootFs, path: &Path, base: &Base, progress: &Progress) -> Op
         Ok(ddi) => ddi,
         Err(error) => return Some(Image::Unreadable(error.to_string())),
     };
-    Some(match sidecars(root, path) {
-        Ok(sidecars) => disk(ddi, sidecars, progress),
-        Err(error) => Image::Unreadable(error.to_string()),
-    })
-}
-
-/// What lies beside an image (`verity_settings_load`, systemd src/shared/dissect-image.c).
-fn sidecars(root: &dyn RootFs, image: &Path) -> Result<Sidecars, RootError> {
-    let text = match root.value_of(image, "user.verity.roothash")? {
-        Some(text) => Some(text),
-        None => root.read(&image.with_extension("roothash"), MAX_SIDECAR_BYTES)?,
-    };
-    let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-    let hash = text.and_then(|text| hex::decode(text.lines().next()?.trim()));
-    Ok(Sidecars {
-        root_hash: hash,
-        signature: root.read(&image.with_extension("roothash.p7s"), MAX_SIDECAR_BYTES)?,
-    })
+    let beside = sidecars::read(root, path, &ddi, progress);
+    Some(disk(ddi, beside, progress))
 }
 
 fn in_search_order(candidates: &mut [Candidate]) {

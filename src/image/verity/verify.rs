@@ -80,27 +80,41 @@ pub fn verify(
     hash_len: u64,
     progress: &Progress,
 ) -> Result<RootHash, VerityError> {
+    let data = (file, data_offset, data_len);
+    let hash = (file, hash_offset, hash_len);
+    verify_apart(data, hash, progress)
+}
+
+/// The same for data and hash tree that may lie in different files; each is a file, an offset and a
+/// length.
+pub fn verify_apart(
+    data: (&File, u64, u64),
+    hash: (&File, u64, u64),
+    progress: &Progress,
+) -> Result<RootHash, VerityError> {
     let mut head = [0; SUPERBLOCK_SIZE];
+    let (hash_file, hash_offset, hash_len) = hash;
     if hash_len < SUPERBLOCK_SIZE as u64 {
         return Err(SuperblockError::Short.into());
     }
-    read(file, "hash tree", hash_offset, &mut head)?;
+    read(hash_file, "hash tree", hash_offset, &mut head)?;
     let superblock = Superblock::parse(&head)?;
-    let tree = Shape::new(&superblock, data_offset, data_len, hash_offset, hash_len)?;
+    let tree = Shape::new(&superblock, data, hash)?;
     for level in 0..tree.levels.len() {
-        check_level(file, &superblock, &tree, level, progress)?;
+        check_level(&superblock, &tree, level, progress)?;
     }
     // Of the last list there is exactly one block: the top of the tree, or the only data block.
     let top = tree.below(tree.levels.len());
     let mut block = vec![0; top.block_size];
-    read(file, top.what, top.offset, &mut block)?;
+    read(top.file, top.what, top.offset, &mut block)?;
     let root = Hasher::new(&superblock).digest(&block);
     Ok(RootHash::from_digest(&root).unwrap_or(RootHash::from([0; 32])))
 }
 
-/// A run of equal blocks in the file.
+/// A run of equal blocks in a file.
 #[derive(Clone, Copy)]
-struct Run {
+struct Run<'a> {
+    file: &'a File,
     what: &'static str,
     offset: u64,
     block_size: usize,
@@ -108,22 +122,20 @@ struct Run {
 }
 
 /// Where data and levels lie.
-struct Shape {
-    data: Run,
+struct Shape<'a> {
+    data: Run<'a>,
     /// The level next to the data first.
-    levels: Vec<Run>,
+    levels: Vec<Run<'a>>,
     /// Digests per hash block.
     fanout: u64,
 }
 
-impl Shape {
+impl<'a> Shape<'a> {
     fn new(
         superblock: &Superblock,
-        data_offset: u64,
-        data_len: u64,
-        hash_offset: u64,
-        hash_len: u64,
-    ) -> Result<Shape, VerityError> {
+        (data_file, data_offset, data_len): (&'a File, u64, u64),
+        (hash_file, hash_offset, hash_len): (&'a File, u64, u64),
+    ) -> Result<Shape<'a>, VerityError> {
         let blocks = superblock.data_blocks;
         let block_size = superblock.data_block_size;
         blocks
@@ -135,6 +147,7 @@ impl Shape {
                 data_len,
             })?;
         let data = Run {
+            file: data_file,
             what: "data",
             offset: data_offset,
             block_size: block_size as usize,
@@ -155,11 +168,12 @@ impl Shape {
             return Err(VerityError::HashTooShort { needed, hash_len });
         }
         let mut offset = hash_offset.saturating_add(hash_block);
-        let mut levels: Vec<Run> = counts
+        let mut levels: Vec<Run<'_>> = counts
             .iter()
             .rev()
             .map(|blocks| {
                 let run = Run {
+                    file: hash_file,
                     what: "hash tree",
                     offset,
                     block_size: superblock.hash_block_size as usize,
@@ -178,7 +192,7 @@ impl Shape {
     }
 
     /// The blocks that `level` is made of.
-    fn below(&self, level: usize) -> Run {
+    fn below(&self, level: usize) -> Run<'a> {
         let run = level
             .checked_sub(1)
             .and_then(|below| self.levels.get(below));
@@ -188,9 +202,8 @@ impl Shape {
 
 /// Compares all blocks of a level, on all cores.
 fn check_level(
-    file: &File,
     superblock: &Superblock,
-    tree: &Shape,
+    tree: &Shape<'_>,
     level: usize,
     progress: &Progress,
 ) -> Result<(), VerityError> {
@@ -206,7 +219,7 @@ fn check_level(
         });
         let handles: Vec<_> = spans
             .filter(|span| !span.is_empty())
-            .map(|span| scope.spawn(|| check_span(file, superblock, tree, level, span, progress)))
+            .map(|span| scope.spawn(|| check_span(superblock, tree, level, span, progress)))
             .collect();
         handles
             .into_iter()
@@ -221,9 +234,8 @@ fn check_level(
 }
 
 fn check_span(
-    file: &File,
     superblock: &Superblock,
-    tree: &Shape,
+    tree: &Shape<'_>,
     level: usize,
     span: std::ops::Range<u64>,
     progress: &Progress,
@@ -249,7 +261,7 @@ fn check_span(
                 .get_mut(..below.block_size * count as usize)
                 .unwrap_or_default();
             let offset = below.offset.saturating_add(next * below.block_size as u64);
-            read(file, below.what, offset, bytes)?;
+            read(below.file, below.what, offset, bytes)?;
             for block in bytes.chunks_exact(below.block_size) {
                 hasher.digest_into(block, &mut expected);
             }
@@ -261,7 +273,7 @@ fn check_span(
         }
         expected.resize(run.block_size, 0);
         let offset = run.offset.saturating_add(block * run.block_size as u64);
-        read(file, run.what, offset, &mut stored)?;
+        read(run.file, run.what, offset, &mut stored)?;
         if stored != expected {
             let last = end.saturating_sub(1);
             let below = match level.checked_sub(1) {
