@@ -23,6 +23,7 @@ use prism_sysext::image::squashfs;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use program::{Ground, each};
 use serde_json::Value;
+use support::guest::{BOOTED, REMERGE, Stage, boot, possible};
 use support::{namespace, tools, trixie};
 use uuid::Uuid;
 
@@ -484,6 +485,246 @@ fn the_original_is_never_replaced() {
     original.make(&ground.path("project/.sysext/demo.raw"));
     ground.config("sysext: {extensions: [{image: .sysext/demo.raw, repair: auto}]}\n");
     ground.refused("build --rootfs ../rootfs", "repair-refused");
+}
+
+#[test]
+fn each_repair_can_be_left_out() {
+    if !tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"]) {
+        return;
+    }
+    each(&cases(), |case| {
+        let what = case.what;
+        let ground = Ground::new();
+        (case.make)(&ground, &ground.path("project/demo.raw"));
+        let config = config(case.keys).replace(
+            "repair: auto",
+            &format!("repair: {{except: [{}]}}", case.changes[0]),
+        );
+        ground.config(&config);
+        if case.changes[0] == "release-file" {
+            ground.refused("build --rootfs ../rootfs", "name-disagrees");
+            return;
+        }
+        ground.run("build --rootfs ../rootfs").succeeded();
+        assert_eq!(entry(&ground)["origin"], "taken-in", "{what}");
+    });
+
+    // What is left out stays as it is while the rest is repaired.
+    let ground = Ground::new();
+    let image = ground.path("project/demo.raw");
+    let original = Original {
+        release: "ID=_any\nARCHITECTURE=amd64\n",
+        ..Original::default()
+    };
+    let mut tree = original.tree();
+    let whiteout = Inode::new(0, Kind::CharDevice(0, 0));
+    tree.insert(b"usr/bin/gone", whiteout).unwrap();
+    original.make_of(&tree, &image);
+    ground.config(&config("").replace("auto", "{except: [id, whiteouts]}"));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let entry = entry(&ground);
+    assert_eq!(entry["repaired"]["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(entry["release"]["ARCHITECTURE"], "x86-64");
+    assert!(entry["release"]["SYSEXT_ID"].is_null(), "{entry:#}");
+    let built = ddi::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+    let gone = built.file_system().unwrap();
+    assert!(gone.symlink_metadata("/usr/bin/gone").unwrap().is_some());
+
+    original.make_usr(&image);
+    ground.config(&config("").replace("auto", "{except: [usr-partition]}"));
+    ground.refused("build --rootfs ../rootfs", "repair-refused");
+    ground.config(&config("").replace("auto", "{except: [outside]}"));
+    ground.refused("build --rootfs ../rootfs", "wrong-value");
+}
+
+#[test]
+fn a_compressed_image_is_repaired_too() {
+    let ground = Ground::new();
+    let image = ground.path("project/demo.raw");
+    let original = Original {
+        release: "ID=_any\n",
+        ..Original::default()
+    };
+    original.make(&image);
+    let bytes = ground.read("project/demo.raw");
+    let packed = zstd::encode_all(bytes.as_slice(), 3).unwrap();
+    ground.write("project/demo.raw.zst", &packed, 0o644);
+    ground.config(&config("").replace("demo.raw", "demo.raw.zst"));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    let entry = entry(&ground);
+    assert_eq!(entry["origin"], "repaired", "{entry:#}");
+    assert_eq!(entry["unpackedFrom"]["size"], packed.len(), "{entry:#}");
+    let digest = tools::run(tools::command("sha256sum").arg(&image));
+    let sha256 = entry["repaired"]["originalSha256"].as_str().unwrap();
+    assert!(digest.starts_with(sha256), "{entry:#}");
+    assert_eq!(verdict(&ground, ""), "merges-unprotected");
+}
+
+/// Writes the file system, its hash tree, root hash and signature apart.
+fn make_apart(ground: &Ground, path: &Path) {
+    let key = key_of(ground, "other");
+    let original = Original {
+        verity: Verity::Signed(&key),
+        ..Original::default()
+    };
+    original.make(path);
+    let image = ddi::open(path).unwrap();
+    let bytes = fs::read(path).unwrap();
+    let of = |part: Option<ddi::Part>| {
+        let part = part.unwrap();
+        let start = usize::try_from(part.offset).unwrap();
+        &bytes[start..start + usize::try_from(part.size).unwrap()]
+    };
+    let ddi::SignatureState::Present { partition, .. } = &image.signature else {
+        panic!("not signed");
+    };
+    let put = |ending: &str, bytes: &[u8]| fs::write(path.with_extension(ending), bytes).unwrap();
+    put("verity", of(image.hash));
+    put("roothash", image.root_hash.unwrap().to_string().as_bytes());
+    put("roothash.p7s", &partition.signature);
+    put("raw", of(image.data));
+}
+
+#[test]
+fn what_lies_beside_an_image_goes_into_it() {
+    let ground = Ground::new();
+    let image = ground.path("project/demo.raw");
+    make_apart(&ground, &image);
+    // Its signature is as good as one inside.
+    ground.config(&config(SIGNED));
+    let said = ground.run("build --rootfs ../rootfs");
+    said.succeeded().names(&["warning[repair-left-out]"]);
+    ground.config(&config(&format!("resign: true, {SIGNED}")));
+    ground.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(entry(&ground)["origin"], "repaired");
+    assert_eq!(verdict(&ground, ""), "merges-signed");
+    // What does not fit to what lies beside it gets no new hash tree.
+    let mut bytes = fs::read(&image).unwrap();
+    let at = bytes.windows(5).rposition(|it| it == b"text\n").unwrap();
+    bytes[at] = b'T';
+    fs::write(&image, bytes).unwrap();
+    ground.refused("build --rootfs ../rootfs", "repair-refused");
+}
+
+/// An image in ext2, which systemd has not taken since 253.
+fn make_ext2(path: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("usr/lib/extension-release.d")).unwrap();
+    fs::create_dir_all(at("usr/share/demo")).unwrap();
+    fs::write(
+        at("usr/lib/extension-release.d/extension-release.demo"),
+        RELEASE,
+    )
+    .unwrap();
+    fs::write(at("usr/share/demo/file"), "text\n").unwrap();
+    fs::File::create(path).unwrap().set_len(4 << 20).unwrap();
+    let mut mkfs = tools::command("mkfs.ext2");
+    tools::run(
+        mkfs.args(["-q", "-F", "-I", "256", "-d"])
+            .arg(dir.path())
+            .arg(path),
+    );
+}
+
+#[test]
+fn a_file_system_that_systemd_does_not_take_is_replaced() {
+    if !(tools::root() && tools::have(&["unshare", "mount", "chroot", "mkfs.ext2"])) {
+        return;
+    }
+    let Some(rootfs) = trixie::rootfs() else {
+        return;
+    };
+    let ground = Ground::new();
+    let original = ground.path("project/demo.raw");
+    make_ext2(&original);
+    let place = rootfs.at("/var/lib/extensions/demo.raw");
+    rootfs.write("/var/lib/extensions/demo.raw", fs::read(&original).unwrap());
+    let before = namespace::merge(&rootfs.path(), &[FILE]);
+    assert!(before.merged("/usr").is_empty(), "{before:?}");
+    fs::remove_file(place).unwrap();
+    ground.config(&config(""));
+    let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
+    said.succeeded();
+    let changes = &entry(&ground)["repaired"]["changes"];
+    assert_eq!(changes[0]["what"], "file-system", "{changes:#}");
+    let after = namespace::merge(&rootfs.path(), &[FILE]);
+    assert_eq!(after.file(FILE), Some("text\n"), "{after:?}");
+}
+
+/// One boot: all repaired images are merged under a policy that admits signed ones with a root
+/// partition only, and then none of the originals is, each alone.
+#[test]
+fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
+    if !(possible() && tools::root() && tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"])) {
+        return;
+    }
+    let Some(rootfs) = trixie::rootfs() else {
+        return;
+    };
+    let ground = Ground::new();
+    let mut config = "sysext:\n  imagePolicy: root=signed+absent\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n".to_owned();
+    let apart: fn(&Ground, &Path) = make_apart;
+    // One file system alone is like another.
+    let alike = ["squashfs alone", "ext4 alone"];
+    let makers = cases().into_iter().map(|case| (case.what, case.make));
+    let makers = makers.filter(|(what, _)| !alike.contains(what));
+    let makers: Vec<_> = makers
+        .chain([("all in files of their own", apart)])
+        .collect();
+    for (index, (_, make)) in makers.iter().enumerate() {
+        let name = format!("project/{index}/demo.raw");
+        fs::create_dir(ground.path(&format!("project/{index}"))).unwrap();
+        make(&ground, &ground.path(&name));
+        // The name tells them apart once they are merged.
+        config += &format!(
+            "  - {{image: {index}/demo.raw, name: repaired{index}, repair: auto, resign: true}}\n"
+        );
+        rootfs.write(&format!("/referee/{index}.raw"), ground.read(&name));
+    }
+    ground.config(&config);
+    let root = rootfs.path();
+    let said = ground.run(&format!(
+        "apply --allow-unknown --rootfs {}",
+        root.display()
+    ));
+    said.succeeded();
+    let good = fs::read(rootfs.at("/var/lib/extensions/repaired0.raw")).unwrap();
+    rootfs.write("/referee/good.raw", good);
+    let alone = |from: String, name: &str| {
+        format!(
+            "systemctl stop systemd-sysext.service\nrm -f /var/lib/extensions/*\ncp /referee/{from}.raw /var/lib/extensions/{name}.raw\n{REMERGE}"
+        )
+    };
+    let befores = (0..makers.len()).map(|index| alone(index.to_string(), "demo"));
+    // The last tells that this way works.
+    let commands: Vec<String> = befores
+        .chain([alone("good".to_owned(), "repaired0")])
+        .collect();
+    let mut stages = vec![BOOTED];
+    stages.extend(commands.iter().map(|before| Stage {
+        name: "alone",
+        before,
+        log: false,
+    }));
+    let reports = boot(&rootfs, &stages, &[FILE]);
+    let [after, befores @ .., again] = reports.as_slice() else {
+        panic!("no reports");
+    };
+    let mut merged = after.merged("/usr");
+    merged.sort_unstable();
+    let mut expected: Vec<String> = (0..makers.len())
+        .map(|it| format!("repaired{it}"))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(merged, expected, "{after:#?}");
+    assert_eq!(after.verity.len(), makers.len(), "{after:#?}");
+    assert_eq!(after.file(FILE), Some("text\n"));
+    assert_eq!(again.merged("/usr"), ["repaired0"], "{again:#?}");
+    assert_eq!(befores.len(), makers.len());
+    for (before, (what, _)) in befores.iter().zip(&makers) {
+        assert!(before.merged("/usr").is_empty(), "{what}: {before:#?}");
+    }
 }
 
 #[test]

@@ -272,7 +272,7 @@ impl Workshop {
         put("the-hash", root_hash.as_bytes());
         put("short-hash", b"abcdef");
         put("nothing", b"");
-        let other = root_hash.replace(|digit| digit == '0' || digit == '1', "2");
+        let other = root_hash.replace(['0', '1'], "2");
         put("other-hash", other.as_bytes());
         for (kind, from) in [
             ("the-signature", "signed"),

@@ -311,9 +311,13 @@ fn build_one(
         }
         (None, _) => None,
     };
+    let mut unpacked_from = None;
     let repaired = match &step.content.image {
         Some(image) => {
             let ddi = &image.ddi;
+            if let Some(wrapped) = ddi.wrapped {
+                unpacked_from = Some(wrapper(&ddi.path, wrapped)?);
+            }
             progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
             let original_sha256 = digest::<Sha256>(ddi.file(), ddi.size, progress)
                 .with_context(|| format!("reading {}", ddi.path.display()))?;
@@ -338,7 +342,7 @@ fn build_one(
         size: assembled.size,
         sha256,
         sha384,
-        unpacked_from: None,
+        unpacked_from,
         format: Some(compression::format(step.file_system)),
         verity: Some(step.verity),
         root_hash: assembled.root_hash.map(|hash| hash.to_string()),
@@ -468,12 +472,20 @@ fn unwrap_one(
     let path = &taken.ddi.path;
     let reading = || format!("reading {}", path.display());
     let file = input::open(path).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
-    let sha256 = digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?;
+    let from = wrapper(path, wrapped)?;
     let writing = || format!("writing {}", extension.image.display());
     let mut pending = PendingFile::create(&extension.image, 0o644).with_context(writing)?;
     unwrap(&file, wrapped.codec, pending.file()).with_context(reading)?;
     pending.commit().with_context(writing)?;
+    Ok(from)
+}
+
+/// What the manifest says of a compressed file.
+fn wrapper(path: &Path, wrapped: Wrapped) -> anyhow::Result<UnpackedFrom> {
+    let reading = || format!("reading {}", path.display());
+    let file = input::open(path).with_context(reading)?;
+    let size = file.metadata().with_context(reading)?.len();
+    let sha256 = digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?;
     Ok(UnpackedFrom {
         codec: wrapped.codec,
         size,

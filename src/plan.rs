@@ -14,10 +14,11 @@ use crate::arch::Arch;
 use crate::assemble::FileSystem;
 use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
+use crate::check::sidecars;
 use crate::compression::Setting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Reload, Repair,
-    Sysext, Verity,
+    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Reload, Sysext,
+    Verity,
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
@@ -29,6 +30,7 @@ use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::ingest::{self, TakenFolder, TakenIn};
 use crate::name;
+use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::repair::{self, Change, Goal, WantedImage};
 use crate::signer::SignerCommand;
@@ -380,7 +382,7 @@ fn take_folder(
         let finding = Finding::error("wrong-value", "a folder has no SHA-256 to compare");
         return Err(refuse(finding.help("remove `sha256`"), "image.sha256"));
     }
-    if extension.repair == Repair::Auto {
+    if extension.repair.is_wanted() {
         let message = format!(
             "{} is a folder, and only images are repaired",
             path.display()
@@ -508,7 +510,7 @@ fn repaired(
     let Some(image) = extension
         .image
         .as_ref()
-        .filter(|_| extension.repair == Repair::Auto)
+        .filter(|_| extension.repair.is_wanted())
     else {
         return Ok(Repaired::AsItIs(Vec::new()));
     };
@@ -516,7 +518,7 @@ fn repaired(
     let refuse = |finding: Finding| vec![finding.at(&at_image)];
     let path = config.resolve(&image.path);
     // What can't be read, or is nothing that can be told by its release file, take_in refuses.
-    let Ok(ddi) = ddi::open(&path) else {
+    let Ok(ddi) = ddi::open_wrapped(&path) else {
         return Ok(Repaired::AsItIs(Vec::new()));
     };
     let readable = ddi
@@ -531,11 +533,14 @@ fn repaired(
         return Ok(Repaired::AsItIs(Vec::new()));
     };
     let implied = signed_by(sysext, extension).map(|_| Verity::Signed);
+    let beside = sidecars::beside_on_this_machine(&path, &ddi, &Progress::new());
     let goal = Goal {
         name: extension.name.as_deref(),
         kind: extension.kind,
         kernel: base.map(|base| base.kernel),
         verity: extension.verity.or(implied),
+        except: extension.repair.exceptions(),
+        beside: &beside,
     };
     let Some(repair) = repair::examine(&ddi, &release, goal).map_err(refuse)? else {
         return Ok(Repaired::AsItIs(Vec::new()));
@@ -605,6 +610,8 @@ fn repaired(
                         release.suffix
                     ),
                     ddi: Arc::new(ddi),
+                    keep: extension.repair.exceptions().to_vec(),
+                    beside,
                 }),
                 files: Vec::new(),
                 keep_owners: true,

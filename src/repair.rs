@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 use crate::base::kernel::{KernelFeatures, Support};
+use crate::check::Sidecars;
 use crate::config::model::Verity;
 use crate::finding::Finding;
 use crate::image::ddi::{Ddi, ReleaseFile, SignatureState};
@@ -38,7 +39,7 @@ const MIN_ALLOWANCE: u64 = 256 << 20;
 const OS_RELEASE: &str = "usr/lib/os-release";
 
 /// What a repair changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mended {
     /// The release file has the name of the image now.
@@ -59,6 +60,23 @@ pub enum Mended {
     Whiteouts,
     /// It held files that are never merged. This alone is no reason for a repair.
     Outside,
+}
+
+impl Mended {
+    /// The word in the YAML and the manifest.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mended::ReleaseFile => "release-file",
+            Mended::Id => "id",
+            Mended::Architecture => "architecture",
+            Mended::Protection => "protection",
+            Mended::UsrPartition => "usr-partition",
+            Mended::FileSystem => "file-system",
+            Mended::OsRelease => "os-release",
+            Mended::Whiteouts => "whiteouts",
+            Mended::Outside => "outside",
+        }
+    }
 }
 
 /// One change, for people and the manifest.
@@ -82,6 +100,10 @@ pub struct Goal<'a> {
     pub kernel: Option<KernelFeatures>,
     /// How it is to be protected; none is at least as it was.
     pub verity: Option<Verity>,
+    /// What is left as it is.
+    pub except: &'a [Mended],
+    /// What lies beside the image.
+    pub beside: &'a Sidecars,
 }
 
 /// A repair that has not been made yet.
@@ -106,6 +128,10 @@ pub struct WantedImage {
     pub ddi: Arc<Ddi>,
     /// Path in the tree of its release file, which gets a new name.
     pub release_file: String,
+    /// What is left as it is.
+    pub keep: Vec<Mended>,
+    /// What lies beside it and must fit, too.
+    pub beside: Sidecars,
 }
 
 /// Finds what a rebuild would mend; nothing if nothing needs it. The image is read for names and
@@ -119,7 +145,12 @@ pub fn examine(
         return Ok(None);
     };
     let mut changes = Vec::new();
-    let mut change = |what, detail: String| changes.push(Change { what, detail });
+    let mut left = Vec::new();
+    let wanted = |what| !goal.except.contains(&what);
+    let mut change = |what, detail: String| match wanted(what) {
+        true => changes.push(Change { what, detail }),
+        false => left.push(what),
+    };
     // `name` may be that without the version.
     let other = |name: &&str| {
         let rest = release.suffix.strip_prefix(*name);
@@ -127,7 +158,7 @@ pub fn examine(
     };
     let name = goal
         .name
-        .filter(other)
+        .filter(|name| other(name) && wanted(Mended::ReleaseFile))
         .unwrap_or(&release.suffix)
         .to_owned();
     if name != release.suffix {
@@ -137,12 +168,12 @@ pub fn examine(
         );
         change(Mended::ReleaseFile, detail);
     }
-    let was_signed = matches!(ddi.signature, SignatureState::Present { .. });
+    let beside = &goal.beside.signature;
+    let was_signed = beside.is_some() || matches!(ddi.signature, SignatureState::Present { .. });
     let id = format!("{}_ID", goal.kind.key_prefix());
     // systemd does without; that alone is no reason to break a signature.
     if fields.filled(&id).is_none() && !was_signed {
         change(Mended::Id, format!("{id}={name} was added"));
-        fields.set(&id, name.as_str());
     }
     if let Some(spelled) = fields.filled("ARCHITECTURE").map(str::to_owned)
         && let Some(arch) = Arch::parse(&spelled)
@@ -150,12 +181,18 @@ pub fn examine(
     {
         let detail = format!("ARCHITECTURE={spelled} became {}", arch.name());
         change(Mended::Architecture, detail);
-        fields.set("ARCHITECTURE", arch.name());
+        if wanted(Mended::Architecture) {
+            fields.set("ARCHITECTURE", arch.name());
+        }
     }
     let was = protection(ddi);
-    let verity = goal.verity.unwrap_or(was);
+    let verity = goal.verity.filter(|_| wanted(Mended::Protection));
+    let verity = verity.unwrap_or(was);
     if rank(verity) > rank(was) {
-        let detail = format!("verity: {} became {}", was.word(), verity.word());
+        let mut detail = format!("verity: {} became {}", was.word(), verity.word());
+        if goal.beside.root_hash.is_some() {
+            detail.push_str(", and what lies beside the image is of no use any more");
+        }
         change(Mended::Protection, detail);
     }
     if ddi.designator == Designator::Usr {
@@ -184,6 +221,22 @@ pub fn examine(
     if changes.is_empty() {
         return Ok(None);
     }
+    // A new image has a partition for the root and a file system of ours, whatever is wanted.
+    if let Some(what) = left
+        .iter()
+        .find(|what| matches!(what, Mended::UsrPartition | Mended::FileSystem))
+    {
+        let details: Vec<&str> = changes
+            .iter()
+            .map(|change| change.detail.as_str())
+            .collect();
+        let message = format!(
+            "{} can't be left as it is when the image is rebuilt, and it would be for: {}",
+            what.word(),
+            details.join("; ")
+        );
+        return Err(refused(message));
+    }
     if !found.outside.is_empty() {
         let detail = format!("left out: {}", list(&found.outside));
         changes.push(Change {
@@ -191,7 +244,7 @@ pub fn examine(
             detail,
         });
     }
-    if fields.filled(&id).is_none() {
+    if fields.filled(&id).is_none() && wanted(Mended::Id) {
         fields.set(&id, name.as_str());
     }
     Ok(Some(Repair {
@@ -331,6 +384,18 @@ pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Fi
             )));
         }
     }
+    let beside = &image.beside;
+    let fits = match (&beside.root_hash, &beside.hash_tree) {
+        (Some((_, hash)), Some(Ok(root))) => root.as_bytes() == hash.as_slice(),
+        (_, Some(Err(_))) => false,
+        _ => true,
+    };
+    if !fits {
+        return Err(refused(format!(
+            "the content of {name} is not what the hash tree beside it says"
+        )));
+    }
+    let keeps = |what| image.keep.contains(&what);
     let in_fs = |error: FsError| refused(format!("reading {name}: {error}"));
     let in_tree = |error: TreeError| refused(format!("reading {name}: {error}"));
     let fs = ddi.file_system().map_err(in_fs)?;
@@ -345,10 +410,10 @@ pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Fi
     let mut dropped: Vec<String> = Vec::new();
     for (path, found) in fs.walk(MAX_ENTRIES).map_err(in_fs)? {
         let place = placed(ddi, &path);
-        let removed = [OS_RELEASE, &image.release_file]
-            .iter()
-            .any(|it| place == Path::new(it));
-        if !inside(&place, kind) || removed || is_whiteout(&found) {
+        let removed = place == Path::new(&image.release_file)
+            || (place == Path::new(OS_RELEASE) && !keeps(Mended::OsRelease))
+            || (is_whiteout(&found) && !keeps(Mended::Whiteouts));
+        if !inside(&place, kind) || removed {
             continue;
         }
         let place = place.as_os_str().as_bytes();
@@ -366,9 +431,10 @@ pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Fi
             return Err(refused(message));
         };
         for (attribute, value) in xattrs {
-            if is_kept(&attribute) {
+            let marks = changes_an_overlay(&attribute);
+            if is_kept(&attribute) || (marks && keeps(Mended::Whiteouts)) {
                 inode.xattrs.insert(attribute, value);
-            } else if !changes_an_overlay(&attribute) {
+            } else if !marks {
                 dropped.push(String::from_utf8_lossy(&attribute).into_owned());
             }
         }
@@ -413,6 +479,7 @@ impl Unpacked<'_> {
             }
             FileKind::Fifo => Kind::Fifo,
             FileKind::Socket => Kind::Socket,
+            FileKind::CharDevice if is_whiteout(found) => Kind::CharDevice(0, 0),
             FileKind::CharDevice | FileKind::BlockDevice => {
                 return Err(failed("it is a device node".to_owned()));
             }

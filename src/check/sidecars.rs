@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::root::RootError;
+use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
 use crate::image::ddi::Ddi;
 use crate::image::gpt_types::Designator;
@@ -53,6 +53,14 @@ pub fn read(root: &dyn RootFs, path: &Path, ddi: &Ddi, progress: &Progress) -> S
         found.unusable = Some(why);
     }
     found
+}
+
+/// The same for an image of this machine.
+pub fn beside_on_this_machine(path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
+    match (RootDir::open(Path::new("/")), std::path::absolute(path)) {
+        (Ok(machine), Ok(path)) => read(&machine, &path, ddi, progress),
+        _ => Sidecars::default(),
+    }
 }
 
 fn fill(

@@ -669,10 +669,7 @@ pub(super) fn image_and_beside(path: &Path, base: &Base, progress: &Progress) ->
         Ok(ddi) => ddi,
         Err(error) => return Image::Unreadable(error.to_string()),
     };
-    let beside = match (RootDir::open(Path::new("/")), std::path::absolute(path)) {
-        (Ok(machine), Ok(path)) => sidecars::read(&machine, &path, &ddi, progress),
-        _ => Sidecars::default(),
-    };
+    let beside = sidecars::beside_on_this_machine(path, &ddi, progress);
     disk(ddi, beside, progress)
 }
 

@@ -4,7 +4,7 @@ use super::args::{Resources, ValidateConfig};
 use super::base::find_base;
 use super::screen::{Failure, Screen, located};
 use crate::config::Config;
-use crate::config::model::{KeyReference, Repair};
+use crate::config::model::KeyReference;
 use crate::config::source::{Position, Source};
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
@@ -165,7 +165,7 @@ fn images(config: &Config) -> Vec<Finding> {
         let path = config.resolve(&image.path);
         // A repair gives it the name.
         let name = extension.name.as_deref();
-        let name = name.filter(|_| extension.repair == Repair::Never);
+        let name = name.filter(|_| !extension.repair.is_wanted());
         let taken = match path.is_dir() {
             true => ingest::take_in_folder(&path, name, extension.kind, &at).map(|it| it.1),
             false => {

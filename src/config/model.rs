@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
+use crate::repair::Mended;
 
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 use crate::release::ExtensionKind;
@@ -169,8 +170,10 @@ pub struct Extension {
     /// Path globs that must match nothing in the extension.
     #[serde(default)]
     pub forbid: Vec<String>,
-    /// Whether a prebuilt image may be rebuilt to make it work. One pinned by `sha256` never is.
+    /// Whether a prebuilt image may be rebuilt to make it work: `auto`, or `{except: […]}` for all but
+    /// some changes. One pinned by `sha256` never is.
     #[serde(default)]
+    #[schemars(with = "RepairValue", example = &"auto")]
     pub repair: Repair,
     /// Whether `repair: auto` may replace the signature of a signed image.
     #[serde(default)]
@@ -663,11 +666,55 @@ pub enum Reload {
 }
 
 /// Whether a prebuilt image may be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Repair {
     /// It is taken as it is.
     #[default]
+    Never,
+    /// It may be rebuilt so that it works, but for these changes.
+    But(Vec<Mended>),
+}
+
+impl Repair {
+    /// Whether it may be rebuilt.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Repair::But(_))
+    }
+
+    /// What is left as it is.
+    pub fn exceptions(&self) -> &[Mended] {
+        match self {
+            Repair::Never => &[],
+            Repair::But(exceptions) => exceptions,
+        }
+    }
+}
+
+/// Repairs that are not wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Exceptions {
+    /// What is left as it is in a repair.
+    pub(super) except: Vec<Mended>,
+}
+
+/// Schema only: `repair` in a word, or with exceptions.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum RepairValue {
+    /// Whether.
+    Word(RepairWord),
+    /// All but some.
+    Exceptions(Exceptions),
+}
+
+/// Schema only: `repair` in a word.
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum RepairWord {
+    /// It is taken as it is.
     Never,
     /// It may be rebuilt so that it works.
     Auto,

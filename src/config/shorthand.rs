@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::model::Verity;
+use super::model::{Exceptions, Repair, Verity};
 
 /// An object of type `T`, or the string from which `T` can be made.
 struct ScalarOrMap<T>(T);
@@ -84,6 +84,30 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(
         _ => Err(de::Error::custom(format!(
             "expected octal permissions between 000 and 777, found `{text}`"
         ))),
+    }
+}
+
+impl<'de> Deserialize<'de> for Repair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Repair, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Repair;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of auto, never, {except: […]}")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Repair, E> {
+                match text {
+                    "never" => Ok(Repair::Never),
+                    "auto" => Ok(Repair::But(Vec::new())),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Repair, A::Error> {
+                let exceptions = Exceptions::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Repair::But(exceptions.except))
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use super::Config;
 use super::model::{
-    Extension, FileEntry, Format, ImagePolicy, KeyReference, Layout, Repair, Signer, Sysext, Verity,
+    Extension, FileEntry, Format, ImagePolicy, KeyReference, Layout, Signer, Sysext, Verity,
 };
 use super::{scripts, traps};
 use crate::arch::Arch;
@@ -16,6 +16,7 @@ use crate::compression::Setting;
 use crate::finding::Finding;
 use crate::name;
 use crate::release::ExtensionKind;
+use crate::repair::Mended;
 
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {
@@ -140,7 +141,15 @@ pub fn could_take_folder(destination: &str, kind: ExtensionKind) -> bool {
 
 /// Only prebuilt images are repaired, and of those none that must stay as it is.
 fn repair(extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
-    let auto = extension.repair == Repair::Auto;
+    let auto = extension.repair.is_wanted();
+    if extension.repair.exceptions().contains(&Mended::Outside) {
+        let message = "files that are never merged can't be kept in a repaired image";
+        findings.push(
+            Finding::error("wrong-value", message)
+                .at(format!("{at}.repair.except"))
+                .help("leave `outside` out; by itself it is never the reason for a repair"),
+        );
+    }
     let mut without_effect = |key: &str, why: &str| {
         let finding = Finding::error("key-without-effect", format!("`{key}` {why}"));
         findings.push(
@@ -443,7 +452,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         "sourceDateEpoch",
     ];
     for (key, present) in without_effect {
-        if present && !(extension.repair == Repair::Auto && of_repair.contains(&key)) {
+        if present && !(extension.repair.is_wanted() && of_repair.contains(&key)) {
             findings.push(
                 Finding::error(
                     "key-without-effect",
