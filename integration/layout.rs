@@ -235,6 +235,32 @@ fn is_whole(placed: &Path, owner: u32) {
 }
 
 #[test]
+fn a_folder_that_was_not_built_is_never_replaced() {
+    if !tools::root() {
+        return;
+    }
+    let ground = Ground::new();
+    content(&ground);
+    let here = |name: &str| {
+        ground.config(&format!(
+            "sysext: {{outputDirectory: ., extensions: [{{name: {name}, tree: root, layout: directory}}]}}\n"
+        ));
+    };
+    // Its own source, also one that looks like an extension; and any other.
+    here("root");
+    ground.refused("build --rootfs ../rootfs", "would-overwrite");
+    let release = "project/root/usr/lib/extension-release.d/extension-release.root";
+    ground.write(release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
+    ground.refused("build --rootfs ../rootfs", "would-overwrite");
+    fs::remove_file(ground.path(release)).unwrap();
+    here("bin");
+    ground.refused("build --rootfs ../rootfs", "would-overwrite");
+    here("new");
+    ground.run("build --rootfs ../rootfs").succeeded();
+    ground.run("build --rootfs ../rootfs").succeeded();
+}
+
+#[test]
 fn a_folder_of_others_is_taken_as_it_is() {
     if !tools::root() {
         return;

@@ -763,3 +763,49 @@ fn systemd_merges_what_it_did_not_merge() {
         assert_eq!(after.file(FILE), Some("text\n"), "{}", case.what);
     }
 }
+
+#[test]
+fn a_configuration_extension_is_repaired_too() {
+    if !(tools::root() && tools::have(&["unshare", "mount", "chroot"])) {
+        return;
+    }
+    let Some(rootfs) = trixie::rootfs() else {
+        return;
+    };
+    let ground = Ground::new();
+    let mut tree = Tree::new();
+    for (path, text) in [
+        (
+            "etc/extension-release.d/extension-release.other",
+            "ID=_any\nARCHITECTURE=amd64\n",
+        ),
+        ("etc/demo/file", "text\n"),
+        ("usr/share/never/merged", "x"),
+    ] {
+        let source = Source::Bytes(text.as_bytes().to_vec());
+        tree.insert_file(path.as_bytes(), source, text.len() as u64, 0o644)
+            .unwrap();
+    }
+    let original = ground.path("project/demo.raw");
+    Original::default().make_of(&tree, &original);
+    let place = "/var/lib/confexts/demo.raw";
+    rootfs.write(place, fs::read(&original).unwrap());
+    let probe = "/etc/demo/file";
+    let before = namespace::merge_confexts(&rootfs.path(), &[probe]);
+    assert!(before.merged("/etc").is_empty(), "{before:?}");
+    fs::remove_file(rootfs.at(place)).unwrap();
+    ground.config(&config("kind: confext, name: demo"));
+    let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
+    said.succeeded();
+    let entry = entry(&ground);
+    let changes = entry["repaired"]["changes"].as_array().unwrap();
+    let changes: Vec<&str> = changes
+        .iter()
+        .map(|it| it["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(changes, ["release-file", "id", "architecture", "outside"]);
+    assert_eq!(entry["release"]["CONFEXT_ID"], "demo");
+    let after = namespace::merge_confexts(&rootfs.path(), &[probe]);
+    assert_eq!(after.merged("/etc"), ["demo"], "{after:?}");
+    assert_eq!(after.file(probe), Some("text\n"), "{after:?}");
+}

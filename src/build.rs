@@ -16,7 +16,7 @@ use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
 use crate::config::model::{Layout, Verity};
-use crate::content::{Content, gather};
+use crate::content::{Content, FileContent, gather};
 use crate::demands::unmet;
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
@@ -361,6 +361,7 @@ fn build_folder(
     progress: &Progress,
 ) -> anyhow::Result<Entry> {
     let size = content.tree.content_size();
+    may_replace(extension, step).map_err(Findings::from)?;
     progress.begin(format!("building {}", extension.name), size);
     let writing = || format!("writing the folder {}", extension.image.display());
     let staged = StagedFolder::create(&extension.image).with_context(writing)?;
@@ -378,6 +379,39 @@ fn build_folder(
         size,
         &content.release,
     ))
+}
+
+/// What is replaced goes with all that is in it, so it must be the folder of an earlier build, and
+/// nothing of what is built now may lie in it.
+fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
+    let Ok(there) = extension.image.canonicalize() else {
+        return Ok(());
+    };
+    let wanted = &step.content;
+    let files = wanted.files.iter().filter_map(|file| match &file.content {
+        FileContent::Path(path) => Some(path),
+        FileContent::Bytes(_) => None,
+    });
+    let archive = wanted.archive.iter().map(|archive| &archive.path);
+    let mut sources = wanted.tree.iter().chain(files).chain(archive);
+    let holds = |source: &PathBuf| {
+        let source = source.canonicalize();
+        source.is_ok_and(|source| source.starts_with(&there))
+    };
+    let release = wanted.kind.release_dir();
+    let release = there
+        .join(release)
+        .join(format!("extension-release.{}", wanted.name));
+    let is_empty = || std::fs::read_dir(&there).is_ok_and(|mut entries| entries.next().is_none());
+    if !sources.any(holds) && (release.symlink_metadata().is_ok() || is_empty()) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is there already and was not built as this extension",
+        extension.image.display()
+    );
+    let finding = Finding::error("would-overwrite", message).at(&extension.at);
+    Err(finding.help("remove or move it, or name another folder with `outputDirectory`"))
 }
 
 /// Who may not give files away can still have an image made.
