@@ -1,20 +1,20 @@
 //! The full cryptographic check of one image.
 //!
 //! Everything is recomputed from the bytes: the hash tree, what the partition
-//! UUIDs and the signature partition say of it, and the signature. Whether a
-//! certain base OS would merge the image is not asked here.
+//! UUIDs, the signature partition and the files beside the image say of it, and
+//! the signature. Whether a certain base OS would merge the image is not asked here.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::image::certificate::Certificate;
-use crate::image::ddi::{self, Ddi, DdiError, Layout, SignatureState};
+use crate::image::ddi::{self, Ddi, DdiError, Layout, Part, SignatureState};
 use crate::image::hex;
-use crate::image::signature::{
-    self, SignaturePartition, Signer, SignerIdentity, SignerVerdict, sign_root_hash,
-};
-use crate::image::verity::{self, RootHash};
+use crate::image::signature::{self, Signer, SignerIdentity, SignerVerdict, sign_root_hash};
+use crate::image::verity::RootHash;
+use crate::image::verity::verify::verify_apart;
+use crate::inspect::Beside;
 use crate::progress::Progress;
 
 /// How one check came out.
@@ -50,7 +50,7 @@ pub struct Check {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// `partition-table`, `file-system`, `hash-tree`, `data-partition-uuid`,
-    /// `hash-partition-uuid`, `signed-root-hash`, `certificate-fingerprint`, `signature`; and
+    /// `hash-partition-uuid`, `sidecar-root-hash`, `signed-root-hash`, `certificate-fingerprint`, `signature`; and
     /// `negative-control`, if that was asked for.
     pub checks: Vec<Check>,
     /// The recomputed root hash, if the tree is whole.
@@ -112,9 +112,14 @@ impl Verdict {
 /// Opens and checks the image at `path`.
 ///
 /// The signer must be among `trusted`, as for systemd's userspace check. Reads
-/// the whole image once; memory stays small.
+/// the whole image once; memory stays small. What lies beside it counts as well.
 pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> {
-    Ok(verify_ddi(&ddi::open(path)?, trusted, &Progress::new()))
+    let ddi = ddi::open(path)?;
+    let beside = Beside::of(path).map_err(|source| DdiError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(verify_set(&ddi, &beside, trusted, &Progress::new()))
 }
 
 /// Adds the check that a signature of the same root hash by `stranger`, who is not trusted, is
@@ -151,8 +156,18 @@ pub fn add_negative_control(
     Ok(())
 }
 
-/// Checks an image that is already open; recomputing the hash tree is a stage of `progress`.
+/// Checks an image that is already open, and nothing beside it.
 pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate], progress: &Progress) -> Report {
+    verify_set(ddi, &Beside::default(), trusted, progress)
+}
+
+/// The same with what lies beside it; recomputing the hash tree is a stage of `progress`.
+pub fn verify_set(
+    ddi: &Ddi,
+    beside: &Beside,
+    trusted: &[Certificate],
+    progress: &Progress,
+) -> Report {
     let mut report = Report {
         checks: Vec::new(),
         root_hash: None,
@@ -160,7 +175,7 @@ pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate], progress: &Progress) -> Re
     };
     report.push("partition-table", partition_table(ddi));
     report.push("file-system", file_system(ddi));
-    let root = hash_tree(ddi, &mut report, progress);
+    let root = hash_tree(ddi, beside, &mut report, progress);
     let (first, last) = match &root {
         Some(root) => {
             let (first, last) = root.uuid_halves();
@@ -172,7 +187,8 @@ pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate], progress: &Progress) -> Re
     let hash = ddi.hash.and_then(|part| part.uuid);
     report.push("data-partition-uuid", half(first, data));
     report.push("hash-partition-uuid", half(last, hash));
-    signature(ddi, root, trusted, &mut report);
+    report.push("sidecar-root-hash", sidecar(beside, root));
+    signature(ddi, beside, root, trusted, &mut report);
     report
 }
 
@@ -215,21 +231,33 @@ fn file_system(ddi: &Ddi) -> Verdict {
     }
 }
 
-fn hash_tree(ddi: &Ddi, report: &mut Report, progress: &Progress) -> Option<RootHash> {
-    let (Some(data), Some(hash)) = (ddi.data, ddi.hash) else {
-        report.push("hash-tree", Verdict::Absent("no verity partition"));
-        return None;
+fn hash_tree(
+    ddi: &Ddi,
+    beside: &Beside,
+    report: &mut Report,
+    progress: &Progress,
+) -> Option<RootHash> {
+    let part = |part: Part| (ddi.file(), part.offset, part.size);
+    let areas = match (ddi.data, ddi.hash, &beside.hash_tree) {
+        (Some(data), Some(hash), _) => Ok(Some((part(data), part(hash)))),
+        (Some(data), None, Some(file)) if ddi.layout == Layout::Naked => {
+            let length = file.metadata().map(|it| it.len());
+            length.map(|length| Some((part(data), (file, 0, length))))
+        }
+        _ => Ok(None),
     };
     let name = ddi.path.file_name().unwrap_or_default();
-    progress.begin(format!("verifying {}", name.display()), data.size);
-    let computed = verity::verify::verify(
-        ddi.file(),
-        data.offset,
-        data.size,
-        hash.offset,
-        hash.size,
-        progress,
-    );
+    let computed = match areas {
+        Ok(None) => {
+            report.push("hash-tree", Verdict::Absent("no hash tree"));
+            return None;
+        }
+        Ok(Some((data, hash))) => {
+            progress.begin(format!("verifying {}", name.display()), data.2);
+            verify_apart(data, hash, progress).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("reading the hash tree beside it: {error}")),
+    };
     match computed {
         Ok(root) => {
             report.root_hash = Some(root.to_string());
@@ -238,7 +266,7 @@ fn hash_tree(ddi: &Ddi, report: &mut Report, progress: &Progress) -> Option<Root
         }
         Err(error) => {
             let expected = "a hash tree that matches the data".to_owned();
-            report.push("hash-tree", Verdict::Bad(expected, error.to_string()));
+            report.push("hash-tree", Verdict::Bad(expected, error));
             None
         }
     }
@@ -252,17 +280,39 @@ fn half(expected: Option<[u8; 16]>, found: Option<[u8; 16]>) -> Verdict {
     }
 }
 
-fn signature(ddi: &Ddi, root: Option<RootHash>, trusted: &[Certificate], report: &mut Report) {
-    let partition = match &ddi.signature {
-        SignatureState::Present { partition, .. } => partition,
-        other => {
+/// A root hash beside the image goes before what its partitions spell out
+/// (`verity_settings_load`, systemd `src/shared/dissect-image.c`).
+fn sidecar(beside: &Beside, root: Option<RootHash>) -> Verdict {
+    match (&beside.root_hash, root) {
+        (None, _) => Verdict::Absent("no root hash beside the image"),
+        (Some(Err(reason)), _) => Verdict::Bad("a root hash".to_owned(), reason.clone()),
+        (Some(Ok(hash)), Some(root)) => Verdict::compare(root.to_string(), hash.clone()),
+        (Some(Ok(_)), None) => Verdict::Absent("no root hash to compare with"),
+    }
+}
+
+fn signature(
+    ddi: &Ddi,
+    beside: &Beside,
+    root: Option<RootHash>,
+    trusted: &[Certificate],
+    report: &mut Report,
+) {
+    let (pkcs7, signed, claimed) = match (&beside.signature, &ddi.signature) {
+        (Some(pkcs7), _) => (pkcs7, None, None),
+        (None, SignatureState::Present { partition, .. }) => (
+            &partition.signature,
+            Some(hex::encode(&partition.root_hash)),
+            partition.certificate_fingerprint.as_deref(),
+        ),
+        (None, other) => {
             let verdict = || match other {
                 SignatureState::Unusable(reason) => Verdict::Bad(
                     "a signature as systemd writes it".to_owned(),
                     reason.clone(),
                 ),
                 SignatureState::Empty => Verdict::Absent("the signature partition is empty"),
-                _ => Verdict::Absent("no signature partition"),
+                _ => Verdict::Absent("no signature"),
             };
             report.push("signed-root-hash", verdict());
             report.push("certificate-fingerprint", Verdict::Absent("no signature"));
@@ -270,17 +320,18 @@ fn signature(ddi: &Ddi, root: Option<RootHash>, trusted: &[Certificate], report:
             return;
         }
     };
-    let signed = hex::encode(&partition.root_hash);
     report.push(
         "signed-root-hash",
-        match root {
-            Some(root) => Verdict::compare(root.to_string(), signed.clone()),
-            None => Verdict::Absent("no root hash to compare with"),
+        match (root, &signed) {
+            (Some(root), Some(signed)) => Verdict::compare(root.to_string(), signed.clone()),
+            (None, Some(_)) => Verdict::Absent("no root hash to compare with"),
+            (_, None) => Verdict::Absent("a signature beside the image names none"),
         },
     );
     // With a damaged tree it is still worth knowing whose signature this is.
-    let text = root.map_or(signed, |root| root.to_string());
-    let verdict = signature::check(&partition.signature, &text, trusted);
+    let said = signed.or_else(|| beside.root_hash.clone()?.ok());
+    let text = root.map_or(said.unwrap_or_default(), |root| root.to_string());
+    let verdict = signature::check(pkcs7, &text, trusted);
     if trusted.is_empty() && matches!(verdict, SignerVerdict::UnknownSigner(_)) {
         report.push(
             "certificate-fingerprint",
@@ -292,7 +343,7 @@ fn signature(ddi: &Ddi, root: Option<RootHash>, trusted: &[Certificate], report:
         );
         return;
     }
-    report.push("certificate-fingerprint", fingerprint(partition, &verdict));
+    report.push("certificate-fingerprint", fingerprint(claimed, &verdict));
     let expected = format!(
         "a signature by one of {} trusted certificates",
         trusted.len()
@@ -336,9 +387,9 @@ fn named(signers: &[SignerIdentity]) -> String {
 }
 
 /// systemd ignores the fingerprint; tools choose certificates by it.
-fn fingerprint(partition: &SignaturePartition, verdict: &SignerVerdict) -> Verdict {
-    let Some(claimed) = &partition.certificate_fingerprint else {
-        return Verdict::Absent("no fingerprint in the signature partition");
+fn fingerprint(claimed: Option<&str>, verdict: &SignerVerdict) -> Verdict {
+    let Some(claimed) = claimed else {
+        return Verdict::Absent("no fingerprint beside the signature");
     };
     let actual = match verdict {
         SignerVerdict::Trusted(certificate) => Some(certificate),

@@ -22,7 +22,9 @@ pub mod report;
 )]
 #[path = "../program/secret.rs"]
 mod secret;
+pub mod seen;
 pub mod signer;
 pub mod smime;
 pub mod tools;
 pub mod trixie;
+pub mod workshop;

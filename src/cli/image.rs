@@ -13,7 +13,7 @@ use crate::image::filesystem::{FileKind, FsError};
 use crate::image::signature::KeyFile;
 use crate::inspect::{Entry, Listing};
 use crate::results::{Verified, versioned};
-use crate::verify::{add_negative_control, verify_ddi};
+use crate::verify::{add_negative_control, verify_set};
 use crate::{inspect, key, trust};
 
 pub(super) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
@@ -100,7 +100,16 @@ pub(super) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
         trusted.push(trust::read_one(path)?);
     }
     let ddi = open_any(&args.image)?;
-    let mut report = watch(screen, |progress| verify_ddi(&ddi, &trusted, progress));
+    let beside = inspect::Beside::of(&args.image).map_err(|error| {
+        let message = format!(
+            "reading what lies beside {}: {error}",
+            render::path(&args.image)
+        );
+        Finding::error("sidecar-unusable", message)
+    })?;
+    let mut report = watch(screen, |progress| {
+        verify_set(&ddi, &beside, &trusted, progress)
+    });
     if args.negative_control {
         let stranger = key::generate("negative control", now(), 1)?;
         let certificate =

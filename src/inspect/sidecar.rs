@@ -1,6 +1,7 @@
 //! Files beside an image by which systemd uses a hash tree (`verity_settings_load`, systemd
 //! `src/shared/dissect-image.c`): their names are that of the image with `.raw` replaced.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,42 @@ pub struct Sidecar {
     pub hash: Option<String>,
 }
 
+/// What the files beside an image hold, for the checks that need it.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// The root hash, hex; or why systemd would refuse it.
+    pub root_hash: Option<Result<String, String>>,
+    /// Its signature, PKCS#7 in DER; systemd looks for one only where there is a root hash.
+    pub signature: Option<Vec<u8>>,
+    /// The hash tree; systemd uses it for an image without a partition table.
+    pub hash_tree: Option<File>,
+}
+
+impl Beside {
+    /// Reads them. Of two root hashes that of a root file system counts.
+    pub fn of(image: &Path) -> io::Result<Beside> {
+        use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
+        let mut found = Beside {
+            hash_tree: open(&name(image, HashTree))?,
+            ..Beside::default()
+        };
+        for (hash, signature) in [(RootHash, RootHashSignature), (UsrHash, UsrHashSignature)] {
+            let path = name(image, hash);
+            if open(&path)?.is_none() {
+                continue;
+            }
+            found.root_hash = Some(root_hash(&path)?.ok_or_else(|| no_hash(&path)));
+            let path = name(image, signature);
+            found.signature = match open(&path)? {
+                Some(_) => Some(input::read(&path, MAX_BYTES)?),
+                None => None,
+            };
+            break;
+        }
+        Ok(found)
+    }
+}
+
 /// What lies beside the image at `path`; what systemd would stumble over, and names that it passes
 /// over, are told as problems.
 pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
@@ -87,11 +124,7 @@ pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
             Ok(None) => {}
             Ok(Some(sidecar)) => {
                 if sidecar.hash.is_none() && matches!(kind, RootHash | UsrHash) {
-                    let message = format!(
-                        "{} holds no root hash, expected {MIN_HASH} bytes or more in hex",
-                        beside.display()
-                    );
-                    problems.push(unusable(message, &beside));
+                    problems.push(unusable(no_hash(&beside), &beside));
                 }
                 found.push(sidecar);
             }
@@ -143,21 +176,11 @@ fn name(image: &Path, kind: SidecarKind) -> PathBuf {
 }
 
 fn describe(path: &Path, kind: SidecarKind) -> io::Result<Option<Sidecar>> {
-    let file = match input::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
+    let Some(file) = open(path)? else {
+        return Ok(None);
     };
     let hash = match kind {
-        SidecarKind::RootHash | SidecarKind::UsrHash => {
-            let text = input::read(path, MAX_BYTES)?;
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let bytes = text
-                .lines()
-                .next()
-                .and_then(|line| hex::decode(line.trim()));
-            let bytes = bytes.filter(|bytes| bytes.len() >= MIN_HASH);
-            bytes.map(|bytes| hex::encode(&bytes))
-        }
+        SidecarKind::RootHash | SidecarKind::UsrHash => root_hash(path)?,
         _ => None,
     };
     Ok(Some(Sidecar {
@@ -166,6 +189,32 @@ fn describe(path: &Path, kind: SidecarKind) -> io::Result<Option<Sidecar>> {
         size: file.metadata()?.len(),
         hash,
     }))
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match input::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// The root hash in a file, hex; nothing if systemd would refuse it.
+fn root_hash(path: &Path) -> io::Result<Option<String>> {
+    let text = input::read(path, MAX_BYTES)?;
+    let text = String::from_utf8_lossy(&text);
+    let bytes = text
+        .lines()
+        .next()
+        .and_then(|line| hex::decode(line.trim()));
+    let bytes = bytes.filter(|bytes| bytes.len() >= MIN_HASH);
+    Ok(bytes.map(|bytes| hex::encode(&bytes)))
+}
+
+fn no_hash(path: &Path) -> String {
+    format!(
+        "{} holds no root hash, expected {MIN_HASH} bytes or more in hex",
+        path.display()
+    )
 }
 
 #[cfg(test)]
