@@ -14,6 +14,7 @@ use glob::Pattern;
 use tar::{Archive, Entry, EntryType};
 
 use super::collect::is_kept;
+use super::follow::Follow;
 use super::pax::{self, Extended};
 use super::{Inode, InodeId, Kind, Source, Tree, TreeError};
 use crate::finding::Finding;
@@ -255,6 +256,11 @@ impl Layers {
         };
         let place = pick.place(as_path(&name)).map_err(refused)?;
         let Some(place) = place else { return Ok(()) };
+        let follow = match whiteouts {
+            true => Follow::Container,
+            false => Follow::Tar,
+        };
+        let place = self.tree.followed(&place, follow);
         let name = place
             .rsplit(|byte| *byte == b'/')
             .next()
@@ -281,7 +287,7 @@ impl Layers {
         }
         inode.xattrs = self.xattrs(extended);
         inode.kind = match kind {
-            EntryType::Directory => return self.folder(&place, inode),
+            EntryType::Directory => return self.folder(&place, inode, whiteouts),
             EntryType::GNUSparse => return Err(refused(SPARSE)),
             EntryType::Regular | EntryType::Continuous if extended.is_sparse => {
                 return Err(refused(SPARSE));
@@ -309,6 +315,8 @@ impl Layers {
             EntryType::Symlink => {
                 let target = entry.link_name_bytes();
                 let target = target.filter(|target| !target.is_empty());
+                // Linux has no other, whatever the archive says (symlink(2)).
+                inode.mode = 0o777;
                 Kind::Symlink(
                     target
                         .ok_or_else(|| refused("the link has no target"))?
@@ -316,7 +324,7 @@ impl Layers {
                 )
             }
             EntryType::Link => {
-                return self.hard_link(&place, link_target(entry, extended), pick);
+                return self.hard_link(&place, link_target(entry, extended), pick, follow);
             }
             EntryType::Fifo => Kind::Fifo,
             EntryType::Char | EntryType::Block => {
@@ -335,8 +343,9 @@ impl Layers {
         Ok(())
     }
 
-    /// A folder joins the one that is there, and its attributes count.
-    fn folder(&mut self, place: &[u8], inode: Inode) -> Result<(), Problem> {
+    /// A folder joins the one that is there. Of a layer its attributes count alone; tar sets those
+    /// that it has.
+    fn folder(&mut self, place: &[u8], inode: Inode, of_layer: bool) -> Result<(), Problem> {
         let there = self.tree.lookup(place).and_then(|id| self.tree.get(id));
         if there.is_some_and(|there| there.entries().is_none()) {
             self.tree.remove(place)?;
@@ -350,7 +359,11 @@ impl Layers {
                 xattrs,
                 ..
             } = inode;
-            (folder.mode, folder.uid, folder.gid, folder.xattrs) = (mode, uid, gid, xattrs);
+            (folder.mode, folder.uid, folder.gid) = (mode, uid, gid);
+            if of_layer {
+                folder.xattrs.clear();
+            }
+            folder.xattrs.extend(xattrs);
         }
         Ok(())
     }
@@ -360,6 +373,7 @@ impl Layers {
         place: &[u8],
         target: Option<Vec<u8>>,
         pick: &Pick,
+        follow: Follow,
     ) -> Result<(), Problem> {
         let refused = |why: &str| {
             let help = "include the file that it is a link to";
@@ -367,12 +381,17 @@ impl Layers {
         };
         let target = target.ok_or_else(|| refused("the link has no target"))?;
         let target = pick.place(as_path(&target)).map_err(refused)?;
-        let id = target.as_ref().and_then(|target| self.tree.lookup(target));
-        let id = id.ok_or_else(|| refused("it is a hard link to what is not there"))?;
+        let target = target.map(|target| self.tree.followed(&target, follow));
+        let find = |tree: &Tree| target.as_ref().and_then(|target| tree.lookup(target));
+        let gone = || refused("it is a hard link to what is not there");
+        let id = find(&self.tree).ok_or_else(gone)?;
+        // As of GNU tar; umoci takes the file away first.
         if self.tree.lookup(place) == Some(id) {
             return Ok(());
         }
-        self.make_room(place, false)?;
+        self.make_room(place, follow == Follow::Container)?;
+        // It may have been in the folder that made room.
+        find(&self.tree).ok_or_else(gone)?;
         self.tree.insert_link(place, id)?;
         Ok(())
     }

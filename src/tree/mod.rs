@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub mod archive;
 pub mod collect;
 pub mod folder;
+mod follow;
 pub mod layer;
 mod pax;
 pub mod read;
