@@ -1,4 +1,4 @@
-//! The real mkosi of Debian 13 builds the documented configuration: its image is taken in, checked
+//! The real mkosi of Debian 13 and of the one after it builds the documented configuration: its image is taken in, checked
 //! and merged, and ours of the same file is compared with it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -50,11 +50,16 @@ struct Bench {
 
 impl Bench {
     fn prepare() -> Option<Bench> {
+        Bench::on("trixie")
+    }
+
+    /// On a Debian of this suite.
+    fn on(suite: &str) -> Option<Bench> {
         let possible = cfg!(target_arch = "x86_64") || tools::skip("the root is for x86-64");
         if !(possible && tools::root() && tools::have(&["debootstrap", "unshare", "mount"])) {
             return None;
         }
-        let debian = trixie::with_packages(builders::PACKAGES)?;
+        let debian = trixie::of_suite(suite, builders::PACKAGES, None)?;
         let ground = Ground::new();
         for name in ["kubectl", "kubelet"] {
             let script = format!("#!/bin/sh\necho {name}\n");
@@ -235,4 +240,40 @@ fn mkosi_is_run_where_it_is_needed() {
     let checked = ground.run("check --output json");
     let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
     assert_eq!(verdict, "merges-signed");
+}
+
+/// mkosi 27 takes the documented file as it is, once it has no host distribution to install.
+#[test]
+#[ignore = "slow: a Debian root with mkosi 27"]
+fn mkosi_27_takes_the_documented_file_and_ours_is_its_image() {
+    let Some(bench) = Bench::on("forky") else {
+        return;
+    };
+    let ground = &bench.ground;
+    let seed = "[Output]\nSeed=0123456789abcdef0123456789abcdef\n";
+    let conf = format!("{DOCUMENTED}[Distribution]\nDistribution=custom\n{seed}");
+    bench.mkosi(&conf).unwrap();
+    let theirs = THEIRS.trim_start_matches("project/");
+    ground
+        .run(&format!("verify {theirs} --certificate verity_cert.crt"))
+        .succeeded();
+    // On both bases it is merged as it is.
+    for target in ["debian-13", "azurelinux-3.0"] {
+        ground.config(&format!(
+            "sysext: {{target: {target}, extensions: [{theirs}], certificates: [verity_cert.crt]}}\n"
+        ));
+        ground.run("build").succeeded();
+        let checked = ground.run("check --output json");
+        let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
+        assert_eq!(verdict, "merges-signed", "{target}");
+    }
+    // With the release fields that mkosi writes, ours holds the same.
+    let any = "{mkosi: ., release: {id: _any, scope: [initrd, system, portable]}}";
+    ground.config(&format!(
+        "sysext: {{target: debian-13, extensions: [{any}]}}\n"
+    ));
+    ground.run("build").succeeded();
+    let (ours, mkosis) = (bench.image(OURS), bench.image(THEIRS));
+    assert_eq!(tree(&ours), tree(&mkosis));
+    assert_eq!(release(&ours), release(&mkosis));
 }

@@ -27,8 +27,6 @@ pub enum Verity {
     Defer,
     /// With a signature.
     Signed,
-    /// With a signature by somebody else, joined to an image that had room for it (262).
-    Joined,
 }
 
 /// Where the file system comes from.
@@ -113,32 +111,12 @@ impl Workshop {
             };
             file_system(recipe.format, &source, &work.join("blocks"));
         }
-        match recipe.verity {
-            Verity::Joined => {
-                let deferred = Recipe {
-                    verity: Verity::Defer,
-                    ..*recipe
-                };
-                let hash = self.repart(work, &deferred, None);
-                let signature = sign(work, &hash);
-                fs::remove_file(work.join("x.raw")).unwrap();
-                let joined = format!("--join-signature={hash}:{signature}");
-                self.repart(work, recipe, Some(&joined));
-            }
-            _ => {
-                self.repart(work, recipe, None);
-            }
-        }
+        self.repart(work, recipe);
     }
 
-    /// Runs it; the root hash, if there is one.
-    fn repart(&self, work: &Path, recipe: &Recipe, extra: Option<&str>) -> String {
+    fn repart(&self, work: &Path, recipe: &Recipe) {
         let mut repart = self.command(work, "systemd-repart");
-        repart.args([
-            "--no-pager",
-            "--json=short",
-            "--seed=5eed5eed5eed5eed5eed5eed5eed5eed",
-        ]);
+        repart.args(["--no-pager", "--seed=5eed5eed5eed5eed5eed5eed5eed5eed"]);
         let prefix = format!("{}-{}", recipe.designator, recipe.arch);
         match recipe.how {
             How::Profile(profile) => {
@@ -164,22 +142,14 @@ impl Workshop {
             Verity::Signed => {
                 repart.args(["--private-key=key.pem", "--certificate=signer.crt"]);
             }
-            Verity::Joined => {
-                repart.arg("--certificate=signer.crt");
-            }
         }
         if let (Verity::Hash, How::Profile(_)) = (recipe.verity, recipe.how) {
             repart.arg(format!("--exclude-partitions={prefix}-verity-sig"));
         }
-        repart.args(extra).arg("x.raw");
+        repart.arg("x.raw");
         let said = output(&mut repart);
-        let words = || format!("{} {recipe:?}: {}", self.major, transcript(&said));
-        assert!(said.status.success(), "{}", words());
-        let rows: serde_json::Value =
-            serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", words()));
-        let rows = rows.as_array().into_iter().flatten();
-        let mut hashes = rows.filter_map(|row| row["roothash"].as_str());
-        hashes.next().unwrap_or_default().to_owned()
+        let words = transcript(&said);
+        assert!(said.status.success(), "{} {recipe:?}: {words}", self.major);
     }
 }
 
