@@ -12,6 +12,7 @@
 
 pub mod builders;
 pub mod guest;
+pub mod language_server;
 pub mod namespace;
 pub mod project;
 pub mod repart;

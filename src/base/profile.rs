@@ -204,12 +204,17 @@ const UBUNTU_22_04: Profile = Profile {
     ..UBUNTU_24_04
 };
 
+/// The names of the built-in profiles.
+pub fn names() -> Vec<&'static str> {
+    PROFILES.iter().map(|profile| profile.name).collect()
+}
+
 /// A built-in profile by name.
 pub fn by_name(name: &str) -> Result<Base, Finding> {
     if let Some(profile) = PROFILES.iter().find(|profile| profile.name == name) {
         return Ok(profile.base());
     }
-    let known: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
+    let known = names();
     let finding = Finding::error("unknown-profile", format!("there is no profile `{name}`"));
     Err(match nearest(name, &known) {
         Some(near) => finding.help(format!("did you mean `{near}`?")),

@@ -1,6 +1,7 @@
 //! What the user wrote: the `sysext:` block, the parts of Prism's config that
 //! bear on it, and the text with its positions.
 
+mod editor;
 pub mod merge;
 pub mod model;
 pub mod prism;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 use crate::repair::Mended;
 
+use super::editor::{OrText, Permissions, ProfileOrFacts, WordOrSwitch};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 use crate::release::ExtensionKind;
 
@@ -21,12 +22,12 @@ use crate::release::ExtensionKind;
 pub struct Sysext {
     /// The extensions, at least one. A plain string is the path of a prebuilt image.
     #[serde(deserialize_with = "scalars_or_maps")]
-    #[schemars(with = "Vec<OrPath<Extension>>", length(min = 1))]
+    #[schemars(with = "Vec<OrText<Extension>>", length(min = 1))]
     pub extensions: Vec<Extension>,
     /// The base OS when there is no root file system to read it from: a profile such as
     /// `azurelinux-3.0`, or the facts themselves.
     #[serde(default, deserialize_with = "scalar_or_map_option")]
-    #[schemars(with = "Option<OrPath<Target>>")]
+    #[schemars(with = "ProfileOrFacts")]
     pub target: Option<Target>,
     /// Private key that signs the root hashes: `PATH`, `file:PATH`, or `env:NAME` of a variable
     /// that holds PEM text. Default for all extensions.
@@ -45,7 +46,7 @@ pub struct Sysext {
     pub signer: Option<Signer>,
     /// Further certificates to trust, beside those of the signed extensions.
     #[serde(default, deserialize_with = "scalars_or_maps")]
-    #[schemars(with = "Vec<OrPath<CertificateEntry>>")]
+    #[schemars(with = "Vec<OrText<CertificateEntry>>")]
     pub certificates: Vec<CertificateEntry>,
     /// Folder on the target that receives the images.
     #[serde(default)]
@@ -63,7 +64,7 @@ pub struct Sysext {
     /// Which images may be merged at boot: `default` (systemd's own policy), `signed`, or a
     /// policy in the syntax of systemd.image-policy(7).
     #[serde(default)]
-    #[schemars(example = &"signed")]
+    #[schemars(example = &"default", example = &"signed")]
     pub image_policy: ImagePolicy,
     /// What to do when Prism's `os.overlays` covers `/usr` or `/opt`.
     #[serde(default)]
@@ -98,22 +99,22 @@ pub struct Extension {
     pub versioned_name: bool,
     /// A prebuilt image.
     #[serde(default, deserialize_with = "scalar_or_map_option")]
-    #[schemars(with = "Option<OrPath<ImageSource>>")]
+    #[schemars(with = "Option<OrText<ImageSource>>")]
     pub image: Option<ImageSource>,
     /// A folder that holds `usr/` and/or `opt/`.
     #[serde(default)]
     pub tree: Option<PathBuf>,
     /// Single files and folders: `SOURCE:DESTINATION`, or the fields of Prism's `additionalFiles`.
     #[serde(default, deserialize_with = "scalars_or_maps")]
-    #[schemars(with = "Vec<OrPath<FileEntry>>")]
+    #[schemars(with = "Vec<OrText<FileEntry>>")]
     pub files: Vec<FileEntry>,
     /// A tar archive: plain, or compressed by gzip, xz or zstd.
     #[serde(default, deserialize_with = "scalar_or_map_option")]
-    #[schemars(with = "Option<OrPath<ArchiveSource>>", example = &"rootfs.tar.zst")]
+    #[schemars(with = "Option<OrText<ArchiveSource>>", example = &"rootfs.tar.zst")]
     pub tar: Option<ArchiveSource>,
     /// A container image: an OCI layout, as a folder or as a tar archive of it.
     #[serde(default, deserialize_with = "scalar_or_map_option")]
-    #[schemars(with = "Option<OrPath<ArchiveSource>>", example = &"./layout")]
+    #[schemars(with = "Option<OrText<ArchiveSource>>", example = &"./layout")]
     pub oci: Option<ArchiveSource>,
     /// A `mkosi.conf`, or the folder that holds it; keys beside it win over its settings.
     #[serde(default)]
@@ -132,14 +133,14 @@ pub struct Extension {
     /// EROFS with compression), `lz4hc` (the same after a longer search), `zstd` or `zstd:LEVEL`
     /// (smaller still, since Linux 6.10), or `auto`: `lz4` where the base mounts it, else `none`.
     #[serde(default)]
-    #[schemars(example = &"zstd", example = &"zstd:19", extend("default" = "auto"), regex(pattern = r"^(auto|none|lz4|lz4hc|zstd(:([1-9]|1[0-9]|2[0-2]))?)$"))]
+    #[schemars(extend("examples" = ["none", "lz4", "lz4hc", "zstd", "zstd:19"], "default" = "auto"), regex(pattern = r"^(auto|none|lz4|lz4hc|zstd(:([1-9]|1[0-9]|2[0-2]))?)$"))]
     pub compression: Option<String>,
     /// In which form it is delivered. `bare` and `directory` have no room for a hash tree.
     #[serde(default)]
     pub layout: Layout,
     /// How the image is protected. Default: `signed` when there is a key.
     #[serde(default)]
-    #[schemars(with = "Option<VerityValue>")]
+    #[schemars(with = "WordOrSwitch")]
     pub verity: Option<Verity>,
     /// Private key for this extension alone.
     #[serde(default)]
@@ -345,6 +346,8 @@ impl From<String> for CertificateEntry {
 /// The base OS: a profile name, or facts.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+// Editors show it for a wrong name and for a wrong key.
+#[schemars(extend("errorMessage" = "Expected the name of a profile, or osRelease, systemd, kernelConfig and arch."))]
 pub struct Target {
     /// Name of a built-in profile (the shorthand form).
     #[serde(skip)]
@@ -443,7 +446,7 @@ impl Scope {
 /// Reference to a private key; its text never shows the key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", inline)]
 pub enum KeyReference {
     /// A PEM file, relative to the config file.
     File(PathBuf),
@@ -525,7 +528,7 @@ pub enum Enable {
 /// Which images may be merged at boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(from = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", inline)]
 pub enum ImagePolicy {
     /// systemd's built-in policy, which admits unsigned images.
     #[default]
@@ -718,37 +721,4 @@ pub(super) enum RepairWord {
     Never,
     /// It may be rebuilt so that it works.
     Auto,
-}
-
-/// Schema only: a string, or the long form.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "exists for the JSON schema")]
-pub(super) enum OrPath<T> {
-    /// The short form.
-    Short(String),
-    /// The long form.
-    Long(T),
-}
-
-/// Schema only: `verity` in words, or mkosi's `false`.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "exists for the JSON schema")]
-pub(super) enum VerityValue {
-    /// The kind of protection.
-    Word(Verity),
-    /// `false` means `none`, `true` means `signed`.
-    Switch(bool),
-}
-
-/// Schema only: octal permissions as Prism reads them.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "exists for the JSON schema")]
-pub(super) enum Permissions {
-    /// Octal digits.
-    Text(#[schemars(regex(pattern = r"^0*[0-7]{1,3}$"))] String),
-    /// A number whose digits are read as octal.
-    Number(u32),
 }

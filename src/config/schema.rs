@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
+use super::editor::ForEditors;
 use super::model::Sysext;
 use crate::inject::Listing;
 use crate::inspect::{self, Inspection};
@@ -19,8 +20,9 @@ const ID_BASE: &str = "urn:prism-sysext:schema:";
 
 /// Schema of the `sysext:` block alone.
 pub fn block() -> Value {
-    let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<Sysext>().to_value();
+    let settings = SchemaSettings::draft2020_12().with_transform(ForEditors);
+    let schema = settings.into_generator().into_root_schema_for::<Sysext>();
+    let mut schema = schema.to_value();
     if let Value::Object(map) = &mut schema {
         map.insert("$id".into(), json!(format!("{ID_BASE}sysext")));
         map.insert("title".into(), json!("sysext block of a Prism config"));
@@ -36,6 +38,9 @@ pub fn whole_file() -> Value {
     if let Value::Object(map) = &mut block {
         map.remove("$schema");
         map.remove("$id");
+        map.remove("title");
+        // The key alone is no section. `anyOf` would say so, too, but with the key editors write what it needs.
+        map.insert("type".into(), json!(["object", "null"]));
     }
     let (mut config, prism) = crate::prism::schema::config();
     if let Value::Object(map) = &mut definitions {
@@ -45,7 +50,7 @@ pub fn whole_file() -> Value {
     if let Value::Object(map) = &mut config {
         if let Some(Value::Object(properties)) = map.get_mut("properties") {
             let section = json!({
-                "anyOf": [{"$ref": "#/$defs/Sysext"}, {"type": "null"}],
+                "$ref": "#/$defs/Sysext",
                 "description": "System extensions to build or take in, place, trust and switch on (prism-sysext).",
             });
             properties.insert("sysext".into(), section);

@@ -20,6 +20,9 @@ fn object(object: &'static Object, definitions: &mut BTreeMap<String, Value>) ->
     let mut properties = Map::new();
     for field in object.fields {
         let mut schema = kind(field.kind, definitions);
+        if object.required.contains(&field.name) {
+            not_null(&mut schema);
+        }
         let (major, minor) = field.since;
         let mut about = format!("{} Since Prism {major}.{minor}.", field.about);
         if let Some(feature) = field.preview {
@@ -39,17 +42,15 @@ fn object(object: &'static Object, definitions: &mut BTreeMap<String, Value>) ->
     let Value::Object(map) = &mut schema else {
         return schema;
     };
-    let mut all = Vec::new();
-    // Required of an object; the same as null is absent.
-    let present =
-        |name: &str| json!({"required": [name], "properties": {name: {"not": {"type": "null"}}}});
-    for name in object.required {
-        all.push(json!({"if": {"type": "object"}, "then": present(name)}));
+    if !object.required.is_empty() {
+        map.insert("required".to_owned(), json!(object.required));
     }
+    let mut all = Vec::new();
     // Prism takes an empty text for an absent one, but for the content of a file.
-    let filled = |name: &str| match (object.name, name) {
-        ("AdditionalFile", "content") => present(name),
-        _ => json!({"required": [name], "properties": {name: {"not": {"enum": [null, ""]}}}}),
+    let counts_empty = |name: &str| (object.name, name) == ("AdditionalFile", "content");
+    let filled = |name: &str| match counts_empty(name) {
+        true => json!({"required": [name], "properties": {name: {"not": {"type": "null"}}}}),
+        false => json!({"required": [name], "properties": {name: {"not": {"enum": [null, ""]}}}}),
     };
     for group in object.one_of {
         let any: Vec<Value> = group.iter().map(|name| filled(name)).collect();
@@ -58,8 +59,16 @@ fn object(object: &'static Object, definitions: &mut BTreeMap<String, Value>) ->
     for group in object.exclusive {
         for (index, first) in group.iter().enumerate() {
             for second in group.iter().skip(index + 1) {
-                let both = [filled(first), filled(second)];
-                all.push(json!({"not": {"type": "object", "allOf": both}}));
+                let mut absent = match counts_empty(second) {
+                    // No text matches it. With null as the only type, editors would offer the key with null.
+                    true => json!({"type": ["string", "null"], "pattern": "$."}),
+                    false => json!({"type": ["string", "null"], "pattern": "^$"}),
+                };
+                // Editors show this; of `not` they say that a schema matches which should not.
+                absent["errorMessage"] = format!("`{second}` does not go with `{first}`.").into();
+                let mut beside = filled(first);
+                beside["type"] = "object".into();
+                all.push(json!({"if": beside, "then": {"properties": {*second: absent}}}));
             }
         }
     }
@@ -72,6 +81,14 @@ fn object(object: &'static Object, definitions: &mut BTreeMap<String, Value>) ->
     schema
 }
 
+/// Null is absent, so a field that has to be there is not null.
+fn not_null(schema: &mut Value) {
+    match schema.get_mut("type") {
+        Some(Value::Array(types)) => types.retain(|it| it != "null"),
+        _ => schema["not"] = json!({"type": "null"}),
+    }
+}
+
 fn kind(of: Kind, definitions: &mut BTreeMap<String, Value>) -> Value {
     // Any scalar keeps its text.
     let scalar = json!(["string", "number", "boolean", "null"]);
@@ -79,34 +96,25 @@ fn kind(of: Kind, definitions: &mut BTreeMap<String, Value>) -> Value {
         Kind::Text => json!({"type": scalar}),
         Kind::Filled => json!({"type": scalar, "pattern": r"\S"}),
         Kind::Switch => {
-            let words: Vec<String> = ["yes", "no", "on", "off", "y", "n"]
-                .iter()
-                .flat_map(|word| {
-                    let (first, rest) = word.split_at(1);
-                    [
-                        (*word).to_owned(),
-                        word.to_uppercase(),
-                        format!("{}{rest}", first.to_uppercase()),
-                    ]
-                })
-                .collect();
-            json!({"anyOf": [{"type": ["boolean", "null"]}, {"enum": words}]})
+            // Not as an `enum`, which editors would offer in full.
+            json!({
+                "type": ["boolean", "string", "null"],
+                "pattern": "^(y|Y|yes|Yes|YES|on|On|ON|n|N|no|No|NO|off|Off|OFF)$",
+                "patternErrorMessage": "Expected true or false.",
+            })
         }
         Kind::Number(i64::MIN, i64::MAX) => json!({"type": ["integer", "null"]}),
         Kind::Number(least, most) => {
             json!({"type": ["integer", "null"], "minimum": least, "maximum": most})
         }
         Kind::Word(words) => {
-            let mut words: Vec<Value> = words.iter().map(|word| json!(word)).collect();
-            words.extend([json!(""), Value::Null]);
-            json!({"enum": words})
+            json!({"anyOf": [{"enum": words}, {"type": ["string", "null"], "maxLength": 0}]})
         }
         Kind::Permissions => json!({
-            "anyOf": [
-                {"type": "string", "pattern": "^0*[0-7]{1,3}$"},
-                {"type": "integer", "minimum": 0, "maximum": 777},
-                {"type": "null"},
-            ]
+            "type": ["string", "integer", "null"],
+            "pattern": "^0*[0-7]{1,3}$",
+            "minimum": 0,
+            "maximum": 777,
         }),
         Kind::Size => json!({"type": ["string", "null"], "pattern": r"^\d+[KMGT]$"}),
         Kind::SizeOrGrow => json!({"type": ["string", "null"], "pattern": r"^(\d+[KMGT]|grow)?$"}),
