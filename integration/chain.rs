@@ -47,7 +47,11 @@ fn every_config_is_expanded_beside_itself() {
     let ground = ground();
     ground.run("build --rootfs ../rootfs").succeeded();
     let sources_before = ground.read("project/common/base.yaml");
-    ground.run("expand --rootfs ../rootfs").succeeded();
+    let said = ground.run("expand --rootfs ../rootfs --output json");
+    assert_eq!(
+        said.json()["expandedBases"],
+        serde_json::json!(["./common/base.prism.yaml", "./middle.prism.yaml"])
+    );
     assert_eq!(ground.read("project/common/base.yaml"), sources_before);
 
     let base = yaml(&ground, "project/common/base.prism.yaml");
@@ -275,6 +279,93 @@ fn prism_gets_all_of_them_and_nothing_is_left() {
         [".sysext", "bin", "common", "config.yaml", "middle.yaml"]
     );
     assert_eq!(names("project/common"), [".sysext", "base.yaml", "tool"]);
+}
+
+/// `validate-config` looks at bases when it may look at files.
+#[test]
+fn bases_are_validated_with_the_config() {
+    let ground = ground();
+    let validate = "validate-config --target azurelinux-3.0 --validate-resources files,images";
+    let said = ground.run(validate);
+    said.succeeded();
+    assert_eq!(said.err, "");
+    ground.write(
+        "project/common/base.yaml",
+        "os:\n  hostnam: x\n  additionalFiles:\n  - {source: gone, destination: /etc/motd}\n\
+         sysext:\n  extensions:\n  - {image: gone.raw, name: a}\n  - {name: b, verity: none, tree: nowhere}\n  - {name: c, nmae: d}\n",
+        0o644,
+    );
+    ground.config(&format!(
+        "previewFeatures: [base-configs]\nbaseConfigs:\n- path: middle.yaml\nos: {{hostname: a b}}\n{TOP_SECTION}"
+    ));
+    // Only the file itself without leave to look at others.
+    let alone = ground.refused("validate-config", "prism-bad-value");
+    assert_eq!(alone.errors(), ["prism-bad-value"]);
+    let said = ground.run(validate);
+    let ids = [
+        "prism-unknown-field",
+        "prism-file-missing",
+        "unknown-key",
+        "prism-bad-value",
+    ];
+    assert_eq!(said.errors(), ids);
+    said.names(&[
+        "common/base.yaml:2:3",
+        "common/base.yaml:4:",
+        "common/base.yaml:9:",
+        "config.yaml:4:",
+    ]);
+    // With what was mistyped gone, what it names is looked for from its own folder.
+    let text = String::from_utf8(ground.read("project/common/base.yaml")).unwrap();
+    let text = text
+        .replace("  hostnam: x\n", "")
+        .replace("  - {name: c, nmae: d}\n", "");
+    ground.write("project/common/base.yaml", text, 0o644);
+    let told = ground.run(&format!("{validate} --output json")).json();
+    let told: Vec<(&str, &str, u64)> = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let text = |key: &str| it[key].as_str().unwrap_or_default();
+            let line = it["line"].as_u64().unwrap_or_default();
+            (text("id"), text("config"), line)
+        })
+        .collect();
+    let base = "./common/base.yaml";
+    assert_eq!(
+        told,
+        [
+            ("prism-file-missing", base, 3),
+            ("image-unreadable", base, 6),
+            ("tree-unreadable", base, 7),
+            ("prism-bad-value", "", 4),
+        ]
+    );
+
+    ground.write(
+        "project/middle.yaml",
+        "previewFeatures: [base-configs]\nbaseConfigs: [{path: config.yaml}, {path: common/base.yaml}]\n",
+        0o644,
+    );
+    let said = ground.run(validate);
+    assert!(
+        said.errors().starts_with(&["prism-file-missing"]),
+        "{said:?}"
+    );
+    said.names(&["error[base-config-twice]", "middle.yaml:2:22"]);
+    std::fs::remove_file(ground.path("project/middle.yaml")).unwrap();
+    // Once, not by each that looks for it.
+    let said = ground.run(validate);
+    assert_eq!(said.errors(), ["prism-file-missing", "prism-bad-value"]);
+    // What they do to each other.
+    let twice = "os:\n  additionalFiles:\n  - {content: a, destination: /etc/motd}\n";
+    ground.write("project/middle.yaml", twice, 0o644);
+    ground.config(&format!("previewFeatures: [base-configs]\nbaseConfigs: [{{path: middle.yaml}}]\n{twice}{TOP_SECTION}"));
+    ground
+        .run(validate)
+        .succeeded()
+        .names(&["note[destination-twice]", "config.yaml:5"]);
 }
 
 /// Prism's other subcommands.

@@ -79,6 +79,7 @@ const BROKEN: &str = "broken";
 fn every_example_is_applied_and_expanded() {
     let names = all();
     for expected in [
+        "base-configs",
         "broken",
         "build",
         "ci",
@@ -108,17 +109,23 @@ fn every_example_is_applied_and_expanded() {
             assert!(listed.succeeded().out.contains(line), "{name}: {listed:?}");
         }
         copy.run(name, "check --rootfs ../rootfs").succeeded();
+        // What is there must not pass for what is made.
+        let _ = fs::remove_file(copy.path(name).join("common/base.prism.yaml"));
         copy.run(name, "expand --rootfs ../rootfs").succeeded();
-        let text = fs::read_to_string(copy.path(name).join("config.prism.yaml")).unwrap();
-        let committed = examples().join(name).join("config.prism.yaml");
-        if std::env::var_os("BLESS").is_some() {
-            fs::write(&committed, &text).unwrap();
+        for file in ["config.prism.yaml", "common/base.prism.yaml"] {
+            let Ok(text) = fs::read_to_string(copy.path(name).join(file)) else {
+                continue;
+            };
+            let committed = examples().join(name).join(file);
+            if std::env::var_os("BLESS").is_some() {
+                fs::write(&committed, &text).unwrap();
+            }
+            assert!(
+                fs::read_to_string(&committed).unwrap_or_default() == text,
+                "{} is stale; run this test with BLESS=1 and commit the result",
+                committed.display()
+            );
         }
-        assert!(
-            fs::read_to_string(&committed).unwrap_or_default() == text,
-            "{} is stale; run this test with BLESS=1 and commit the result",
-            committed.display()
-        );
         copy.run(name, "validate-config --config-file config.prism.yaml")
             .succeeded();
         plain(&copy.path(name));
@@ -146,6 +153,9 @@ fn plain(example: &Path) {
                 }
                 assert_eq!(after["os"].get(key), Some(value), "{key:?}");
             }
+        } else if key.as_str() == Some("baseConfigs") {
+            let path = after["baseConfigs"][0]["path"].as_str().unwrap();
+            assert!(example.join(path).is_file(), "{path}");
         } else if key.as_str() != Some("sysext") {
             assert_eq!(after.get(key), Some(value), "{key:?}");
         }

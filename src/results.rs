@@ -2,6 +2,7 @@
 //! are one.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -47,6 +48,9 @@ pub struct Located {
     /// What was found.
     #[serde(flatten)]
     pub finding: Finding,
+    /// The config that it stands in, where that is one that the given config builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
     /// Line in the config, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
@@ -62,6 +66,7 @@ impl Located {
         let position = place.and_then(|place| Position::of(place, source));
         Located {
             finding: finding.clone(),
+            config: None,
             line: position.as_ref().map(|it| it.line),
             column: position.as_ref().map(|it| it.column),
         }

@@ -104,7 +104,7 @@ fn stop_on_errors(findings: &[(usize, Finding)]) -> Result<(), Vec<(usize, Findi
 }
 
 /// What configs without a section do to the extensions of the others.
-fn bystanders(chain: &Chain) -> Vec<(usize, Finding)> {
+pub fn bystanders(chain: &Chain) -> Vec<(usize, Finding)> {
     let section = chain.sections().next_back();
     let Some(sysext) = section.and_then(|link| link.config.sysext.as_ref()) else {
         return Vec::new();

@@ -6,18 +6,16 @@
 
 pub mod destinations;
 pub mod join;
+pub mod reach;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::Config;
 use crate::config::source::Refused;
-use crate::finding::Finding;
 use crate::prism::node::Node;
-
-/// Deepest nesting that is followed; every level is a file of its own.
-const MAX_DEPTH: usize = 64;
+use reach::{Reached, reach};
 
 /// A config and all its bases.
 #[derive(Debug)]
@@ -55,12 +53,28 @@ impl Chain {
 
     /// The chain of a config that has been read.
     pub fn of(config: Config) -> Result<Chain, Refused> {
-        let mut walk = Walk {
-            links: Vec::new(),
-            seen: BTreeSet::from([canonical(&config.source.path)]),
-        };
-        walk.visit(config, PathBuf::new(), 0)?;
-        Ok(Chain { links: walk.links })
+        let mut reached = reach(config.source.clone());
+        if let Some(at) = reached.iter().position(|it| !it.findings.is_empty()) {
+            let Reached {
+                source, findings, ..
+            } = reached.swap_remove(at);
+            return Err(Refused { source, findings });
+        }
+        let top = reached.pop();
+        let mut links = Vec::new();
+        for base in reached {
+            links.push(Link {
+                config: Config::resolved(base.source)?,
+                bases: base.bases,
+                name: base.name,
+            });
+        }
+        links.extend(top.map(|top| Link {
+            config,
+            bases: top.bases,
+            name: top.name,
+        }));
+        Ok(Chain { links })
     }
 
     /// The given config.
@@ -116,70 +130,6 @@ fn path_of(root: &Node, number: usize) -> Option<&str> {
     let mut items = root.list("baseConfigs");
     let (_, item) = items.find(|(index, _)| *index == number)?;
     item.text_of("path")
-}
-
-struct Walk {
-    links: Vec<Link>,
-    seen: BTreeSet<PathBuf>,
-}
-
-impl Walk {
-    /// Adds a config behind its bases, and gives its number.
-    fn visit(&mut self, config: Config, name: PathBuf, depth: usize) -> Result<usize, Refused> {
-        let root = config.source.root();
-        let mut bases = Vec::new();
-        let items = root.into_iter().flat_map(|root| root.list("baseConfigs"));
-        for (number, item) in items {
-            let Some(node) = item.get("path") else {
-                continue;
-            };
-            // What is no path has been told by those who judge Prism's sections.
-            let Some(text) = node.text().filter(|text| !text.trim().is_empty()) else {
-                continue;
-            };
-            let refuse = |finding: Finding| {
-                config.source.refuse(vec![Finding {
-                    place: Some(node.at.into()),
-                    ..finding
-                }])
-            };
-            let path = config.resolve(Path::new(text));
-            if !self.seen.insert(canonical(&path)) {
-                let message = format!("{text} is among the configs of this chain already");
-                return Err(refuse(
-                    Finding::error("base-config-twice", message)
-                        .because("Prism refuses a file that it reaches a second time as a circle, even by another way")
-                        .help("name it once, in the config that all others build on"),
-                ));
-            }
-            if depth >= MAX_DEPTH {
-                let message = format!("more than {MAX_DEPTH} configs build on each other");
-                return Err(refuse(Finding::error("base-config-unreadable", message)));
-            }
-            if let Err(error) = std::fs::metadata(&path) {
-                let message = format!("reading the base config {text}: {error}");
-                return Err(refuse(
-                    Finding::error("base-config-unreadable", message)
-                        .because("a relative path starts at the folder of the file that holds it")
-                        .help("put it there, or correct the path"),
-                ));
-            }
-            let name = name.parent().unwrap_or(Path::new("")).join(text);
-            bases.push((number, self.visit(Config::read(&path)?, name, depth + 1)?));
-        }
-        let name = name.display().to_string();
-        self.links.push(Link {
-            config,
-            bases,
-            name,
-        });
-        Ok(self.links.len() - 1)
-    }
-}
-
-/// The same for all ways to write a path.
-fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

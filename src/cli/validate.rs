@@ -1,41 +1,126 @@
 //! `validate-config`: the whole file, without building anything.
 
-use super::args::{Resources, ValidateConfig};
+use super::args::{BaseArgs, Resources, ValidateConfig};
 use super::base::find_base;
 use super::screen::{Failure, Screen, located};
+use crate::chain::Chain;
+use crate::chain::destinations::clashes;
+use crate::chain::join::bystanders;
+use crate::chain::reach::{Reached, reach};
 use crate::config::Config;
 use crate::config::model::KeyReference;
 use crate::config::source::{Position, Source};
 use crate::config::validate::validate;
 use crate::finding::{Finding, Place, Severity};
 use crate::mkosi::run as mkosi;
-use crate::results::{Validation, versioned};
+use crate::results::{Located, Validation, versioned};
 use crate::{content, ingest, key, prism, trust};
 
+/// A config, what was found in it, and whether it is the given one.
+struct Judged {
+    source: Source,
+    findings: Vec<Finding>,
+    given: bool,
+}
+
 pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
-    let (source, findings) = match Source::read(&args.config.config_file) {
-        Ok(source) => {
-            let findings = all(&source, args);
-            (source, findings)
-        }
+    let judged = match Source::read(&args.config.config_file) {
+        Ok(source) if !args.validate_resources.is_empty() => chain(source, args),
+        Ok(source) => vec![Judged {
+            findings: all(&source, args, &args.base),
+            source,
+            given: true,
+        }],
         // What is no YAML has no fields to judge.
-        Err(refused) => (refused.source, refused.findings),
+        Err(refused) => vec![Judged {
+            source: refused.source,
+            findings: refused.findings,
+            given: true,
+        }],
     };
-    let bad = findings.iter().any(|it| it.severity == Severity::Error);
+    let judged: Vec<Judged> = judged.into_iter().map(Judged::in_order).collect();
+    let mut all = judged.iter().flat_map(|it| &it.findings);
+    let bad = all.any(|it| it.severity == Severity::Error);
     let text = if bad { "" } else { "the config is valid\n" };
-    screen.findings(Some(&source), &findings);
+    for config in &judged {
+        screen.findings(Some(&config.source), &config.findings);
+    }
     screen.result(
         text,
         &versioned(Validation {
             valid: !bad,
-            findings: located(Some(&source), &findings).collect(),
+            findings: judged.iter().flat_map(Judged::located).collect(),
         }),
     )?;
     if bad { Err(Failure::Said(1)) } else { Ok(()) }
 }
 
-/// Everything that is found in the file and what it names, sorted by place.
-fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
+impl Judged {
+    /// Sorted by place.
+    fn in_order(mut self) -> Judged {
+        let Judged {
+            source, findings, ..
+        } = &mut self;
+        findings.sort_by_key(|finding| place(source, finding));
+        self
+    }
+
+    fn located(&self) -> impl Iterator<Item = Located> {
+        located(Some(&self.source), &self.findings).map(|it| Located {
+            config: (!self.given).then(|| self.source.path.clone()),
+            ..it
+        })
+    }
+}
+
+/// The configs that the given one builds on, each judged like that one, and what they are together.
+fn chain(source: Source, args: &ValidateConfig) -> Vec<Judged> {
+    let path = source.path.clone();
+    let judged = reach(source).into_iter().map(|reached| {
+        let given = reached.name.is_empty();
+        // What the flags say of the base is told once.
+        let base = if given {
+            args.base.clone()
+        } else {
+            BaseArgs::default()
+        };
+        Judged {
+            findings: of_one(&reached, args, &base),
+            source: reached.source,
+            given,
+        }
+    });
+    let mut judged: Vec<Judged> = judged.collect();
+    // Where one of them is refused nothing can be said of all.
+    if let Ok(chain) = Chain::read(&path) {
+        for (number, finding) in clashes(&chain, &[]).into_iter().chain(bystanders(&chain)) {
+            if let Some(config) = judged.get_mut(number) {
+                config.findings.push(finding);
+            }
+        }
+    }
+    judged
+}
+
+/// What is found in one of several configs.
+fn of_one(reached: &Reached, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> {
+    if reached.source.root().is_none() && !reached.findings.is_empty() {
+        return reached.findings.clone();
+    }
+    let mut findings = all(&reached.source, args, base);
+    // A base that is not there is a missing file like others.
+    let missing = |place: &Option<Place>| {
+        let mut all = findings.iter();
+        all.any(|it| it.id == "prism-file-missing" && it.place == *place)
+    };
+    let of_chain = reached.findings.iter();
+    let of_chain: Vec<Finding> = of_chain.filter(|it| !missing(&it.place)).cloned().collect();
+    findings.extend(of_chain);
+    findings
+}
+
+/// Everything that is found in a file and what it names.
+fn all(source: &Source, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> {
     let mut findings = prism::check(source.root(), args.prism_version);
     let wants = |what| args.validate_resources.contains(&what);
     if wants(Resources::Files) {
@@ -57,7 +142,7 @@ fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
                 findings.extend(images(&config));
             }
             // A wrong --target or `target` is a finding like any other.
-            match find_base(Some(&config), &args.base) {
+            match find_base(Some(&config), base) {
                 Ok(found) => findings.extend(found.findings),
                 Err(finding) => findings.push(finding),
             }
@@ -70,7 +155,6 @@ fn all(source: &Source, args: &ValidateConfig) -> Vec<Finding> {
             findings.extend(new);
         }
     }
-    findings.sort_by_key(|finding| place(source, finding));
     findings
 }
 
