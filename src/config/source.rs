@@ -316,6 +316,12 @@ fn told(trouble: Trouble) -> Finding {
                 .help("keep one of the two");
             (at, finding)
         }
+        Trouble::Tag(at, why) => {
+            let finding = Finding::error("yaml-tag", format!("reading the YAML: {why}"))
+                .because("Prism's reader fails on a value that is not what its tag says (yaml.v3 resolve.go)")
+                .help("remove the tag, or correct the value");
+            (at, finding)
+        }
         Trouble::TooLarge(at) => {
             let message = "reading the YAML: it holds more than a million values";
             (

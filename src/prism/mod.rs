@@ -9,6 +9,7 @@ mod network;
 pub mod node;
 mod resources;
 mod rules;
+mod scalar;
 pub mod schema;
 mod storage;
 pub mod tables;

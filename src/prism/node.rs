@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::scalar::tagged;
 use crate::finding::Place;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
 
@@ -45,11 +46,11 @@ pub struct Node {
 /// What a value is.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Text; `plain` if it is written without quotes.
+    /// Text; `plain` if it is written without quotes, or its tag says what it is.
     Scalar {
         /// The text.
         text: String,
-        /// Whether it stands there without quotes.
+        /// Whether it may be null, a number or a boolean.
         plain: bool,
     },
     /// A list.
@@ -67,6 +68,8 @@ pub struct Entry {
     pub at: At,
     /// The bytes of the key.
     pub bytes: Range<usize>,
+    /// Whether it is a merge key.
+    pub is_merge: bool,
     /// Its value.
     pub value: Arc<Node>,
 }
@@ -164,6 +167,8 @@ pub enum Trouble {
     SecondDocument(At),
     /// A mapping has a key twice.
     DuplicateKey(At, String),
+    /// A scalar is not what its tag says, and why.
+    Tag(At, String),
     /// It holds more than [`MAX_NODES`] values.
     TooLarge(At),
 }
@@ -236,14 +241,20 @@ impl Reader {
                     }
                     continue;
                 }
-                Event::Scalar(value, style, anchor, _) => {
+                Event::Scalar(value, style, anchor, tag) => {
+                    let text = value.into_owned();
+                    let tag = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
+                    let (text, plain) = match tag.filter(|tag| tag != "!") {
+                        None => (text, style == ScalarStyle::Plain),
+                        Some(tag) => tagged(&tag, text).unwrap_or_else(|why| {
+                            self.troubles.push(Trouble::Tag(at(&span), why));
+                            (String::new(), false)
+                        }),
+                    };
                     let node = Arc::new(Node {
                         at: at(&span),
                         bytes: span.byte_range().unwrap_or_default(),
-                        body: Body::Scalar {
-                            text: value.into_owned(),
-                            plain: style == ScalarStyle::Plain,
-                        },
+                        body: Body::Scalar { text, plain },
                     });
                     self.remember(anchor, &node);
                     node
@@ -324,9 +335,11 @@ impl Open {
                 Body::Scalar { .. } => (at(here), here.byte_range().unwrap_or_default()),
                 _ => (node.at, node.bytes.clone()),
             };
-            // Several merge keys are an error of their own in the typed reader.
             let trouble = match &node.body {
-                Body::Scalar { text, .. } if text != "<<" && !self.keys.insert(text.clone()) => {
+                // Several merge keys are an error of their own in the typed reader.
+                Body::Scalar { text, .. }
+                    if !is_merge(&node) && !self.keys.insert(text.clone()) =>
+                {
                     Some(Trouble::DuplicateKey(at, text.clone()))
                 }
                 _ => None,
@@ -350,10 +363,16 @@ impl Open {
             key: name,
             at,
             bytes,
+            is_merge: is_merge(&key),
             value,
         });
         None
     }
+}
+
+/// Whether a key merges what follows; in quotes it is a key like others.
+fn is_merge(key: &Node) -> bool {
+    matches!(&key.body, Body::Scalar { text, plain: true } if text == "<<")
 }
 
 fn null(at: At) -> Node {
@@ -371,7 +390,7 @@ fn null(at: At) -> Node {
 /// some places.
 fn merge(body: &mut Body) {
     let Body::Map(entries) = body else { return };
-    let merged = entries.iter().filter(|entry| entry.key == "<<");
+    let merged = entries.iter().filter(|entry| entry.is_merge);
     let sources: Vec<Arc<Node>> = merged
         .flat_map(|entry| match &entry.value.body {
             Body::List(items) => items.clone(),
@@ -383,7 +402,7 @@ fn merge(body: &mut Body) {
             continue;
         };
         for entry in more {
-            if entry.key != "<<" && !entries.iter().any(|known| known.key == entry.key) {
+            if !entry.is_merge && !entries.iter().any(|known| known.key == entry.key) {
                 entries.push(entry.clone());
             }
         }

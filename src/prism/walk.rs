@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::node::{At, Body, Entry, Node};
+use super::scalar::{is_switch, number};
 use super::tables::{ACCIDENTAL, Kind, Object, PARTITION_TYPES, Version};
 use crate::config::nearest;
 use crate::finding::Finding;
@@ -88,7 +89,7 @@ impl<'a> Walk<'a> {
             return;
         }
         // These types read themselves and know no merge keys (`checkKnownFields`, utils.go).
-        if key == "<<" && object.scalar.is_none() || ACCIDENTAL.contains(&key) {
+        if entry.is_merge && object.scalar.is_none() || ACCIDENTAL.contains(&key) {
             return;
         }
         let Some(field) = object.fields.iter().find(|field| field.name == key) else {
@@ -227,7 +228,7 @@ impl<'a> Walk<'a> {
                     finding.help("write a value, or leave the item out"),
                 );
             }
-            Kind::Switch if !(*plain && is_switch(text)) => self.wrong(node, path, expected(kind)),
+            Kind::Switch if !is_switch(text, *plain) => self.wrong(node, path, expected(kind)),
             Kind::Number(least, most) => match number(text).filter(|_| *plain) {
                 None => self.wrong(node, path, expected(kind)),
                 Some(value) if value < least || value > most => {
@@ -352,56 +353,6 @@ fn expected(kind: Kind) -> &'static str {
     }
 }
 
-/// Words that yaml.v3 takes for a boolean where one is wanted, those of YAML 1.1 included.
-fn is_switch(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let cased = [
-        lower.clone(),
-        lower.to_ascii_uppercase(),
-        capitalized(&lower),
-    ];
-    let known = ["true", "false", "yes", "no", "on", "off", "y", "n"];
-    known.contains(&lower.as_str()) && cased.iter().any(|form| form == text)
-}
-
-fn capitalized(word: &str) -> String {
-    let mut letters = word.chars();
-    let first = letters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
-}
-
-/// A number as yaml.v3 reads one for an integer; fractions are cut off there.
-fn number(text: &str) -> Option<i64> {
-    let plain: String = text.chars().filter(|c| *c != '_').collect();
-    let (sign, digits) = match plain.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, plain.strip_prefix('+').unwrap_or(&plain)),
-    };
-    let radix = |prefix: &str, radix| {
-        let digits = digits.strip_prefix(prefix)?;
-        i64::from_str_radix(digits, radix).ok()
-    };
-    let value = radix("0x", 16)
-        .or_else(|| radix("0o", 8))
-        .or_else(|| radix("0b", 2))
-        .or_else(|| {
-            digits
-                .parse()
-                .ok()
-                .filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()))
-        });
-    if let Some(value) = value {
-        return Some(sign * value);
-    }
-    let float: f64 = plain.parse().ok()?;
-    let starts = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    #[expect(
-        clippy::as_conversions,
-        reason = "saturates, and the bounds are checked"
-    )]
-    (starts && float.is_finite()).then_some(float as i64)
-}
-
 /// A size in bytes, or why it is none (`disksize.go`).
 pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
     let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
@@ -428,29 +379,6 @@ pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn switches_and_numbers_are_those_of_yaml_v3() {
-        for yes in ["true", "True", "TRUE", "yes", "Off", "n", "ON"] {
-            assert!(is_switch(yes), "{yes}");
-        }
-        for no in ["tRue", "1", "", "si"] {
-            assert!(!is_switch(no), "{no}");
-        }
-        for (text, value) in [
-            ("12", Some(12)),
-            ("-1", Some(-1)),
-            ("0x10", Some(16)),
-            ("1_000", Some(1000)),
-            ("1.5", Some(1)),
-            ("x", None),
-            ("", None),
-            ("-", None),
-            ("inf", None),
-        ] {
-            assert_eq!(number(text), value, "{text}");
-        }
-    }
 
     #[test]
     fn sizes_need_a_unit() {
