@@ -940,6 +940,19 @@ fn expand_names_what_is_missing_and_spares_its_source() {
 }
 
 #[test]
+fn holes_of_a_prebuilt_image_are_told() {
+    let ground = ground();
+    image_as(&ground, GOOD, "tools.raw", "thin.raw");
+    let path = ground.path("project/thin.raw");
+    let image = fs::File::options().append(true).open(path).unwrap();
+    let length = image.metadata().unwrap().len();
+    image.set_len(length + (64 << 20)).unwrap();
+    ground.config("sysext:\n  certificates: [../keys/cert.crt]\n  extensions: [{image: thin.raw, name: tools}]\n");
+    let said = ground.run("expand --rootfs ../rootfs");
+    said.names(&["warning[image-sparse]", "config.yaml:3:", "are holes"]);
+}
+
+#[test]
 fn expand_check_tells_stale_from_fresh() {
     let ground = ground();
     ground.config(GOOD);

@@ -86,6 +86,8 @@ pub struct Base {
     pub overlay_mounts: Vec<OverlayMount>,
     /// Other mounts of `/etc/fstab` below those folders.
     pub mounts_inside: Vec<String>,
+    /// Where `/etc/fstab` mounts data disks of Azure.
+    pub data_disks: Vec<String>,
     /// Whether it is an initrd (`/etc/initrd-release`).
     pub initrd: bool,
     /// `SELINUX=` of `/etc/selinux/config`.
@@ -136,6 +138,7 @@ impl Base {
             kernels: kernel::read_kernels(&mut facts),
             overlay_mounts: mounts::read_overlays(&mut facts),
             mounts_inside: mounts::read_inside(&mut facts),
+            data_disks: mounts::read_data_disks(&mut facts),
             selinux: mounts::read_selinux(&mut facts),
             systemd,
             findings: facts.findings,

@@ -55,6 +55,27 @@ pub(super) fn read_inside(facts: &mut Facts<'_>) -> Vec<String> {
         .collect()
 }
 
+/// Where data disks of Azure are mounted, which are not there while the image is made.
+pub(super) fn read_data_disks(facts: &mut Facts<'_>) -> Vec<String> {
+    let fstab = facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default();
+    fstab
+        .lines()
+        .filter_map(data_disk_of_line)
+        .take(OVERLAY_LIMIT)
+        .collect()
+}
+
+fn data_disk_of_line(line: &str) -> Option<String> {
+    let mut fields = line.split_ascii_whitespace();
+    let source = fields.next()?;
+    let names = ["/dev/disk/azure/", "/dev/disk/cloud/azure_"];
+    let mount_point = unescape(fields.next()?);
+    names
+        .iter()
+        .any(|name| source.starts_with(name))
+        .then_some(mount_point)
+}
+
 fn inside_of_line(line: &str) -> Option<String> {
     let mut fields = line.split_ascii_whitespace();
     fields.next().filter(|source| !source.starts_with('#'))?;
@@ -157,6 +178,21 @@ mod tests {
         ] {
             assert_eq!(inside(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn data_disks_have_names_of_their_own() {
+        let mount = data_disk_of_line;
+        assert_eq!(
+            mount("/dev/disk/azure/scsi1/lun0 /var ext4 x").as_deref(),
+            Some("/var")
+        );
+        assert_eq!(
+            mount("/dev/disk/cloud/azure_resource-part1 /mnt auto x").as_deref(),
+            Some("/mnt")
+        );
+        assert_eq!(mount("UUID=1 /var ext4 x"), None);
+        assert_eq!(mount("#/dev/disk/azure/x /var ext4 x"), None);
     }
 
     #[test]

@@ -362,6 +362,7 @@ fn bare(
         kernels: Vec::new(),
         overlay_mounts: Vec::new(),
         mounts_inside: Vec::new(),
+        data_disks: Vec::new(),
         initrd: false,
         selinux: None,
         findings: Vec::new(),

@@ -73,6 +73,7 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
 pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(selinux(base, config));
+    findings.extend(on_data_disk(base, sysext));
     let systemd = base.systemd_version();
     if let Some(systemd) = systemd.filter(|systemd| systemd.major < 254)
         && sysext.image_policy != ImagePolicy::Default
@@ -94,6 +95,21 @@ pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding
         );
     }
     findings
+}
+
+/// Extensions on a disk that the image is made without.
+fn on_data_disk(base: &Base, sysext: &Sysext) -> Option<Finding> {
+    let location = sysext.location.path();
+    let mut disks = base.data_disks.iter();
+    let disk = disks.find(|disk| Path::new(location).starts_with(disk.as_str()))?;
+    let message =
+        format!("etc/fstab of the base mounts a data disk on {disk}, which holds {location}");
+    Some(
+        Finding::error("extensions-on-data-disk", message)
+            .at("sysext.location")
+            .because("the disk is not there while the image is made: Prism mounts an empty read-only folder in its place, and its copy fails; what another tool puts there is hidden at boot")
+            .help("use `location: /etc/extensions`, or mount the disk elsewhere"),
+    )
 }
 
 /// SELinux as Prism will set it, where the base's own mode has not been told.
@@ -142,6 +158,7 @@ pub fn of_folders(root: &dyn RootFs, folders: &[Folder]) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::base::root::RootDir;
+    use crate::config::source::Source;
     use crate::input::testing::folder;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -177,6 +194,29 @@ mod tests {
         );
         let (_dir, root) = rootfs(&[selinux, ("usr/lib/systemd/libsystemd-shared-257.so", "")]);
         assert!(of_base(&Base::read(&root).unwrap(), OverlayConflict::Warn).is_empty());
+    }
+
+    #[test]
+    fn extensions_on_a_data_disk_are_told() {
+        let told = |mount: &str, location: &str| {
+            let fstab = format!("/dev/disk/azure/scsi1/lun0 {mount} ext4 defaults 0 0\n");
+            let (_dir, root) = rootfs(&[("etc/fstab", &fstab)]);
+            let text = format!("sysext: {{location: {location}, extensions: [a.raw]}}\n");
+            let source = Source::parse(Path::new("c.yaml"), text).unwrap();
+            let config = Config::from_source(source).unwrap();
+            let base = Base::read(&root).unwrap();
+            ids(&of_settings(
+                &base,
+                &config,
+                config.sysext.as_ref().unwrap(),
+            ))
+        };
+        assert_eq!(
+            told("/var", "/var/lib/extensions"),
+            ["extensions-on-data-disk"]
+        );
+        assert!(told("/var", "/etc/extensions").is_empty());
+        assert!(told("/var/lib/ext", "/var/lib/extensions").is_empty());
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         session.room()?;
+        screen.findings(Some(&session.config.source), &session.sparse());
         let files = match args.style {
             Style::Inline => expanded(&session, path)?,
             Style::Base => on_top(&session, path)?,
@@ -270,6 +271,7 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
             screen.findings(Some(&session.config.source), &session.noticed(&built));
             refuse_unsigned(&session, args.overrides.allow_unsigned)?;
             session.room()?;
+            screen.findings(Some(&session.config.source), &session.sparse());
             let prediction = watch(screen, |progress| session.predict(progress))?;
             judge(
                 screen,

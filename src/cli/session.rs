@@ -1,5 +1,6 @@
 //! What most verbs begin with: the config, the base, and the plan that joins them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use glob::Pattern;
@@ -36,7 +37,7 @@ use crate::image::gpt_types::Designator;
 use crate::inject::record::Record;
 use crate::lint::{self, Subject, Target, lint};
 use crate::mkosi::run as mkosi;
-use crate::plan::{BaseIdentity, Environment, Plan};
+use crate::plan::{BaseIdentity, Environment, Plan, Step};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
 use crate::signing_key::Secrets;
@@ -216,6 +217,19 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Prebuilt images that may take more room on the target than here.
+    pub(super) fn sparse(&self) -> Vec<Finding> {
+        let taken_in = self.plan.extensions.iter();
+        let taken_in = taken_in.filter(|planned| matches!(planned.step, Step::TakeIn(_)));
+        let found = taken_in.filter_map(|planned| {
+            let file = std::fs::metadata(&planned.image).ok()?;
+            let allocated = file.blocks().saturating_mul(512);
+            let finding = traps::sparse(&planned.image, allocated, file.len())?;
+            Some(finding.at(&planned.at))
+        });
+        found.collect()
     }
 
     /// What of the built content does not go with the base.

@@ -21,6 +21,8 @@ pub struct Prism {
     pub scripts: Option<Scripts>,
     /// The mounts of `storage.filesystems`.
     pub mounts: Vec<Mount>,
+    /// What becomes of dm-verity that the base image has.
+    pub reinitialize_verity: Option<String>,
     /// What kind of live medium comes out, if one does.
     pub live: Option<&'static str>,
 }
@@ -171,6 +173,9 @@ impl Prism {
                 finalize_customization: list(scripts, "finalizeCustomization", script),
             }),
             mounts: root.get("storage").map(mounts).unwrap_or_default(),
+            reinitialize_verity: root
+                .get("storage")
+                .and_then(|it| text(it, "reinitializeVerity")),
             live: live(root),
         }
     }

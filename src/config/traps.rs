@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use super::Config;
-use super::model::{ImagePolicy, Sysext};
+use super::model::{CertificateLocation, ImagePolicy, Sysext};
 use super::prism::Prism;
 use crate::finding::Finding;
 
@@ -18,6 +18,8 @@ pub fn traps(config: &Config) -> Vec<Finding> {
         findings.extend(units(config, sysext));
         findings.extend(outside_verity(&config.prism, sysext));
         findings.extend(live_overlays(&config.prism));
+        findings.extend(verity_kept(&config.prism, sysext));
+        findings.extend(live_root(&config.prism));
     }
     findings
 }
@@ -54,6 +56,22 @@ fn destinations(prism: &Prism) -> Vec<Finding> {
                     .at(at)
                     .because(format!("something else is mounted over {top}, in Prism's chroot already"))
                     .help("choose a folder that lasts; what is needed there at run time is made by tmpfiles.d or a unit"),
+            );
+        } else if !destination.starts_with('/') {
+            let message = format!("the destination {destination} is not absolute");
+            findings.push(
+                Finding::warning("bad-destination", message)
+                    .at(at)
+                    .because("Prism puts it below the root all the same, as it joins texts")
+                    .help(format!("write /{destination}")),
+            );
+        } else if list == "additionalFiles" && destination.ends_with('/') {
+            let message = format!("the destination {destination} is written like a folder");
+            findings.push(
+                Finding::warning("bad-destination", message)
+                    .at(at)
+                    .because("Prism takes it for the name of the file, and stops where a folder of this name is there")
+                    .help("add the name of the file"),
             );
         }
     }
@@ -146,6 +164,50 @@ fn live_overlays(prism: &Prism) -> Vec<Finding> {
     findings
 }
 
+/// With `reinitializeVerity: none` Prism mounts what dm-verity protects read-only.
+fn verity_kept(prism: &Prism, sysext: &Sysext) -> Option<Finding> {
+    let kept = prism.reinitialize_verity.as_deref() == Some("none");
+    (kept && sysext.certificate_location == CertificateLocation::Usr).then(|| {
+        let message = "certificates go to /usr/lib/verity.d, and `reinitializeVerity: none` leaves /usr as it is";
+        Finding::error("verity-read-only", message)
+            .at("sysext.certificateLocation")
+            .because("Prism mounts the partitions that dm-verity protects read-only then, and its copy fails")
+            .help("use `certificateLocation: /etc/verity.d`, or `storage.reinitializeVerity: all`")
+    })
+}
+
+/// A live medium whose OS is left alone, until extensions are added.
+fn live_root(prism: &Prism) -> Option<Finding> {
+    let image = prism.input.as_ref()?.image.as_ref()?;
+    let from_iso = image.path.as_ref()?.extension()? == "iso";
+    let untouched = prism.os.is_none() && prism.scripts.is_none();
+    (from_iso && untouched).then(|| {
+        let message = "the config leaves the OS of the medium as it is, and with extensions Prism makes it anew";
+        Finding::note("live-root-rebuilt", message)
+            .at("input.image.path")
+            .because("Prism unpacks and packs the root of an ISO only if there is an `os` or `scripts` section")
+    })
+}
+
+/// A prebuilt image that may take more room on the target than it does here.
+///
+/// `allocated` is what its file takes of the file system here, in bytes, as `length` is its length.
+pub fn sparse(image: &Path, allocated: u64, length: u64) -> Option<Finding> {
+    let holes = length.checked_sub(allocated)?;
+    let megabytes = |bytes: u64| bytes >> 20;
+    (holes > allocated && megabytes(holes) > 0).then(|| {
+        let message = format!(
+            "{} is {} MiB long, of which {} MiB are holes",
+            image.display(),
+            megabytes(length),
+            megabytes(holes)
+        );
+        Finding::warning("image-sparse", message)
+            .because("Prism's copy keeps no holes for sure (`io.Copy`, filecopybuilder.go), so the image may take its full length")
+            .help("make its partitions as small as their content")
+    })
+}
+
 /// The images are larger than the partition that gets them, as far as the config has sizes; each is given by
 /// its path on the target and its length in bytes.
 pub fn room<'a>(prism: &Prism, images: impl Iterator<Item = (&'a str, u64)>) -> Option<Finding> {
@@ -200,6 +262,48 @@ mod tests {
             ("destination-not-kept", "os.additionalDirs[0].destination"),
         ];
         assert_eq!(ids(text), expected.map(|(id, at)| (id, at.to_owned())));
+    }
+
+    #[test]
+    fn destinations_are_absolute_and_those_of_files_name_files() {
+        let text = "os:\n  additionalFiles:\n  - {source: a, destination: etc/a}\n  - {source: a, destination: /etc/}\n  additionalDirs: [{source: a, destination: /etc/}]\n";
+        let expected = [0, 1].map(|index| {
+            let at = format!("os.additionalFiles[{index}].destination");
+            ("bad-destination", at)
+        });
+        assert_eq!(ids(text), expected);
+    }
+
+    #[test]
+    fn what_verity_protects_stays_read_only() {
+        for (verity, location, told) in [
+            ("none", "/usr/lib/verity.d", 1),
+            ("all", "/usr/lib/verity.d", 0),
+            ("none", "/etc/verity.d", 0),
+        ] {
+            let section =
+                SECTION.replace("{ext", &format!("{{certificateLocation: {location}, ext"));
+            let text = format!("storage: {{reinitializeVerity: {verity}}}\n{section}");
+            assert_eq!(ids(&text).len(), told, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_medium_whose_os_was_left_alone_is_made_anew() {
+        let text = format!("input: {{image: {{path: live.iso}}}}\niso: {{}}\n{SECTION}");
+        assert_eq!(ids(&text)[0].0, "live-root-rebuilt");
+        for other in [format!("os: {{}}\n{text}"), text.replace(".iso", ".raw")] {
+            assert!(ids(&other).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn holes_count_as_data() {
+        let told =
+            |allocated: u64, length: u64| sparse(Path::new("a.raw"), allocated << 20, length << 20);
+        assert!(told(40, 50).is_none() && told(60, 50).is_none() && told(0, 0).is_none());
+        let message = told(10, 50).unwrap().message;
+        assert!(message.contains("50 MiB") && message.contains("40 MiB are holes"));
     }
 
     #[test]

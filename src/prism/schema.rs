@@ -119,10 +119,8 @@ fn kind(of: Kind, definitions: &mut BTreeMap<String, Value>) -> Value {
         Kind::Size => json!({"type": ["string", "null"], "pattern": r"^\d+[KMGT]$"}),
         Kind::SizeOrGrow => json!({"type": ["string", "null"], "pattern": r"^(\d+[KMGT]|grow)?$"}),
         Kind::PartitionType => {
-            let mut words: Vec<Value> = PARTITION_TYPES.iter().map(|word| json!(word)).collect();
-            words.extend([json!(""), Value::Null]);
-            let uuid = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
-            json!({"anyOf": [{"enum": words}, {"type": "string", "pattern": uuid}]})
+            let uuid = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$";
+            json!({"anyOf": [{"enum": PARTITION_TYPES}, {"type": ["string", "null"], "pattern": uuid}]})
         }
         Kind::Texts => {
             json!({"type": ["object", "null"], "additionalProperties": {"type": scalar}})

@@ -134,7 +134,8 @@ impl<'a> Walk<'a> {
                 finding.help("use a newer Prism, or do without the field"),
             );
         }
-        if let Some(feature) = field.preview {
+        // An empty text is absent.
+        if let Some(feature) = field.preview.filter(|_| entry.value.text() != Some("")) {
             self.needs_feature(entry.at, feature, &path);
         }
         self.value(&entry.value, field.kind, &path);
