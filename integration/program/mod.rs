@@ -7,6 +7,7 @@
     reason = "every test uses a part of this, and fails by panicking"
 )]
 
+pub(crate) mod bad;
 mod secret;
 
 use std::collections::BTreeMap;
