@@ -118,7 +118,8 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
     for (extension, ready) in plan.extensions.iter().zip(ready) {
         let entry = match (&extension.step, ready) {
             (Step::Build(step), Some((content, signer))) => {
-                make_folder(folder_of(&extension.image))?;
+                // Every config of a chain has its own.
+                make_folder(input::folder_of(&extension.image))?;
                 match step.layout {
                     Layout::Directory => build_folder(plan, extension, step, &content, progress)?,
                     Layout::Image | Layout::Bare => {
@@ -188,14 +189,6 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
         pending.commit()
     };
     write().with_context(|| format!("writing {}", path.display()))
-}
-
-/// The folder of an image: every config of a chain has its own.
-fn folder_of(image: &Path) -> &Path {
-    match image.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Findings> {
@@ -275,7 +268,7 @@ fn build_one(
     let ids = ids(extension, step, &content.release)?;
     let trusted = plan.certificates.iter();
     let trusted: Vec<_> = trusted.map(|trusted| trusted.certificate.clone()).collect();
-    let folder = folder_of(&extension.image);
+    let folder = input::folder_of(&extension.image);
     let stored = |root: &RootHash| sign::stored(folder, root, &trusted);
     let verity = match (step.verity, signer) {
         _ if step.layout == Layout::Bare => Protection::Bare,

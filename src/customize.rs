@@ -18,6 +18,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::TempPath;
 
+use crate::input::folder_of;
+
 /// Prism's flag for its config file.
 const CONFIG_FILE: &str = "--config-file";
 /// Names to try for the temporary file; more than one is taken only when
@@ -269,10 +271,7 @@ fn is_config_file_with_value(arg: &OsStr) -> bool {
 
 /// Makes a hidden file in the folder of `config_path`.
 fn beside(config_path: &Path) -> Result<(TempPath, std::fs::File)> {
-    let folder = match config_path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(config_path);
     create_in(folder, config_path).with_context(|| {
         format!(
             "writing the expanded config into {}, where Prism has to find it next to what it refers to; \

@@ -14,6 +14,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::input::folder_of;
+
 /// A file under construction beside its final name.
 #[derive(Debug)]
 pub struct PendingFile {
@@ -26,19 +28,7 @@ pub struct PendingFile {
 impl PendingFile {
     /// Starts a file that [`commit`](Self::commit) will place at `path`.
     pub fn create(path: &Path, mode: u32) -> io::Result<PendingFile> {
-        let name = path
-            .file_name()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let dir = rustix::fs::openat(
-            CWD,
-            parent,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let (dir, name) = place_of(path)?;
         PendingFile::create_in(dir, name, mode)
     }
 
@@ -121,6 +111,20 @@ impl PendingFile {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The folder of what is to be written, opened, and the name in it.
+pub(crate) fn place_of(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    let no_name = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path names no file or folder",
+        )
+    };
+    let name = path.file_name().ok_or_else(no_name)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(CWD, folder_of(path), flags, Mode::empty())?;
+    Ok((folder, name))
 }
 
 impl Drop for PendingFile {

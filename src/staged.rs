@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+
+use crate::pending::place_of;
 
 const OPEN: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -30,14 +32,7 @@ pub struct StagedFolder {
 impl StagedFolder {
     /// Starts a folder that [`commit`](Self::commit) will place at `path`.
     pub fn create(path: &Path) -> io::Result<StagedFolder> {
-        let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no folder");
-        let name = path.file_name().ok_or_else(no_name)?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+        let (parent, name) = place_of(path)?;
         StagedFolder::create_in(parent, name)
     }
 

@@ -123,6 +123,7 @@ impl Base {
             (ExtensionKind::Confext, &confext_unit.copies),
         ];
         let certificates = extensions::read_certificates(&mut facts, units);
+        let fstab = mounts::read_fstab(&mut facts);
         Ok(Base {
             origin: Origin::Rootfs(root.path().to_owned()),
             release,
@@ -136,9 +137,9 @@ impl Base {
             certificates,
             confext_unit,
             kernels: kernel::read_kernels(&mut facts),
-            overlay_mounts: mounts::read_overlays(&mut facts),
-            mounts_inside: mounts::read_inside(&mut facts),
-            data_disks: mounts::read_data_disks(&mut facts),
+            overlay_mounts: mounts::overlays(&fstab),
+            mounts_inside: mounts::inside(&fstab),
+            data_disks: mounts::data_disks(&fstab),
             selinux: mounts::read_selinux(&mut facts),
             systemd,
             findings: facts.findings,

@@ -7,8 +7,8 @@ use super::facts::Facts;
 /// Most of `/etc/fstab` and `/etc/selinux/config` that is read.
 const TEXT_LIMIT: u64 = 1024 * 1024;
 
-/// Most overlays that are kept.
-const OVERLAY_LIMIT: usize = 256;
+/// Most mounts of a kind that are kept.
+const MOUNT_LIMIT: usize = 256;
 
 /// The folders that extensions are merged into.
 const HIERARCHIES: [&str; 3] = ["/usr", "/opt", "/etc"];
@@ -35,34 +35,29 @@ pub enum SelinuxMode {
     Disabled,
 }
 
+/// `/etc/fstab`; empty where there is none.
+pub(super) fn read_fstab(facts: &mut Facts<'_>) -> String {
+    facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default()
+}
+
 /// Overlays at, above or below the folders that extensions are merged into.
-pub(super) fn read_overlays(facts: &mut Facts<'_>) -> Vec<OverlayMount> {
-    let fstab = facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default();
-    fstab
-        .lines()
-        .filter_map(overlay_of_line)
-        .take(OVERLAY_LIMIT)
-        .collect()
+pub(super) fn overlays(fstab: &str) -> Vec<OverlayMount> {
+    each(fstab, overlay_of_line)
 }
 
 /// Other mounts below the folders that system extensions are merged into.
-pub(super) fn read_inside(facts: &mut Facts<'_>) -> Vec<String> {
-    let fstab = facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default();
-    fstab
-        .lines()
-        .filter_map(inside_of_line)
-        .take(OVERLAY_LIMIT)
-        .collect()
+pub(super) fn inside(fstab: &str) -> Vec<String> {
+    each(fstab, inside_of_line)
 }
 
 /// Where data disks of Azure are mounted, which are not there while the image is made.
-pub(super) fn read_data_disks(facts: &mut Facts<'_>) -> Vec<String> {
-    let fstab = facts.read_text("etc/fstab", TEXT_LIMIT).unwrap_or_default();
-    fstab
-        .lines()
-        .filter_map(data_disk_of_line)
-        .take(OVERLAY_LIMIT)
-        .collect()
+pub(super) fn data_disks(fstab: &str) -> Vec<String> {
+    each(fstab, data_disk_of_line)
+}
+
+fn each<T>(fstab: &str, of_line: fn(&str) -> Option<T>) -> Vec<T> {
+    let found = fstab.lines().filter_map(of_line);
+    found.take(MOUNT_LIMIT).collect()
 }
 
 fn data_disk_of_line(line: &str) -> Option<String> {

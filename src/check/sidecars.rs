@@ -3,22 +3,15 @@
 //! `verity_settings_load`, systemd src/shared/dissect-image.c: the root hash from an attribute, else
 //! from a file; its signature; and the hash tree of an image without a partition table.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
 use crate::image::ddi::Ddi;
 use crate::image::gpt_types::Designator;
-use crate::image::hex;
-use crate::image::verity::RootHash;
-use crate::image::verity::verify::verify_apart;
+use crate::image::sidecar::{MAX_BYTES, SidecarKind, root_hash};
+use crate::image::verity::{self, verify::verify_apart};
 use crate::progress::Progress;
-
-/// Longest root hash or signature that is read, in bytes; systemd has no such limit, real ones have
-/// some 1 KiB.
-const MAX_BYTES: u64 = 4 << 20;
-/// Shortest root hash that systemd takes, in bytes.
-const MIN_HASH: usize = 16;
 
 /// Files and attributes beside an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,7 +21,7 @@ pub struct Sidecars {
     /// Its signature (`NAME.roothash.p7s` or `NAME.usrhash.p7s`), PKCS#7 in DER.
     pub signature: Option<Vec<u8>>,
     /// `NAME.verity`: the root hash that tree and data give, or why they do not fit.
-    pub hash_tree: Option<Result<RootHash, String>>,
+    pub hash_tree: Option<Result<verity::RootHash, String>>,
     /// Why systemd gives up when it reads them.
     pub unusable: Option<String>,
 }
@@ -70,34 +63,31 @@ fn fill(
     ddi: &Ddi,
     progress: &Progress,
 ) -> Result<(), String> {
+    use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
     let told = |error: RootError| error.to_string();
-    let beside = |ending: &str| beside(path, ending);
-    for (designator, name) in [(Designator::Root, "roothash"), (Designator::Usr, "usrhash")] {
-        let attribute = format!("user.verity.{name}");
+    for (designator, hash, signature) in [
+        (Designator::Root, RootHash, RootHashSignature),
+        (Designator::Usr, UsrHash, UsrHashSignature),
+    ] {
+        let attribute = format!("user.verity.{}", hash.ending());
         let text = match root.value_of(path, &attribute).map_err(told)? {
             Some(text) => Some(text),
-            None => root.read(&beside(name), MAX_BYTES).map_err(told)?,
+            None => root.read(&hash.beside(path), MAX_BYTES).map_err(told)?,
         };
         let Some(text) = text else { continue };
-        let text = String::from_utf8_lossy(&text);
-        let hash = text
-            .lines()
-            .next()
-            .and_then(|line| hex::decode(line.trim()));
-        let hash = hash.filter(|hash| hash.len() >= MIN_HASH);
-        let hash = hash.ok_or_else(|| {
-            let place = beside(name);
+        let value = root_hash(&text).ok_or_else(|| {
+            let place = hash.beside(path);
             format!("{} holds no root hash", root.shown(&place).display())
         })?;
-        found.root_hash = Some((designator, hash));
-        let place = beside(&format!("{name}.p7s"));
+        found.root_hash = Some((designator, value));
+        let place = signature.beside(path);
         found.signature = root.read(&place, MAX_BYTES).map_err(told)?;
         if found.signature.as_ref().is_some_and(Vec::is_empty) {
             return Err(format!("{} is empty", root.shown(&place).display()));
         }
         break;
     }
-    let place = beside("verity");
+    let place = HashTree.beside(path);
     let Some((tree, metadata)) = root.open_file(&place).map_err(told)? else {
         return Ok(());
     };
@@ -106,17 +96,4 @@ fn fill(
     let computed = verify_apart(data, (&tree, 0, metadata.size), progress);
     found.hash_tree = Some(computed.map_err(|error| error.to_string()));
     Ok(())
-}
-
-/// The name of such a file: only a last `.raw` is replaced (`build_auxiliary_path`).
-fn beside(image: &Path, ending: &str) -> PathBuf {
-    match image.extension() {
-        Some(raw) if raw == "raw" => image.with_extension(ending),
-        _ => {
-            let mut name = image.as_os_str().to_owned();
-            name.push(".");
-            name.push(ending);
-            PathBuf::from(name)
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::finding::{Finding, Place};
-use crate::input;
+use crate::input::{self, folder_of};
 use crate::prism::node::{self, At, Body, Document, Node, Trouble};
 
 /// Largest config that is read, in bytes; the largest known ones have some ten thousand lines.
@@ -161,10 +161,7 @@ impl Source {
 
     /// Folder that relative paths in the config are relative to.
     pub fn directory(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        }
+        folder_of(&self.path)
     }
 
     /// Where the value at a path such as `sysext.extensions[0].name` stands. A value that is not

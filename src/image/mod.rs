@@ -11,6 +11,7 @@ pub mod gpt_types;
 pub mod health;
 pub mod hex;
 pub mod program;
+pub mod sidecar;
 pub mod signature;
 pub mod squashfs;
 pub mod verity;

@@ -17,7 +17,7 @@ use crate::image::ddi::Ddi;
 pub use diff::{Change, Changed, Difference, Field, What, diff};
 pub use extract::{Extracted, extract};
 pub use listing::{Entry, Listing, list, mtree};
-pub use sidecar::{Beside, Sidecar, SidecarKind};
+pub use sidecar::{Beside, Sidecar};
 pub use survey::{Folder, Large, Privileged, Survey};
 
 /// Version of the JSON form.

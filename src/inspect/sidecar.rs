@@ -1,5 +1,4 @@
-//! Files beside an image by which systemd uses a hash tree (`verity_settings_load`, systemd
-//! `src/shared/dissect-image.c`): their names are that of the image with `.raw` replaced.
+//! What lies beside an image of this machine.
 
 use std::fs::File;
 use std::io;
@@ -10,51 +9,8 @@ use serde::Serialize;
 
 use crate::finding::Finding;
 use crate::image::hex;
+use crate::image::sidecar::{self, MAX_BYTES, MIN_HASH, SidecarKind};
 use crate::input;
-
-/// Longest root hash or signature that is read, in bytes.
-const MAX_BYTES: u64 = 4 << 20;
-/// Shortest root hash that systemd takes, in bytes.
-const MIN_HASH: usize = 16;
-
-/// What a file beside an image is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum SidecarKind {
-    /// Root hash of a root file system, hex.
-    RootHash,
-    /// Root hash of a `/usr` file system, hex.
-    UsrHash,
-    /// Signature of the root hash, PKCS#7 in DER.
-    RootHashSignature,
-    /// Signature of the hash of a `/usr` file system.
-    UsrHashSignature,
-    /// The hash tree, for an image without a partition table.
-    HashTree,
-}
-
-impl SidecarKind {
-    /// What stands in place of `.raw`.
-    fn ending(self) -> &'static str {
-        match self {
-            SidecarKind::RootHash => "roothash",
-            SidecarKind::UsrHash => "usrhash",
-            SidecarKind::RootHashSignature => "roothash.p7s",
-            SidecarKind::UsrHashSignature => "usrhash.p7s",
-            SidecarKind::HashTree => "verity",
-        }
-    }
-
-    /// For people.
-    pub fn noun(self) -> &'static str {
-        match self {
-            SidecarKind::RootHash => "root hash",
-            SidecarKind::UsrHash => "hash of /usr",
-            SidecarKind::RootHashSignature | SidecarKind::UsrHashSignature => "signature",
-            SidecarKind::HashTree => "hash tree",
-        }
-    }
-}
 
 /// A file beside an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -87,16 +43,16 @@ impl Beside {
     pub fn of(image: &Path) -> io::Result<Beside> {
         use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
         let mut found = Beside {
-            hash_tree: open(&name(image, HashTree))?,
+            hash_tree: open(&HashTree.beside(image))?,
             ..Beside::default()
         };
         for (hash, signature) in [(RootHash, RootHashSignature), (UsrHash, UsrHashSignature)] {
-            let path = name(image, hash);
+            let path = hash.beside(image);
             if open(&path)?.is_none() {
                 continue;
             }
             found.root_hash = Some(root_hash(&path)?.ok_or_else(|| no_hash(&path)));
-            let path = name(image, signature);
+            let path = signature.beside(image);
             found.signature = match open(&path)? {
                 Some(_) => Some(input::read(&path, MAX_BYTES)?),
                 None => None,
@@ -119,7 +75,7 @@ pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
         UsrHashSignature,
         HashTree,
     ] {
-        let beside = name(path, kind);
+        let beside = kind.beside(path);
         match describe(&beside, kind) {
             Ok(None) => {}
             Ok(Some(sidecar)) => {
@@ -139,7 +95,6 @@ pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
         odd.push(kind.ending());
         let odd = PathBuf::from(odd);
         if odd != beside && odd.is_file() {
-            let shown = name(path, kind);
             let finding = Finding::warning(
                 "sidecar-misnamed",
                 format!("{} is not looked at by systemd", odd.display()),
@@ -148,7 +103,7 @@ pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
                 finding
                     .in_file(&odd)
                     .because("`.raw` is replaced in names of files beside an image (verity_settings_load, src/shared/dissect-image.c)")
-                    .help(format!("call it {}", shown.display())),
+                    .help(format!("call it {}", beside.display())),
             );
         }
     }
@@ -160,19 +115,6 @@ fn unusable(message: String, path: &Path) -> Finding {
         .in_file(path)
         .because("systemd refuses an image when a file beside it can't be used (verity_settings_load, src/shared/dissect-image.c)")
         .help("write it anew, or remove it")
-}
-
-/// The name of such a file: only a last `.raw` is replaced.
-fn name(image: &Path, kind: SidecarKind) -> PathBuf {
-    match image.extension() {
-        Some(ending) if ending == "raw" => image.with_extension(kind.ending()),
-        _ => {
-            let mut name = image.as_os_str().to_owned();
-            name.push(".");
-            name.push(kind.ending());
-            PathBuf::from(name)
-        }
-    }
 }
 
 fn describe(path: &Path, kind: SidecarKind) -> io::Result<Option<Sidecar>> {
@@ -201,13 +143,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 /// The root hash in a file, hex; nothing if systemd would refuse it.
 fn root_hash(path: &Path) -> io::Result<Option<String>> {
     let text = input::read(path, MAX_BYTES)?;
-    let text = String::from_utf8_lossy(&text);
-    let bytes = text
-        .lines()
-        .next()
-        .and_then(|line| hex::decode(line.trim()));
-    let bytes = bytes.filter(|bytes| bytes.len() >= MIN_HASH);
-    Ok(bytes.map(|bytes| hex::encode(&bytes)))
+    Ok(sidecar::root_hash(&text).map(|hash| hex::encode(&hash)))
 }
 
 fn no_hash(path: &Path) -> String {

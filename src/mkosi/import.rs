@@ -15,6 +15,7 @@ use crate::config::model::{
     Extension, FileEntry, ImageSource, KeyReference, MadeByMkosi, Sysext, Verity,
 };
 use crate::finding::Finding;
+use crate::input::folder_of;
 use crate::name;
 use crate::release::ExtensionKind;
 
@@ -196,10 +197,7 @@ fn by_mkosi(
     let folder = if path.is_dir() {
         path
     } else if conf.file_name().is_some_and(|name| name == "mkosi.conf") {
-        match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        }
+        folder_of(&path).to_owned()
     } else {
         // mkosi reads no configuration of another name.
         return Err(needed);

@@ -1,0 +1,77 @@
+//! Files beside an image by which systemd uses a hash tree (`verity_settings_load`, systemd
+//! `src/shared/dissect-image.c`): their names, and what a root hash in one looks like.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::hex;
+
+/// Longest root hash or signature that is read, in bytes; systemd has no such limit, real ones have
+/// some 1 KiB.
+pub const MAX_BYTES: u64 = 4 << 20;
+/// Shortest root hash that systemd takes, in bytes.
+pub const MIN_HASH: usize = 16;
+
+/// What a file beside an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SidecarKind {
+    /// Root hash of a root file system, hex.
+    RootHash,
+    /// Root hash of a `/usr` file system, hex.
+    UsrHash,
+    /// Signature of the root hash, PKCS#7 in DER.
+    RootHashSignature,
+    /// Signature of the hash of a `/usr` file system.
+    UsrHashSignature,
+    /// The hash tree, for an image without a partition table.
+    HashTree,
+}
+
+impl SidecarKind {
+    /// What stands in place of `.raw`.
+    pub fn ending(self) -> &'static str {
+        match self {
+            SidecarKind::RootHash => "roothash",
+            SidecarKind::UsrHash => "usrhash",
+            SidecarKind::RootHashSignature => "roothash.p7s",
+            SidecarKind::UsrHashSignature => "usrhash.p7s",
+            SidecarKind::HashTree => "verity",
+        }
+    }
+
+    /// Where it lies: only a last `.raw` is replaced (`build_auxiliary_path`).
+    pub fn beside(self, image: &Path) -> PathBuf {
+        match image.extension() {
+            Some(raw) if raw == "raw" => image.with_extension(self.ending()),
+            _ => {
+                let mut name = image.as_os_str().to_owned();
+                name.push(".");
+                name.push(self.ending());
+                PathBuf::from(name)
+            }
+        }
+    }
+
+    /// For people.
+    pub fn noun(self) -> &'static str {
+        match self {
+            SidecarKind::RootHash => "root hash",
+            SidecarKind::UsrHash => "hash of /usr",
+            SidecarKind::RootHashSignature | SidecarKind::UsrHashSignature => "signature",
+            SidecarKind::HashTree => "hash tree",
+        }
+    }
+}
+
+/// The root hash in such a file or attribute; nothing if systemd would refuse it.
+pub fn root_hash(text: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(text);
+    let hash = text
+        .lines()
+        .next()
+        .and_then(|line| hex::decode(line.trim()));
+    hash.filter(|hash| hash.len() >= MIN_HASH)
+}
