@@ -1,9 +1,9 @@
 //! `inspect` and `verify`: one image.
 
 use super::args::{Diff, Inspect, Verify};
+use super::predict::open_any;
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::open_any;
 use super::sign::now;
 use super::{portrait, render, show};
 use crate::finding::Finding;

@@ -5,11 +5,10 @@ use std::path::Path;
 use super::apply::judge;
 use super::args::{Build, Check, Required, Schema};
 use super::base::{Found, find_base};
+use super::predict::{image_and_beside, local_folder, look_inside, predict_on, predict_present};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::{
-    Session, image_and_beside, local_folder, look_inside, predict_on, predict_present,
-};
+use super::session::Session;
 use super::trident::trident;
 use super::{plain, render, show};
 use crate::base::Base;

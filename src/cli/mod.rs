@@ -12,6 +12,7 @@ mod look;
 mod mkosi;
 mod plain;
 mod portrait;
+mod predict;
 mod progress;
 mod prompt;
 pub mod render;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::predict::{Placement, TrustedBy, predict_placed};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
-use super::session::{Placement, TrustedBy, predict_placed};
 use crate::base::Base;
 use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::rootfs::RootFs;

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::args::{Attach, Keygen, Request, Resign};
+use super::predict::open_image;
 use super::progress::watch;
 use super::prompt::prompt;
 use super::render;
 use super::screen::{Failure, Screen};
-use super::session::open_image;
 use anyhow::Context as _;
 
 use crate::build::write_whole;

@@ -3,10 +3,11 @@
 use sha2::Sha384;
 
 use super::args::TridentArgs;
+use super::predict::open_image;
 use super::progress::watch;
 use super::render;
 use super::screen::{Failure, Screen};
-use super::session::{Session, open_image};
+use super::session::Session;
 use super::{apply::refuse_unsigned, expand::write};
 use crate::digest::digest;
 use crate::finding::Finding;
