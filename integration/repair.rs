@@ -561,9 +561,11 @@ fn a_compressed_image_is_repaired_too() {
 }
 
 /// Writes the file system, its hash tree, root hash and signature apart.
-fn make_apart(ground: &Ground, path: &Path) {
+fn make_apart(ground: &Ground, path: &Path, name: &str, release: &str) {
     let key = key_of(ground, "other");
     let original = Original {
+        name,
+        release,
         verity: Verity::Signed(&key),
         ..Original::default()
     };
@@ -589,8 +591,8 @@ fn make_apart(ground: &Ground, path: &Path) {
 fn what_lies_beside_an_image_goes_into_it() {
     let ground = Ground::new();
     let image = ground.path("project/demo.raw");
-    make_apart(&ground, &image);
-    // Its signature is as good as one inside.
+    // Its signature is not broken unless that is written.
+    make_apart(&ground, &image, "demo", "ID=_any\nARCHITECTURE=amd64\n");
     ground.config(&config(SIGNED));
     let said = ground.run("build --rootfs ../rootfs");
     said.succeeded().names(&["warning[repair-left-out]"]);
@@ -664,7 +666,7 @@ fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
     };
     let ground = Ground::new();
     let mut config = "sysext:\n  imagePolicy: root=signed+absent\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n".to_owned();
-    let apart: fn(&Ground, &Path) = make_apart;
+    let apart: fn(&Ground, &Path) = |ground, path| make_apart(ground, path, "demo", RELEASE);
     // One file system alone is like another.
     let alike = ["squashfs alone", "ext4 alone"];
     let makers = cases().into_iter().map(|case| (case.what, case.make));
@@ -682,6 +684,14 @@ fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
         );
         rootfs.write(&format!("/referee/{index}.raw"), ground.read(&name));
     }
+    // Two keep the signature of their maker: inside the image, and beside it.
+    for (name, keys) in [("joined", ", repair: auto"), ("beside", "")] {
+        let image = ground.path(&format!("project/{name}.raw"));
+        let release = format!("ID=_any\nSYSEXT_ID={name}\n");
+        make_apart(&ground, &image, name, &release);
+        config += &format!("  - {{image: {name}.raw{keys}}}\n");
+    }
+    config += "  certificates: [../keys/other.crt]\n";
     ground.config(&config);
     let root = rootfs.path();
     let said = ground.run(&format!(
@@ -716,9 +726,10 @@ fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
     let mut expected: Vec<String> = (0..makers.len())
         .map(|it| format!("repaired{it}"))
         .collect();
+    expected.extend(["beside", "joined"].map(str::to_owned));
     expected.sort_unstable();
     assert_eq!(merged, expected, "{after:#?}");
-    assert_eq!(after.verity.len(), makers.len(), "{after:#?}");
+    assert_eq!(after.verity.len(), expected.len(), "{after:#?}");
     assert_eq!(after.file(FILE), Some("text\n"));
     assert_eq!(again.merged("/usr"), ["repaired0"], "{again:#?}");
     assert_eq!(befores.len(), makers.len());

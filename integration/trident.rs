@@ -145,6 +145,7 @@ fn what_trident_refuses_on_the_host_is_refused_here() {
             kind: ExtensionKind::Sysext,
             at: "x",
             destination,
+            is_alone: true,
             image: &image,
         };
         let found = check(&[listed]).into_iter();

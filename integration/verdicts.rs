@@ -475,7 +475,7 @@ fn the_machine_does_what_was_predicted() {
 }
 
 #[test]
-#[ignore = "slow: boots two machines of 63 cases each"]
+#[ignore = "slow: boots two machines of 88 cases each"]
 fn the_machine_does_what_was_predicted_under_every_policy() {
     for suite in ["trixie", "forky"] {
         let mut cases = table(&POLICIES);

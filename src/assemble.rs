@@ -22,6 +22,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use uuid::Uuid;
 
+pub mod join;
 mod root;
 
 use crate::arch::Arch;

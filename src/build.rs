@@ -12,6 +12,8 @@ use anyhow::Context as _;
 use rustix::fs::Mode;
 use sha2::Sha256;
 
+mod join;
+
 use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
@@ -28,9 +30,9 @@ use crate::image::verity::RootHash;
 use crate::image::wrapped::{Wrapped, unwrap};
 use crate::ingest::{TakenFolder, TakenIn};
 use crate::input;
-use crate::manifest::{Entry, Manifest, Origin, Repaired, UnpackedFrom};
+use crate::manifest::{Companion, Entry, Manifest, Origin, Repaired, UnpackedFrom};
 use crate::pending::PendingFile;
-use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
+use crate::plan::{Beside, BuildStep, Plan, Planned, SigningKey, Step};
 use crate::progress::Progress;
 use crate::release::ReleaseFields;
 use crate::sign::{self, SignRequest};
@@ -40,6 +42,7 @@ use crate::staged::StagedFolder;
 use crate::tree::Tree;
 use crate::tree::collect::{Collected, Options, collect};
 use crate::tree::folder::{self, FolderError};
+use join::join_one;
 
 type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
@@ -335,6 +338,7 @@ fn build_one(
         size: assembled.size,
         sha256,
         sha384,
+        beside: Vec::new(),
         unpacked_from,
         format: Some(compression::format(step.file_system)),
         verity: Some(step.verity),
@@ -439,6 +443,7 @@ fn folder_entry(extension: &Planned, origin: Origin, size: u64, release: &Releas
         size,
         sha256: None,
         sha384: None,
+        beside: Vec::new(),
         unpacked_from: None,
         format: None,
         verity: None,
@@ -524,12 +529,26 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
     let Step::TakeIn(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
     };
-    let wrapped = match taken.ddi.wrapped {
-        None => None,
-        Some(wrapped) => {
-            make_folder(&plan.output_directory)?;
-            Some(unwrap_one(extension, taken, wrapped)?)
+    let wrapped = match (taken.ddi.wrapped, &taken.join) {
+        (None, None) => None,
+        (wrapped, join) => {
+            make_folder(input::folder_of(&extension.image))?;
+            match (wrapped, join) {
+                (Some(wrapped), None) => Some(unwrap_one(extension, taken, wrapped)?),
+                (Some(wrapped), Some(_)) => Some(wrapper(&taken.ddi.path, wrapped)?),
+                (None, _) => None,
+            }
         }
+    };
+    let repaired = match &taken.join {
+        Some(join) => Some(join_one(
+            extension,
+            taken,
+            join,
+            &plan.certificates,
+            progress,
+        )?),
+        None => None,
     };
     let reading = || format!("reading {}", extension.image.display());
     let file = input::open(&extension.image).with_context(reading)?;
@@ -566,17 +585,37 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
         image: format!("{}.raw", extension.name),
         layout: extension.layout(),
         destination: extension.destination.clone(),
-        origin: Origin::TakenIn,
+        origin: match &repaired {
+            Some(_) => Origin::Repaired,
+            None => Origin::TakenIn,
+        },
         size,
         sha256,
         sha384,
+        beside: extension
+            .beside
+            .iter()
+            .map(companion)
+            .collect::<anyhow::Result<_>>()?,
         unpacked_from: wrapped,
         format: None,
         verity: None,
         root_hash: taken.root_hash(),
         certificate_fingerprint: taken.signer_fingerprint(),
-        repaired: None,
+        repaired,
         release: fields(taken.release()),
+    })
+}
+
+fn companion(beside: &Beside) -> anyhow::Result<Companion> {
+    let path = &beside.file.path;
+    let reading = || format!("reading {}", path.display());
+    let file = input::open(path).with_context(reading)?;
+    let size = file.metadata().with_context(reading)?.len();
+    Ok(Companion {
+        kind: beside.file.kind,
+        destination: beside.destination.clone(),
+        sha256: digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?,
     })
 }
 

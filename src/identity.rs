@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::config::model::Format;
+use crate::image::verity::RootHash;
 use crate::release::ExtensionKind;
 
 /// What makes an extension this extension; the order of the fields is part of the format.
@@ -46,6 +47,14 @@ impl Seed {
         hash.update(b"prism-sysext v1\0");
         hash.update(serde_json::to_vec(identity)?);
         Ok(Seed(hash.finalize().into()))
+    }
+
+    /// The seed of an image that is joined from the parts of another's.
+    pub fn of_root_hash(root: &RootHash) -> Seed {
+        let mut hash = Sha256::new();
+        hash.update(b"prism-sysext joined v1\0");
+        hash.update(root.as_bytes());
+        Seed(hash.finalize().into())
     }
 
     /// A seed written by the user: 64 hex digits.

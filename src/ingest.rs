@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 
 use sha2::Sha256;
 
+mod along;
+
+pub use along::{Along, Join};
+
 use crate::base::folder::folder_content;
 use crate::base::root::RootDir;
 use crate::config::model::Layout;
 use crate::digest::digest;
 use crate::finding::{Finding, Severity};
 use crate::image::ddi::{self, Content, Ddi, ReleaseFile, SignatureState};
+use crate::image::hex;
+use crate::image::sidecar::WRAPPINGS;
+use crate::image::signature::{SignerIdentity, signer_identity};
 use crate::input;
 use crate::name;
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
-
-/// Endings of compressed images.
-const WRAPPINGS: &[&str] = &[".gz", ".xz", ".zst"];
 
 /// A prebuilt image, read.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct TakenIn {
     pub sha256: Option<String>,
     /// What it is; its path is that of the compressed file, if it is one.
     pub ddi: Ddi,
+    /// What lies beside it and is placed with it, or put into it.
+    pub along: Along,
+    /// What is made of all that, if it is not taken as it is.
+    pub join: Option<Join>,
     release: ReleaseFields,
 }
 
@@ -37,17 +45,35 @@ impl TakenIn {
         &self.release
     }
 
-    /// The root hash, hex, if it has a hash tree.
+    /// The root hash, hex, if it has a hash tree or one lies beside it.
     pub fn root_hash(&self) -> Option<String> {
-        self.ddi.root_hash.as_ref().map(ToString::to_string)
+        let own = self.ddi.root_hash.as_ref().map(ToString::to_string);
+        own.or_else(|| self.along.root_hash.as_deref().map(hex::encode))
     }
 
-    /// Fingerprint of the signer's certificate, as the image says.
+    /// Fingerprint of the signer's certificate, as the image or the signature beside it says.
     pub fn signer_fingerprint(&self) -> Option<String> {
         match &self.ddi.signature {
             SignatureState::Present { partition, .. } => partition.certificate_fingerprint.clone(),
-            _ => None,
+            _ => {
+                let certificate = self.signers().into_iter().find_map(|it| it.certificate)?;
+                Some(certificate.fingerprint_sha256_hex)
+            }
         }
+    }
+
+    /// Who signed it, as far as that can be read.
+    pub fn signers(&self) -> Vec<SignerIdentity> {
+        match (&self.ddi.signature, &self.along.signature) {
+            (SignatureState::Present { signers, .. }, _) => signers.clone(),
+            (_, Some(signature)) => signer_identity(signature).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether there is only room for a signature.
+    pub fn awaits_signature(&self) -> bool {
+        self.ddi.signature == SignatureState::Empty && self.along.signature.is_none()
     }
 }
 
@@ -175,7 +201,9 @@ pub fn take_in(
             None => file,
         })
         .and_then(|file| file.strip_suffix(".raw"));
-    if ddi.layout == ddi::Layout::Naked {
+    let (along, finding) = Along::with(path, &ddi)?;
+    notes.extend(finding.map(|finding| finding.at(format!("{at}.image"))));
+    if ddi.layout == ddi::Layout::Naked && along.files.is_empty() {
         notes.push(unprotected(&suffix, Layout::Bare).at(format!("{at}.image")));
     }
     if stem != Some(suffix.as_str()) {
@@ -188,6 +216,8 @@ pub fn take_in(
             name: suffix,
             sha256,
             ddi,
+            along,
+            join: None,
             release: fields,
         },
         notes,

@@ -7,6 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Most bytes of an extended attribute (XATTR_SIZE_MAX, Linux `include/uapi/linux/limits.h`).
+const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
 /// The folder that a path lies in.
 pub fn folder_of(path: &Path) -> &Path {
@@ -46,6 +50,19 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
+}
+
+/// An extended attribute of an open file; nothing if it has none, or its file system knows none.
+pub fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0; ATTRIBUTE_LIMIT];
+    match rustix::fs::fgetxattr(file, name, &mut value) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Folders for the tests of what reads files.

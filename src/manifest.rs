@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::config::model::{Format, Layout, Verity};
+use crate::image::sidecar::SidecarKind;
 use crate::image::wrapped::Codec;
 use crate::release::ExtensionKind;
 use crate::repair::Change;
@@ -52,6 +53,9 @@ pub struct Entry {
     /// SHA-384 of the image, hex (what Trident asks for); where digests were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha384: Option<String>,
+    /// What is placed with it: root hash, signature, hash tree.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Companion>,
     /// The compressed file that it was unpacked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpacked_from: Option<UnpackedFrom>,
@@ -82,6 +86,18 @@ pub struct Repaired {
     pub original_sha256: String,
     /// What was changed.
     pub changes: Vec<Change>,
+}
+
+/// A file that is placed beside an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Companion {
+    /// What it is.
+    pub kind: SidecarKind,
+    /// Where it belongs on the target.
+    pub destination: String,
+    /// Its SHA-256, hex.
+    pub sha256: String,
 }
 
 /// A compressed file that an image was unpacked from.

@@ -7,38 +7,33 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
+
+mod prebuilt;
 
 use crate::arch::Arch;
 use crate::assemble::FileSystem;
 use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
-use crate::check::sidecars;
 use crate::compression::Setting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Reload, Sysext,
-    Verity,
+    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
 };
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
-use crate::demands::unmet;
 use crate::expand::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
-use crate::image::ddi::{self, Ddi, SignatureState};
+use crate::image::ddi;
+use crate::image::sidecar::SidecarFile;
 use crate::ingest::{self, TakenFolder, TakenIn};
 use crate::name;
-use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
-use crate::repair::{self, Change, Goal, WantedImage};
+use crate::repair::Change;
 use crate::signer::SignerCommand;
 use crate::tree::layer::Pick;
 use crate::trust::{self, Trusted};
-
-/// Most entries of a prebuilt image that are looked at.
-const MAX_ENTRIES: usize = 1_000_000;
 
 /// What the plan needs to know of the base to build for it.
 #[derive(Debug, Clone)]
@@ -113,8 +108,21 @@ pub struct Planned {
     pub image_in_config: String,
     /// The image on the target.
     pub destination: String,
+    /// What is placed with a prebuilt image.
+    pub beside: Vec<Beside>,
     /// How it comes to be.
     pub step: Step,
+}
+
+/// A file that lies beside a prebuilt image, and beside it on the target, too.
+#[derive(Debug)]
+pub struct Beside {
+    /// What it is, and where it lies on this machine.
+    pub file: SidecarFile,
+    /// How the expanded config names it.
+    pub in_config: String,
+    /// Where it is placed.
+    pub destination: String,
 }
 
 /// How an image comes to be.
@@ -133,6 +141,7 @@ impl Planned {
     pub fn layout(&self) -> Layout {
         match &self.step {
             Step::Build(step) => step.layout,
+            Step::TakeIn(taken) if taken.join.is_some() => Layout::Image,
             Step::TakeIn(taken) => match taken.ddi.layout {
                 ddi::Layout::Gpt(_) => Layout::Image,
                 ddi::Layout::Naked => Layout::Bare,
@@ -268,7 +277,7 @@ pub fn plan(
     for (index, extension) in sysext.extensions.iter().enumerate() {
         let at = format!("sysext.extensions[{index}]");
         let planned = if extension.image.is_some() {
-            prebuilt(config, sysext, extension, at, base, &output_directory)
+            prebuilt::prebuilt(config, sysext, extension, at, base, &output_directory)
         } else {
             build(
                 config,
@@ -340,79 +349,6 @@ fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
 
 type PlannedWithNotes = (Planned, Vec<Finding>);
 
-/// An image or folder that is there already: repaired, or taken as it is.
-fn prebuilt(
-    config: &Config,
-    sysext: &Sysext,
-    extension: &Extension,
-    at: String,
-    base: Option<&BaseIdentity<'_>>,
-    output_directory: &Path,
-) -> Result<PlannedWithNotes, Vec<Finding>> {
-    let image = extension.image.as_ref();
-    let path = image.map(|image| config.resolve(&image.path));
-    if let Some(path) = path.filter(|path| path.is_dir()) {
-        return take_folder(sysext, extension, path, at);
-    }
-    if extension.keep_owners {
-        let message = "`keepOwners` says how to build, but `image` is already built";
-        let finding = Finding::error("key-without-effect", message).at(format!("{at}.keepOwners"));
-        return Err(vec![finding.help("remove `keepOwners`")]);
-    }
-    match repaired(config, sysext, extension, &at, base, output_directory)? {
-        Repaired::Build(planned, notes) => Ok((*planned, notes)),
-        Repaired::AsItIs(notes) => {
-            let (planned, more) = take_in(config, sysext, extension, output_directory, at)?;
-            Ok((planned, notes.into_iter().chain(more).collect()))
-        }
-    }
-}
-
-/// A folder that holds an extension.
-fn take_folder(
-    sysext: &Sysext,
-    extension: &Extension,
-    path: PathBuf,
-    at: String,
-) -> Result<PlannedWithNotes, Vec<Finding>> {
-    let refuse = |finding: Finding, key: &str| vec![finding.at(format!("{at}.{key}"))];
-    let build = "write `tree` instead of `image`, with a `name`, to build an image of the folder";
-    let image = extension.image.as_ref();
-    if image.is_some_and(|image| image.sha256.is_some()) {
-        let finding = Finding::error("wrong-value", "a folder has no SHA-256 to compare");
-        return Err(refuse(finding.help("remove `sha256`"), "image.sha256"));
-    }
-    if extension.repair.is_wanted() {
-        let message = format!(
-            "{} is a folder, and only images are repaired",
-            path.display()
-        );
-        return Err(refuse(
-            Finding::error("repair-refused", message).help(build),
-            "repair",
-        ));
-    }
-    let name = extension.name.as_deref();
-    let taken = ingest::take_in_folder(&path, name, extension.kind, &at);
-    let (taken, notes) = taken.map_err(|finding| refuse(finding, "image"))?;
-    let taken = TakenFolder {
-        keep_owners: extension.keep_owners,
-        expect: extension.expect.clone(),
-        forbid: extension.forbid.clone(),
-        ..taken
-    };
-    let planned = Planned {
-        destination: format!("{}/{}", folder(sysext, extension.kind), taken.name),
-        name: taken.name.clone(),
-        kind: extension.kind,
-        image_in_config: image.map(|it| in_config(&it.path)).unwrap_or_default(),
-        image: path,
-        step: Step::TakeFolder(Box::new(taken)),
-        at,
-    };
-    Ok((planned, notes))
-}
-
 fn build(
     config: &Config,
     sysext: &Sysext,
@@ -455,6 +391,7 @@ fn build(
         image: output_directory.join(&file_name),
         image_in_config: in_config(&sysext.output_directory.join(&file_name)),
         destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
+        beside: Vec::new(),
         step: Step::Build(Box::new(BuildStep {
             version: extension.version.clone(),
             arch,
@@ -489,144 +426,6 @@ fn build(
         at,
     };
     Ok((planned, notes))
-}
-
-/// What `repair: auto` makes of a prebuilt image.
-enum Repaired {
-    /// It is taken in as it is.
-    AsItIs(Vec<Finding>),
-    /// It is rebuilt.
-    Build(Box<Planned>, Vec<Finding>),
-}
-
-fn repaired(
-    config: &Config,
-    sysext: &Sysext,
-    extension: &Extension,
-    at: &str,
-    base: Option<&BaseIdentity<'_>>,
-    output_directory: &Path,
-) -> Result<Repaired, Vec<Finding>> {
-    let Some(image) = extension
-        .image
-        .as_ref()
-        .filter(|_| extension.repair.is_wanted())
-    else {
-        return Ok(Repaired::AsItIs(Vec::new()));
-    };
-    let at_image = format!("{at}.image");
-    let refuse = |finding: Finding| vec![finding.at(&at_image)];
-    let path = config.resolve(&image.path);
-    // What can't be read, or is nothing that can be told by its release file, take_in refuses.
-    let Ok(ddi) = ddi::open_wrapped(&path) else {
-        return Ok(Repaired::AsItIs(Vec::new()));
-    };
-    let readable = ddi
-        .problems
-        .iter()
-        .all(|problem| problem.severity != Severity::Error);
-    let Some(release) = ingest::release_file(&path, &ddi, extension.kind)
-        .ok()
-        .filter(|_| readable)
-        .cloned()
-    else {
-        return Ok(Repaired::AsItIs(Vec::new()));
-    };
-    let implied = signed_by(sysext, extension).map(|_| Verity::Signed);
-    let beside = sidecars::beside_on_this_machine(&path, &ddi, &Progress::new());
-    let goal = Goal {
-        name: extension.name.as_deref(),
-        kind: extension.kind,
-        kernel: base.map(|base| base.kernel),
-        verity: extension.verity.or(implied),
-        except: extension.repair.exceptions(),
-        beside: &beside,
-    };
-    let Some(repair) = repair::examine(&ddi, &release, goal).map_err(refuse)? else {
-        return Ok(Repaired::AsItIs(Vec::new()));
-    };
-    let told: Vec<&str> = repair
-        .changes
-        .iter()
-        .map(|change| change.detail.as_str())
-        .collect();
-    let told = told.join("; ");
-    if repair.was_signed && !extension.resign {
-        let message = format!(
-            "{} is taken as it is, because it is signed; a repair would be: {told}",
-            path.display()
-        );
-        let finding = Finding::warning("repair-left-out", message).at(&at_image);
-        let help = "write `resign: true` to have it rebuilt and signed by your key";
-        return Ok(Repaired::AsItIs(vec![finding.help(help)]));
-    }
-    let name = repair.name;
-    name::check(&name).map_err(refuse)?;
-    let signing =
-        signing(config, sysext, extension, repair.verity, at).map_err(|finding| vec![finding])?;
-    let file_name = format!("{name}.raw");
-    let built = output_directory.join(&file_name);
-    let same = |one: &Path, other: &Path| matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other);
-    if same(&built, &path) {
-        let message = format!(
-            "the repaired image would replace the original, {}",
-            path.display()
-        );
-        let finding = Finding::error("repair-refused", message);
-        return Err(refuse(
-            finding.help("move the original out of `outputDirectory`"),
-        ));
-    }
-    let declared = repair.release.filled("ARCHITECTURE").and_then(Arch::parse);
-    let note = Finding::note("repaired", format!("{} is rebuilt: {told}", path.display()));
-    let planned = Planned {
-        image: built,
-        image_in_config: in_config(&sysext.output_directory.join(&file_name)),
-        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
-        step: Step::Build(Box::new(BuildStep {
-            version: None,
-            arch: declared,
-            partition_arch: declared
-                .or(ddi.arch)
-                .or(base.and_then(|base| base.arch))
-                .unwrap_or(Arch::X86_64),
-            layout: Layout::Image,
-            verity: repair.verity,
-            signing,
-            file_system: file_system(extension, base),
-            seed: extension.seed.clone(),
-            epoch: extension.source_date_epoch,
-            changes: repair.changes,
-            content: Wanted {
-                at: at.to_owned(),
-                name: name.clone(),
-                kind: extension.kind,
-                tree: None,
-                archive: None,
-                image: Some(WantedImage {
-                    release_file: format!(
-                        "{}/extension-release.{}",
-                        extension.kind.release_dir(),
-                        release.suffix
-                    ),
-                    ddi: Arc::new(ddi),
-                    keep: extension.repair.exceptions().to_vec(),
-                    beside,
-                }),
-                files: Vec::new(),
-                keep_owners: true,
-                release: repair.release,
-                reload: Reload::Never,
-                path_links: Vec::new(),
-                expect: extension.expect.clone(),
-                forbid: extension.forbid.clone(),
-            },
-        })),
-        name,
-        kind: extension.kind,
-        at: at.to_owned(),
-    };
-    Ok(Repaired::Build(Box::new(planned), vec![note.at(&at_image)]))
 }
 
 /// The file system of an extension that is built.
@@ -695,88 +494,6 @@ fn signing(
             }))
         }
         _ => Ok(None),
-    }
-}
-
-fn take_in(
-    config: &Config,
-    sysext: &Sysext,
-    extension: &Extension,
-    output_directory: &Path,
-    at: String,
-) -> Result<PlannedWithNotes, Vec<Finding>> {
-    let Some(image) = &extension.image else {
-        return Err(Vec::new());
-    };
-    let path = config.resolve(&image.path);
-    let (taken, notes) = ingest::take_in(
-        &path,
-        image.sha256.as_deref(),
-        extension.name.as_deref(),
-        extension.kind,
-        &at,
-    )
-    .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
-    let unmet = demanded(&taken.ddi, extension, &at);
-    if !unmet.is_empty() {
-        return Err(unmet);
-    }
-    let file_name = format!("{}.raw", taken.name);
-    // A compressed one is unpacked by the build, as if it were built.
-    let (image, image_in_config) = match taken.ddi.wrapped {
-        None => (path, in_config(&image.path)),
-        Some(_) => {
-            let unpacked = output_directory.join(&file_name);
-            if unpacked == path {
-                let message = format!(
-                    "{} is compressed, and would be replaced by what is in it",
-                    path.display()
-                );
-                return Err(vec![
-                    Finding::error("image-unreadable", message)
-                        .at(format!("{at}.image"))
-                        .help("keep it in another folder than `outputDirectory`"),
-                ]);
-            }
-            (
-                unpacked,
-                in_config(&sysext.output_directory.join(&file_name)),
-            )
-        }
-    };
-    let planned = Planned {
-        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
-        name: taken.name.clone(),
-        kind: extension.kind,
-        image,
-        image_in_config,
-        step: Step::TakeIn(Box::new(taken)),
-        at,
-    };
-    Ok((planned, notes))
-}
-
-/// What a prebuilt image lacks, or has too much.
-fn demanded(ddi: &Ddi, extension: &Extension, at: &str) -> Vec<Finding> {
-    if extension.expect.is_empty() && extension.forbid.is_empty() {
-        return Vec::new();
-    }
-    let paths = ddi
-        .file_system()
-        .and_then(|fs| fs.walk(MAX_ENTRIES))
-        .map(|entries| entries.into_iter().map(|(path, _)| path));
-    match paths {
-        Ok(paths) => {
-            let paths = paths.map(|path| path.to_string_lossy().into_owned());
-            unmet(paths, &extension.expect, &extension.forbid, at)
-        }
-        Err(error) => vec![
-            Finding::error(
-                "file-system-unreadable",
-                format!("looking for what `expect` and `forbid` name: {error}"),
-            )
-            .at(format!("{at}.image")),
-        ],
     }
 }
 
@@ -958,35 +675,33 @@ fn odd_names(plan: &Plan) -> Vec<Finding> {
 
 /// Certificates listed under `certificates` that no listed extension is signed with.
 fn unused_certificates(plan: &Plan) -> Vec<Finding> {
-    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut used: BTreeSet<String> = BTreeSet::new();
     for extension in &plan.extensions {
         match &extension.step {
             Step::Build(step) => {
                 let own = step.signing.as_ref().map(|signing| &signing.certificate);
-                used.extend(own.map(|certificate| certificate.fingerprint_sha256_hex.as_str()));
+                used.extend(own.map(|certificate| certificate.fingerprint_sha256_hex.clone()));
                 // Who will sign is known by the certificate alone.
                 if step.verity == Verity::Defer {
                     return Vec::new();
                 }
             }
-            Step::TakeIn(taken) => match &taken.ddi.signature {
-                SignatureState::Present { signers, .. } => {
+            Step::TakeIn(taken) if taken.awaits_signature() => return Vec::new(),
+            Step::TakeIn(taken) => {
+                for signer in taken.signers() {
                     // Told by issuer and serial alone.
-                    if signers.iter().any(|it| it.certificate.is_none()) {
+                    let Some(certificate) = signer.certificate else {
                         return Vec::new();
-                    }
-                    let certificates = signers.iter().filter_map(|it| it.certificate.as_ref());
-                    used.extend(certificates.map(|it| it.fingerprint_sha256_hex.as_str()));
+                    };
+                    used.insert(certificate.fingerprint_sha256_hex);
                 }
-                SignatureState::Empty => return Vec::new(),
-                SignatureState::Absent | SignatureState::Unusable(_) => {}
-            },
+            }
             Step::TakeFolder(_) => {}
         }
     }
     let listed = plan.certificates.iter();
     let listed = listed.filter(|trusted| trusted.at.contains("sysext.certificates["));
-    let unused = listed.filter(|it| !used.contains(it.certificate.fingerprint_sha256_hex.as_str()));
+    let unused = listed.filter(|it| !used.contains(&it.certificate.fingerprint_sha256_hex));
     unused
         .map(|trusted| {
             let subject = &trusted.certificate.subject;

@@ -19,9 +19,10 @@ use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
 use crate::config::model::Verity;
 use crate::finding::Finding;
-use crate::image::ddi::{Ddi, ReleaseFile, SignatureState};
+use crate::image::ddi::{Ddi, Layout, ReleaseFile, SignatureState};
 use crate::image::filesystem::{FileKind, FileSystem, FsError, FsKind, Metadata};
 use crate::image::gpt_types::Designator;
+use crate::image::verity::RootHash;
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
 use crate::tree::collect::{changes_an_overlay, is_kept};
@@ -254,6 +255,33 @@ pub fn examine(
         was_signed,
         changes,
     }))
+}
+
+/// The root hash of an image that becomes a signed one when the hash tree and the signature beside it
+/// are put into it; nothing where they are not complete, do not fit, or are in it already.
+pub fn joinable(ddi: &Ddi, beside: &Sidecars) -> Option<RootHash> {
+    let Some((Designator::Root, hash)) = &beside.root_hash else {
+        return None;
+    };
+    let signed = beside.unusable.is_none() && beside.signature.is_some();
+    let own = match (&ddi.layout, &beside.hash_tree) {
+        (Layout::Naked, Some(Ok(root))) => Some(*root),
+        (Layout::Gpt(_), None) if ddi.designator == Designator::Root && ddi.hash.is_some() => {
+            ddi.root_hash
+        }
+        _ => None,
+    };
+    let apart = !matches!(ddi.signature, SignatureState::Present { .. });
+    own.filter(|own| signed && apart && own.as_bytes() == hash.as_slice())
+}
+
+/// What [`joinable`] changes.
+pub fn joined() -> Change {
+    let detail = "the signature beside it, with the hash tree, was put into it";
+    Change {
+        what: Mended::Protection,
+        detail: detail.to_owned(),
+    }
 }
 
 fn protection(ddi: &Ddi) -> Verity {

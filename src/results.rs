@@ -184,6 +184,8 @@ pub struct PlannedImage<'a> {
     pub image: &'a Path,
     /// Where it is placed.
     pub destination: &'a str,
+    /// What is placed with a prebuilt image: root hash, signature, hash tree.
+    pub beside: Vec<&'a str>,
 }
 
 /// How an image comes about.
@@ -208,6 +210,11 @@ impl<'a> Planned<'a> {
             },
             image: &planned.image,
             destination: &planned.destination,
+            beside: planned
+                .beside
+                .iter()
+                .map(|it| it.destination.as_str())
+                .collect(),
         });
         let certificates = plan.certificates.iter();
         Planned {

@@ -29,17 +29,20 @@ pub struct Listed<'a> {
     pub at: &'a str,
     /// Its path on the target.
     pub destination: &'a str,
+    /// Whether nothing has to lie beside it.
+    pub is_alone: bool,
     /// What it holds.
     pub image: &'a Ddi,
 }
 
 /// Refuses what Trident would refuse, with `trident-release-file`, `trident-id`, `trident-name` and
-/// `trident-path`.
+/// `trident-path`, and with `trident-sidecars` what it would leave behind.
 pub fn check(images: &[Listed<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut owners: BTreeMap<(ExtensionKind, String), &str> = BTreeMap::new();
     for image in images {
         findings.extend(misplaced(image));
+        findings.extend(accompanied(image));
         match named(image) {
             Err(finding) => findings.push(finding),
             Ok(id) => {
@@ -88,6 +91,15 @@ fn misplaced(image: &Listed<'_>) -> Option<Finding> {
     let rule = format!("it knows names that end in .raw in {}", known.join(", "));
     let finding = Finding::error("trident-path", message).at(image.at);
     Some(finding.because(rule).help("use one of these folders"))
+}
+
+fn accompanied(image: &Listed<'_>) -> Option<Finding> {
+    let message = format!("Trident would place {} alone", image.destination);
+    let finding = Finding::error("trident-sidecars", message)
+        .at(image.at)
+        .because("it knows single images, and the root hash beside this one would be missing on the host")
+        .help("write `repair: auto`, which puts hash tree and signature into the image");
+    (!image.is_alone).then_some(finding)
 }
 
 /// The ID in the one release file, whose name must be that of the image.

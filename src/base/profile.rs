@@ -337,6 +337,7 @@ fn bare(
         file: exists.then(|| format!("/usr/lib/systemd/system/{}", unit_name(kind))),
         masked: None,
         enablement: Enablement::Disabled,
+        text: exists.then(|| format!("[Service]\nExecStart={command}\n")),
         drop_ins: Vec::new(),
         exec_start: if exists { vec![command] } else { Vec::new() },
         image_policy: None,

@@ -22,11 +22,10 @@ mod write;
 pub use entry::{EntryKind, FreeSpace, Metadata, Names, Ownership};
 pub use error::RootError;
 
+use crate::input;
+
 /// How often a lookup is tried again that raced with a rename (`EAGAIN`, openat2(2)).
 const RACE_RETRIES: usize = 64;
-
-/// Most bytes of an extended attribute (XATTR_SIZE_MAX, Linux `include/uapi/linux/limits.h`).
-const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
 /// An open root file system folder; all paths are looked up inside it, with or without a leading `/`.
 #[derive(Debug)]
@@ -100,15 +99,8 @@ impl RootDir {
         let Some((file, _)) = self.open_file(path)? else {
             return Ok(None);
         };
-        let mut value = vec![0; ATTRIBUTE_LIMIT];
-        match rustix::fs::fgetxattr(&file, name, &mut value) {
-            Ok(length) => {
-                value.truncate(length);
-                Ok(Some(value))
-            }
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(self.failed("read an attribute of", path, errno)),
-        }
+        let value = input::attribute(&file, name);
+        value.map_err(|error| self.io_failed("read an attribute of", path, &error))
     }
 
     /// What `path` is after following links; `None` when there is nothing.

@@ -55,6 +55,9 @@ pub struct UnitState {
     pub masked: Option<String>,
     /// Whether it runs at boot.
     pub enablement: Enablement,
+    /// What the unit file says.
+    #[serde(skip)]
+    pub text: Option<String>,
     /// Drop-ins in the order in which they count.
     pub drop_ins: Vec<DropIn>,
     /// The commands that run in the end.
@@ -70,6 +73,18 @@ pub struct UnitState {
 }
 
 impl UnitState {
+    /// The image policy that the commands ask for once these drop-ins are in `/etc/systemd/system`,
+    /// the folder that counts first.
+    pub fn image_policy_with(&self, added: &[DropIn]) -> Option<String> {
+        let mut texts: BTreeMap<&str, &str> = BTreeMap::new();
+        for drop_in in self.drop_ins.iter().chain(added) {
+            let name = drop_in.path.rsplit('/').next().unwrap_or_default();
+            texts.insert(name, &drop_in.text);
+        }
+        let texts = self.text.as_deref().into_iter().chain(texts.into_values());
+        asked_for(&commands(&service_settings(texts), "ExecStart"))
+    }
+
     /// Whether it is started at boot.
     pub fn is_enabled(&self) -> bool {
         self.masked.is_none() && matches!(self.enablement, Enablement::Enabled(_))
@@ -147,16 +162,14 @@ pub(super) fn read_unit(
         file,
         masked,
         enablement: read_enablement(facts, name, &dirs),
-        image_policy: exec_start
-            .iter()
-            .rev()
-            .find_map(|command| image_policy(command)),
+        image_policy: asked_for(&exec_start),
         force: exec_start
             .iter()
             .flat_map(|command| command.split_whitespace())
             .any(|word| word.trim_matches(['"', '\'']) == "--force"),
         copies,
         environment,
+        text,
         drop_ins,
         exec_start,
     }
@@ -314,6 +327,12 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
+/// The image policy of commands of which the last counts.
+fn asked_for(commands: &[String]) -> Option<String> {
+    let mut commands = commands.iter().rev();
+    commands.find_map(|command| image_policy(command))
+}
+
 /// The value of `--image-policy` in a command line.
 fn image_policy(command: &str) -> Option<String> {
     let mut words = command
@@ -349,6 +368,33 @@ mod tests {
         let policy = commands.first().and_then(|command| image_policy(command));
         assert_eq!(policy.as_deref(), Some("root=signed+absent"));
         assert_eq!(exec_start(&[unit]), ["systemd-sysext refresh"]);
+    }
+
+    #[test]
+    fn a_drop_in_that_is_to_come_replaces_one_of_its_name() {
+        let drop_in = |path: &str, policy: &str| DropIn {
+            path: path.to_owned(),
+            text: format!("[Service]\nExecStart=\nExecStart=x --image-policy={policy}\n"),
+        };
+        let folder = crate::input::testing::folder(&[
+            ("etc/os-release", "ID=x\n"),
+            (
+                "usr/lib/systemd/system/systemd-sysext.service",
+                "[Service]\nExecStart=x\n",
+            ),
+            (
+                "usr/lib/systemd/system/systemd-sysext.service.d/50-a.conf",
+                &drop_in("", "old").text,
+            ),
+        ]);
+        let root = crate::base::root::RootDir::open(folder.path()).unwrap();
+        let unit = crate::base::Base::read(&root).unwrap().sysext_unit;
+        assert_eq!(unit.image_policy.as_deref(), Some("old"));
+        assert_eq!(unit.image_policy_with(&[]), unit.image_policy);
+        let new = |name: &str| unit.image_policy_with(&[drop_in(name, "new")]);
+        assert_eq!(new("/etc/x.d/50-a.conf").as_deref(), Some("new"));
+        assert_eq!(new("/etc/x.d/10-a.conf").as_deref(), Some("old"));
+        assert_eq!(new("/etc/x.d/90-a.conf").as_deref(), Some("new"));
     }
 
     #[test]

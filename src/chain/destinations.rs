@@ -126,6 +126,10 @@ fn planned(number: usize, link: &Link, plan: &Plan) -> Vec<Claim> {
     for extension in &plan.extensions {
         let origin = Origin::File(same(&extension.image));
         claims.push(claim(&extension.at, extension.destination.clone(), origin));
+        for beside in &extension.beside {
+            let origin = Origin::File(same(&beside.file.path));
+            claims.push(claim(&extension.at, beside.destination.clone(), origin));
+        }
     }
     for trusted in &plan.certificates {
         let origin = Origin::Text(trusted.certificate.pem());

@@ -249,16 +249,18 @@ impl Added {
 
 /// What a plan adds to the config that it was made of.
 fn additions(plan: &Plan) -> Additions {
-    let mut files: Vec<AdditionalFile> = plan
-        .extensions
-        .iter()
-        .map(|planned| AdditionalFile {
-            source: Some(planned.image_in_config.clone()),
-            content: None,
-            destination: planned.destination.clone(),
-            permissions: "644".to_owned(),
-        })
-        .collect();
+    let copied = |source: &String, destination: &String| AdditionalFile {
+        source: Some(source.clone()),
+        content: None,
+        destination: destination.clone(),
+        permissions: "644".to_owned(),
+    };
+    let mut files: Vec<AdditionalFile> = Vec::new();
+    for planned in &plan.extensions {
+        files.push(copied(&planned.image_in_config, &planned.destination));
+        let beside = planned.beside.iter();
+        files.extend(beside.map(|it| copied(&it.in_config, &it.destination)));
+    }
     for trusted in &plan.certificates {
         let source = trusted
             .as_is

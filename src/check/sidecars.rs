@@ -3,14 +3,16 @@
 //! `verity_settings_load`, systemd src/shared/dissect-image.c: the root hash from an attribute, else
 //! from a file; its signature; and the hash tree of an image without a partition table.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
 use crate::image::ddi::Ddi;
 use crate::image::gpt_types::Designator;
-use crate::image::sidecar::{MAX_BYTES, SidecarKind, root_hash};
+use crate::image::sidecar::{MAX_BYTES, SidecarFile, SidecarKind, root_hash};
 use crate::image::verity::{self, verify::verify_apart};
+use crate::input;
 use crate::progress::Progress;
 
 /// Files and attributes beside an image.
@@ -39,13 +41,133 @@ impl Sidecars {
     }
 }
 
+/// Where the files beside an image are looked for.
+trait Place {
+    /// An attribute of the image itself.
+    fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+    /// A small file.
+    fn read(&self, kind: SidecarKind) -> Result<Option<Vec<u8>>, String>;
+    /// A large file and its length in bytes.
+    fn open(&self, kind: SidecarKind) -> Result<Option<(File, u64)>, String>;
+    /// How people know it.
+    fn shown(&self, kind: SidecarKind) -> PathBuf;
+}
+
+/// Beside an image that lies in a root file system.
+struct Lying<'a> {
+    root: &'a dyn RootFs,
+    image: &'a Path,
+}
+
+/// Beside an image that is going to be placed: what comes along, and what is there already.
+pub struct Coming<'a> {
+    /// What comes along.
+    pub files: &'a [SidecarFile],
+    /// The root file system, if it is known.
+    pub root: Option<&'a dyn RootFs>,
+    /// Where the image is going to be.
+    pub destination: &'a Path,
+    /// Paths of what is there and going to be taken away.
+    pub goes: &'a dyn Fn(&str) -> bool,
+}
+
+impl Place for Lying<'_> {
+    fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.root.value_of(self.image, name).map_err(told)
+    }
+
+    fn read(&self, kind: SidecarKind) -> Result<Option<Vec<u8>>, String> {
+        let path = kind.beside(self.image);
+        self.root.read(&path, MAX_BYTES).map_err(told)
+    }
+
+    fn open(&self, kind: SidecarKind) -> Result<Option<(File, u64)>, String> {
+        let found = self
+            .root
+            .open_file(&kind.beside(self.image))
+            .map_err(told)?;
+        Ok(found.map(|(file, metadata)| (file, metadata.size)))
+    }
+
+    fn shown(&self, kind: SidecarKind) -> PathBuf {
+        self.root.shown(&kind.beside(self.image))
+    }
+}
+
+impl Coming<'_> {
+    fn file(&self, kind: SidecarKind) -> Option<&Path> {
+        let file = self.files.iter().find(|file| file.kind == kind);
+        file.map(|file| file.path.as_path())
+    }
+
+    /// What is there and stays.
+    fn there(&self, kind: SidecarKind) -> Option<Lying<'_>> {
+        let path = kind.beside(self.destination);
+        let goes = path.to_str().is_some_and(|path| (self.goes)(path));
+        let root = self.root.filter(|_| !goes)?;
+        Some(Lying {
+            root,
+            image: self.destination,
+        })
+    }
+}
+
+impl Place for Coming<'_> {
+    /// The image is written anew, and has none.
+    fn attribute(&self, _: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok(None)
+    }
+
+    fn read(&self, kind: SidecarKind) -> Result<Option<Vec<u8>>, String> {
+        match (self.file(kind), self.there(kind)) {
+            (Some(path), _) => {
+                let bytes = input::read(path, MAX_BYTES);
+                bytes.map(Some).map_err(|error| unread(path, &error))
+            }
+            (None, Some(there)) => there.read(kind),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn open(&self, kind: SidecarKind) -> Result<Option<(File, u64)>, String> {
+        match (self.file(kind), self.there(kind)) {
+            (Some(path), _) => {
+                let open = || {
+                    let file = input::open(path)?;
+                    let size = file.metadata()?.len();
+                    Ok((file, size))
+                };
+                open().map(Some).map_err(|error| unread(path, &error))
+            }
+            (None, Some(there)) => there.open(kind),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn shown(&self, kind: SidecarKind) -> PathBuf {
+        match (self.file(kind), self.there(kind)) {
+            (None, Some(there)) => there.shown(kind),
+            (path, _) => path.unwrap_or(self.destination).to_owned(),
+        }
+    }
+}
+
+fn told(error: RootError) -> String {
+    error.to_string()
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> String {
+    format!("reading {}: {error}", path.display())
+}
+
 /// Reads what lies beside the image at `path` and recomputes a hash tree.
 pub fn read(root: &dyn RootFs, path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
-    let mut found = Sidecars::default();
-    if let Err(why) = fill(&mut found, root, path, ddi, progress) {
-        found.unusable = Some(why);
-    }
-    found
+    gathered(&Lying { root, image: path }, ddi, progress)
+}
+
+/// The same of an image that is going to be placed.
+pub fn of_coming(coming: &Coming<'_>, ddi: &Ddi, progress: &Progress) -> Sidecars {
+    gathered(coming, ddi, progress)
 }
 
 /// The same for an image of this machine.
@@ -56,44 +178,46 @@ pub fn beside_on_this_machine(path: &Path, ddi: &Ddi, progress: &Progress) -> Si
     }
 }
 
+fn gathered(place: &dyn Place, ddi: &Ddi, progress: &Progress) -> Sidecars {
+    let mut found = Sidecars::default();
+    if let Err(why) = fill(&mut found, place, ddi, progress) {
+        found.unusable = Some(why);
+    }
+    found
+}
+
 fn fill(
     found: &mut Sidecars,
-    root: &dyn RootFs,
-    path: &Path,
+    place: &dyn Place,
     ddi: &Ddi,
     progress: &Progress,
 ) -> Result<(), String> {
     use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
-    let told = |error: RootError| error.to_string();
     for (designator, hash, signature) in [
         (Designator::Root, RootHash, RootHashSignature),
         (Designator::Usr, UsrHash, UsrHashSignature),
     ] {
         let attribute = format!("user.verity.{}", hash.ending());
-        let text = match root.value_of(path, &attribute).map_err(told)? {
+        let text = match place.attribute(&attribute)? {
             Some(text) => Some(text),
-            None => root.read(&hash.beside(path), MAX_BYTES).map_err(told)?,
+            None => place.read(hash)?,
         };
         let Some(text) = text else { continue };
-        let value = root_hash(&text).ok_or_else(|| {
-            let place = hash.beside(path);
-            format!("{} holds no root hash", root.shown(&place).display())
-        })?;
+        let value = root_hash(&text)
+            .ok_or_else(|| format!("{} holds no root hash", place.shown(hash).display()))?;
         found.root_hash = Some((designator, value));
-        let place = signature.beside(path);
-        found.signature = root.read(&place, MAX_BYTES).map_err(told)?;
+        found.signature = place.read(signature)?;
         if found.signature.as_ref().is_some_and(Vec::is_empty) {
-            return Err(format!("{} is empty", root.shown(&place).display()));
+            return Err(format!("{} is empty", place.shown(signature).display()));
         }
         break;
     }
-    let place = HashTree.beside(path);
-    let Some((tree, metadata)) = root.open_file(&place).map_err(told)? else {
+    let Some((tree, size)) = place.open(HashTree)? else {
         return Ok(());
     };
-    progress.begin(format!("verifying {}", path.display()), ddi.size);
+    progress.begin(format!("verifying {}", ddi.path.display()), ddi.size);
     let data = (ddi.file(), 0, ddi.size);
-    let computed = verify_apart(data, (&tree, 0, metadata.size), progress);
+    let computed = verify_apart(data, (&tree, 0, size), progress);
     found.hash_tree = Some(computed.map_err(|error| error.to_string()));
     Ok(())
 }

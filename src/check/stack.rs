@@ -372,6 +372,7 @@ mod tests {
                 false => Enablement::Disabled,
             },
             drop_ins: Vec::new(),
+            text: None,
             exec_start: Vec::new(),
             image_policy: None,
             force: false,

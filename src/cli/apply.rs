@@ -148,7 +148,7 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
         .extensions
         .iter()
         .filter(|planned| match &planned.step {
-            Step::TakeIn(taken) => taken.ddi.signature == SignatureState::Empty,
+            Step::TakeIn(taken) => taken.awaits_signature(),
             Step::TakeFolder(_) => false,
             // An attached signature is found again by every build.
             Step::Build(step) => {
@@ -270,18 +270,25 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
             files.push(placed_folder(plan, planned, image, progress)?);
             continue;
         }
-        files.push(PlacedFile {
-            kind: PlacedKind::Image,
+        let copied = |kind, path: &Path, destination: &str, sha256| PlacedFile {
+            kind,
             extensions: vec![planned.name.clone()],
-            destination: planned.destination.clone(),
-            source: FileSource::Path(image.path.clone()),
+            destination: destination.to_owned(),
+            source: FileSource::Path(path.to_owned()),
             mode: MODE,
-            sha256: match &image.entry.sha256 {
-                Some(text) => from_hex(text)?,
-                None => digest_of(&image.path, progress)
-                    .with_context(|| format!("reading {}", image.path.display()))?,
-            },
-        });
+            sha256,
+        };
+        for beside in &planned.beside {
+            let (path, to) = (&beside.file.path, &beside.destination);
+            let sha256 = digest_of(path, progress)?;
+            files.push(copied(PlacedKind::Sidecar, path, to, sha256));
+        }
+        let sha256 = match &image.entry.sha256 {
+            Some(text) => from_hex(text)?,
+            None => digest_of(&image.path, progress)?,
+        };
+        let (path, to) = (&image.path, &planned.destination);
+        files.push(copied(PlacedKind::Image, path, to, sha256));
     }
     Ok(Placements {
         files,
@@ -323,11 +330,14 @@ fn placed_folder(
 }
 
 fn digest_of(path: &Path, progress: &Progress) -> anyhow::Result<[u8; 32]> {
-    let file = input::open(path)?;
-    let size = file.metadata()?.len();
-    let name = path.file_name().unwrap_or_default();
-    progress.begin(format!("digesting {}", name.display()), size);
-    from_hex(&digest::<Sha256>(&file, size, progress)?)
+    let read = || {
+        let file = input::open(path)?;
+        let size = file.metadata()?.len();
+        let name = path.file_name().unwrap_or_default();
+        progress.begin(format!("digesting {}", name.display()), size);
+        digest::<Sha256>(&file, size, progress)
+    };
+    from_hex(&read().with_context(|| format!("reading {}", path.display()))?)
 }
 
 /// A SHA-256 in hex as bytes.

@@ -2,19 +2,24 @@
 
 use std::path::Path;
 
-use super::predict::{Placement, TrustedBy, predict_placed};
+use super::predict::{PlacedServices, Placement, TrustedBy, predict_placed};
 use super::progress::watch;
 use super::screen::{Failure, Screen};
 use crate::base::Base;
 use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::rootfs::RootFs;
-use crate::base::unit::unit_name;
+use crate::base::unit::{DropIn, unit_name};
 use crate::check::{Prediction, Verdict};
 use crate::config::{Config, scripts};
 use crate::finding::Finding;
 use crate::image::certificate::Certificate;
+use crate::image::sidecar::{SidecarFile, SidecarKind};
+use crate::input;
 use crate::release::ExtensionKind;
 use crate::trust;
+
+/// Longest drop-in that is read, in bytes.
+const DROP_IN_LIMIT: u64 = 1 << 20;
 
 /// What becomes of the extensions that Prism will copy; `None` if there are none.
 pub(super) fn check(
@@ -35,42 +40,102 @@ pub(super) fn check(
         trusted.extend(counting.map(|it| it.certificate.clone()));
         trusted
     };
-    let certificates = TrustedBy::each(trusted);
-    let enabled = |kind| enables(config, kind);
+    let policy = |kind| base.unit(kind).image_policy_with(&drop_ins(config, kind));
+    let (sysext, confext) = (
+        policy(ExtensionKind::Sysext),
+        policy(ExtensionKind::Confext),
+    );
+    let services = PlacedServices {
+        trusted: TrustedBy::each(trusted),
+        policy: &|kind| match kind {
+            ExtensionKind::Sysext => sysext.as_deref(),
+            ExtensionKind::Confext => confext.as_deref(),
+        },
+        enabled: &|kind| enables(config, kind),
+    };
     let prediction = watch(screen, |progress| {
-        predict_placed(base, root, &placements, &certificates, enabled, progress)
+        predict_placed(base, root, &placements, &services, progress)
     });
     let listed = || prediction.extensions.iter().filter(|it| it.listed);
     let newer = base
         .systemd_version()
         .is_some_and(|version| version.major >= 254);
-    if newer && listed().all(|judgement| judgement.verdict <= Verdict::MergesVerity) {
+    let any = placements
+        .iter()
+        .any(|it| (services.policy)(it.kind).is_none());
+    if newer && any && listed().all(|judgement| judgement.verdict <= Verdict::MergesVerity) {
         findings.push(super::apply::not_enforced());
     }
     screen.findings(Some(&config.source), &findings);
     Ok(Some(prediction))
 }
 
-/// Files that land where systemd looks for extensions.
+/// Files that land where systemd looks for extensions, with what lands beside them.
 fn placements(config: &Config) -> Vec<Placement> {
-    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
-    let files = files.flatten().enumerate();
-    let placed = files.filter_map(|(index, file)| {
+    let files = || {
+        let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+        files.flatten().enumerate()
+    };
+    let is_beside = |path: &Path| {
+        files().any(|(_, other)| {
+            let other = other.destination.as_deref().map(Path::new);
+            let images = other.filter(|it| it.extension().is_some_and(|ending| ending == "raw"));
+            images.is_some_and(|image| SidecarKind::ALL.iter().any(|it| it.beside(image) == path))
+        })
+    };
+    let beside = |image: &Path| {
+        let found = SidecarKind::ALL.into_iter().filter_map(|kind| {
+            let place = kind.beside(image);
+            let lands = |to: Option<&str>| to.is_some_and(|to| Path::new(to) == place);
+            let (_, file) = files().find(|(_, file)| lands(file.destination.as_deref()))?;
+            let path = config.resolve(Path::new(file.source.as_deref()?));
+            Some(SidecarFile { kind, path })
+        });
+        found.collect()
+    };
+    let placed = files().filter_map(|(index, file)| {
         let destination = file.destination.as_deref()?;
-        let folder = Path::new(destination).parent()?.to_str()?;
+        let path = Path::new(destination);
+        let folder = path.parent()?.to_str()?;
         let kind = match () {
             () if SYSEXT_DIRS.contains(&folder) => ExtensionKind::Sysext,
             () if CONFEXT_DIRS.contains(&folder) => ExtensionKind::Confext,
             () => return None,
         };
+        if is_beside(path) {
+            return None;
+        }
         Some(Placement {
             kind,
             at: format!("os.additionalFiles[{index}].destination"),
             source: config.resolve(Path::new(file.source.as_deref()?)),
             destination: destination.to_owned(),
+            beside: beside(path),
         })
     });
     placed.collect()
+}
+
+/// Drop-ins that Prism copies, for the unit of a kind.
+fn drop_ins(config: &Config, kind: ExtensionKind) -> Vec<DropIn> {
+    let folder = format!("/etc/systemd/system/{}.d/", unit_name(kind));
+    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+    let found = files.flatten().filter_map(|file| {
+        let path = file.destination.clone()?;
+        if !path.starts_with(&folder) || !path.ends_with(".conf") {
+            return None;
+        }
+        let text = match (&file.content, &file.source) {
+            (Some(text), _) => text.clone(),
+            (None, Some(source)) => {
+                let bytes = input::read(&config.resolve(Path::new(source)), DROP_IN_LIMIT).ok()?;
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            (None, None) => return None,
+        };
+        Some(DropIn { path, text })
+    });
+    found.collect()
 }
 
 /// A certificate that Prism copies.

@@ -12,6 +12,7 @@ use crate::base::root::RootDir;
 use crate::base::rootfs::RootFs;
 use crate::check::conflicts::{self, Layer};
 use crate::check::discover::{What, discover};
+use crate::check::sidecars::Coming;
 use crate::check::{
     Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict, sidecars,
 };
@@ -19,6 +20,7 @@ use crate::finding::Finding;
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Ddi, Files};
 use crate::image::gpt_types::Designator;
+use crate::image::sidecar::SidecarFile;
 use crate::lint::{self, Subject, Target, lint};
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, SystemdVersion};
@@ -60,6 +62,18 @@ pub(super) struct Placement {
     pub source: PathBuf,
     /// Where it lands.
     pub destination: String,
+    /// What lands beside it.
+    pub beside: Vec<SidecarFile>,
+}
+
+/// What merges them, by kind.
+pub(super) struct PlacedServices<'a> {
+    /// The certificates that count.
+    pub trusted: TrustedBy,
+    /// The image policy.
+    pub policy: &'a dyn Fn(ExtensionKind) -> Option<&'a str>,
+    /// Whether the config enables the unit.
+    pub enabled: &'a dyn Fn(ExtensionKind) -> bool,
 }
 
 /// What becomes of such files, together with what the base already has.
@@ -67,8 +81,7 @@ pub(super) fn predict_placed(
     base: &Base,
     root: Option<&dyn RootFs>,
     placements: &[Placement],
-    certificates: &TrustedBy,
-    enabled: impl Fn(ExtensionKind) -> bool,
+    services: &PlacedServices<'_>,
     progress: &Progress,
 ) -> Prediction {
     let replaced = |path: &str| placements.iter().any(|it| it.destination == path);
@@ -77,7 +90,13 @@ pub(super) fn predict_placed(
         None => Vec::new(),
     };
     for placement in placements {
-        let image = local_image(&placement.source, base, progress);
+        let coming = Coming {
+            files: &placement.beside,
+            root,
+            destination: Path::new(&placement.destination),
+            goes: &|_| false,
+        };
+        let image = coming_image(&placement.source, &coming, base, progress);
         candidates.push(Candidate::placed(
             placement.kind,
             placement.at.clone(),
@@ -88,8 +107,9 @@ pub(super) fn predict_placed(
     }
     in_search_order(&mut candidates);
     let service = |kind| {
-        let policy = base.unit(kind).image_policy.as_deref();
-        service(base, kind, policy, certificates.of(kind), enabled(kind))
+        let policy = (services.policy)(kind);
+        let trusted = services.trusted.of(kind);
+        service(base, kind, policy, trusted, (services.enabled)(kind))
     };
     let mut prediction = predict(&host(base, service), &candidates);
     look_inside(&mut prediction, &candidates, base, root, &[]);
@@ -281,10 +301,18 @@ pub(super) fn disk(ddi: Ddi, sidecars: Sidecars, progress: &Progress) -> Image {
     Image::Disk(Box::new(ddi), Box::new(report), sidecars)
 }
 
-/// An image of this machine that is placed alone, without what lies beside it here.
-pub(super) fn local_image(path: &Path, base: &Base, progress: &Progress) -> Image {
+/// An image of this machine that is going to be placed.
+pub(super) fn coming_image(
+    path: &Path,
+    coming: &Coming<'_>,
+    base: &Base,
+    progress: &Progress,
+) -> Image {
     match ddi::open_for(path, base.arch) {
-        Ok(ddi) => disk(ddi, Sidecars::default(), progress),
+        Ok(ddi) => {
+            let beside = sidecars::of_coming(coming, &ddi, progress);
+            disk(ddi, beside, progress)
+        }
         Err(error) => Image::Unreadable(error.to_string()),
     }
 }

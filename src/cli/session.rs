@@ -1,13 +1,14 @@
 //! What most verbs begin with: the config, the base, and the plan that joins them.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use glob::Pattern;
 
 use super::args::{BaseArgs, ConfigFile};
 use super::base::find_base;
 use super::predict::{
-    TrustedBy, host, in_search_order, local_folder, local_image, look_inside, present, service,
+    TrustedBy, coming_image, host, in_search_order, local_folder, look_inside, present, service,
 };
 use super::progress::watch;
 use super::prompt::prompt;
@@ -19,6 +20,7 @@ use crate::base::rootfs::RootFs;
 use crate::build::{Built, build};
 use crate::chain::Chain;
 use crate::chain::join::{Added, join};
+use crate::check::sidecars::Coming;
 use crate::check::surroundings;
 use crate::check::{Candidate, Prediction, predict};
 use crate::config::model::{CertificateLocation, Enable, Layout};
@@ -191,11 +193,13 @@ impl Session {
 
     /// The images have to fit where Prism puts them.
     pub(super) fn room(&self) -> Result<(), Failure> {
-        let images = self.plan.extensions.iter().map(|planned| {
-            let length = std::fs::metadata(&planned.image).map_or(0, |found| found.len());
-            (planned.destination.as_str(), length)
-        });
-        let images: Vec<(&str, u64)> = images.collect();
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        let mut images: Vec<(&str, u64)> = Vec::new();
+        for planned in &self.plan.extensions {
+            images.push((&planned.destination, length(&planned.image)));
+            let beside = planned.beside.iter();
+            images.extend(beside.map(|it| (it.destination.as_str(), length(&it.file.path))));
+        }
         // Only one config of a chain may have `storage`.
         for link in self.chain.links() {
             if let Some(finding) = traps::room(&link.config.prism, images.iter().copied()) {
@@ -269,9 +273,18 @@ impl Session {
             None => Vec::new(),
         };
         for extension in &self.plan.extensions {
+            let files: Vec<_> = extension.beside.iter().map(|it| it.file.clone()).collect();
+            let coming = Coming {
+                files: &files,
+                root: self.root.as_deref(),
+                destination: Path::new(&extension.destination),
+                goes: &ours,
+            };
             let image = match extension.layout() {
                 Layout::Directory => local_folder(&extension.image),
-                Layout::Image | Layout::Bare => local_image(&extension.image, base, progress),
+                Layout::Image | Layout::Bare => {
+                    coming_image(&extension.image, &coming, base, progress)
+                }
             };
             candidates.push(Candidate::placed(
                 extension.kind,

@@ -30,6 +30,13 @@ pub(super) fn plan(plan: &Plan) -> String {
             path(&extension.image),
             extension.destination.clone(),
         ]);
+        for beside in &extension.beside {
+            rows.push(vec![
+                "with it".to_owned(),
+                path(&beside.file.path),
+                beside.destination.clone(),
+            ]);
+        }
     }
     for trusted in &plan.certificates {
         rows.push(vec![

@@ -38,6 +38,7 @@ pub(super) fn trident(
             kind: planned.kind,
             at: &planned.at,
             destination: &planned.destination,
+            is_alone: planned.beside.is_empty(),
             image,
         })
         .collect();

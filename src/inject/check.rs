@@ -34,10 +34,11 @@ pub(super) fn check_destinations(placements: &Placements) -> Vec<Finding> {
     for file in &placements.files {
         let path = &file.destination;
         if !file.kind.may_be_at(path) {
-            let (folders, suffix) = file.kind.places();
+            let (folders, endings) = file.kind.places();
             let message = format!(
-                "`{}` is no place for this file, expected a name ending in {suffix} in one of {}",
+                "`{}` is no place for this file, expected a name ending in {} in one of {}",
                 path.escape_debug(),
+                endings.join(" or "),
                 folders.join(", ")
             );
             findings.push(Finding::error("bad-destination", message));

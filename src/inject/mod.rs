@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::root::{EntryKind, RootDir, RootError};
 use crate::finding::{Finding, Findings};
+use crate::image::sidecar::SidecarKind;
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
 use crate::tree::Tree;
@@ -51,6 +52,8 @@ pub enum PlacedKind {
     Certificate,
     /// A drop-in of a unit that merges.
     DropIn,
+    /// A file beside an image, by which systemd uses a hash tree.
+    Sidecar,
     /// An extension image.
     Image,
     /// An extension that is a folder.
@@ -58,13 +61,22 @@ pub enum PlacedKind {
 }
 
 impl PlacedKind {
-    /// The folders a file of this kind may be in, and the end of its name.
-    fn places(self) -> (Vec<&'static str>, &'static str) {
+    /// The folders a file of this kind may be in, and the ends that its name may have.
+    fn places(self) -> (Vec<&'static str>, Vec<String>) {
+        let extensions = || [SYSEXT_DIRS, CONFEXT_DIRS].concat();
+        let ending = |text: &str| vec![text.to_owned()];
         match self {
-            PlacedKind::Certificate => ([CERTIFICATE_DIRS, &[CERTIFICATE_STORE]].concat(), ".crt"),
-            PlacedKind::DropIn => (DROP_IN_DIRS.to_vec(), ".conf"),
-            PlacedKind::Image => ([SYSEXT_DIRS, CONFEXT_DIRS].concat(), ".raw"),
-            PlacedKind::Folder => ([SYSEXT_DIRS, CONFEXT_DIRS].concat(), ""),
+            PlacedKind::Certificate => {
+                let folders = [CERTIFICATE_DIRS, &[CERTIFICATE_STORE]].concat();
+                (folders, ending(".crt"))
+            }
+            PlacedKind::DropIn => (DROP_IN_DIRS.to_vec(), ending(".conf")),
+            PlacedKind::Sidecar => {
+                let endings = SidecarKind::ALL.map(|kind| format!(".{}", kind.ending()));
+                (extensions(), endings.to_vec())
+            }
+            PlacedKind::Image => (extensions(), ending(".raw")),
+            PlacedKind::Folder => (extensions(), ending("")),
         }
     }
 
@@ -75,11 +87,12 @@ impl PlacedKind {
 
     /// Whether a file of this kind may have this path; also asked of records, which are hostile.
     fn may_be_at(self, path: &str) -> bool {
-        let (folders, suffix) = self.places();
+        let (folders, endings) = self.places();
+        let ends =
+            |name: &str, ending: &String| name.len() > ending.len() && name.ends_with(ending);
         path.rsplit_once('/').is_some_and(|(folder, name)| {
             folders.contains(&folder)
-                && name.len() > suffix.len()
-                && name.ends_with(suffix)
+                && endings.iter().any(|ending| ends(name, ending))
                 && !name.contains('\0')
                 && !matches!(name, "." | "..")
         })
@@ -358,6 +371,10 @@ mod tests {
             assert!(!image.may_be_at(path), "{path}");
         }
         assert!(PlacedKind::Certificate.may_be_at("/etc/verity.d/k.crt"));
+        let sidecar = PlacedKind::Sidecar;
+        assert!(sidecar.may_be_at("/var/lib/extensions/a.roothash.p7s"));
+        assert!(!sidecar.may_be_at("/var/lib/extensions/.verity"));
+        assert!(!sidecar.may_be_at("/var/lib/extensions/a.raw"));
         assert!(!PlacedKind::DropIn.may_be_at("/etc/systemd/system/sshd.service.d/x.conf"));
     }
 

@@ -39,7 +39,8 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Reads them. Of two root hashes that of a root file system counts.
+    /// Reads them. Of two root hashes that of a root file system counts, and of an attribute of the
+    /// image and a file beside it the attribute.
     pub fn of(image: &Path) -> io::Result<Beside> {
         use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
         let mut found = Beside {
@@ -48,10 +49,16 @@ impl Beside {
         };
         for (hash, signature) in [(RootHash, RootHashSignature), (UsrHash, UsrHashSignature)] {
             let path = hash.beside(image);
-            if open(&path)?.is_none() {
-                continue;
-            }
-            found.root_hash = Some(root_hash(&path)?.ok_or_else(|| no_hash(&path)));
+            let name = format!("user.verity.{}", hash.ending());
+            found.root_hash = match input::attribute(&input::open(image)?, &name)? {
+                Some(text) => {
+                    let hash = sidecar::root_hash(&text).map(|hash| hex::encode(&hash));
+                    let none = || format!("the attribute {name} holds no root hash");
+                    Some(hash.ok_or_else(none))
+                }
+                None if open(&path)?.is_none() => continue,
+                None => Some(root_hash(&path)?.ok_or_else(|| no_hash(&path))),
+            };
             let path = signature.beside(image);
             found.signature = match open(&path)? {
                 Some(_) => Some(input::read(&path, MAX_BYTES)?),
@@ -66,15 +73,9 @@ impl Beside {
 /// What lies beside the image at `path`; what systemd would stumble over, and names that it passes
 /// over, are told as problems.
 pub(super) fn beside(path: &Path, problems: &mut Vec<Finding>) -> Vec<Sidecar> {
-    use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
+    use SidecarKind::{RootHash, UsrHash};
     let mut found = Vec::new();
-    for kind in [
-        RootHash,
-        UsrHash,
-        RootHashSignature,
-        UsrHashSignature,
-        HashTree,
-    ] {
+    for kind in SidecarKind::ALL {
         let beside = kind.beside(path);
         match describe(&beside, kind) {
             Ok(None) => {}
@@ -177,5 +178,23 @@ mod tests {
         problems.clear();
         assert!(beside(&at("b.raw"), &mut problems).is_empty());
         assert_eq!(problems.len(), 1);
+    }
+
+    #[test]
+    fn an_attribute_of_the_image_goes_before_a_file_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("a.raw");
+        std::fs::write(&image, "x").unwrap();
+        std::fs::write(dir.path().join("a.roothash"), "ab".repeat(32)).unwrap();
+        let hash = || Beside::of(&image).unwrap().root_hash.unwrap();
+        assert_eq!(hash(), Ok("ab".repeat(32)));
+        let set = |text: &str| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&image, "user.verity.roothash", text.as_bytes(), flags).unwrap();
+        };
+        set(&"cd".repeat(32));
+        assert_eq!(hash(), Ok("cd".repeat(32)));
+        set("x");
+        assert!(hash().is_err());
     }
 }

@@ -1,0 +1,95 @@
+//! A prebuilt image with hash tree and signature in files of their own becomes a disk image.
+
+use anyhow::Context as _;
+use sha2::Sha256;
+
+use crate::assemble::join::{Parts, Piece, join};
+use crate::digest::digest;
+use crate::identity::Seed;
+use crate::image::certificate::Certificate;
+use crate::image::ddi::Part;
+use crate::image::gpt_types::{Designator, PartitionType, Role};
+use crate::image::sidecar::SidecarKind;
+use crate::image::signature::{SignaturePartition, SignerVerdict, check};
+use crate::ingest::{Join, TakenIn};
+use crate::input;
+use crate::manifest::Repaired;
+use crate::plan::Planned;
+use crate::progress::Progress;
+use crate::trust::Trusted;
+
+/// Puts what lies beside an image into a new one.
+pub(super) fn join_one(
+    extension: &Planned,
+    taken: &TakenIn,
+    plan: &Join,
+    trusted: &[Trusted],
+    progress: &Progress,
+) -> anyhow::Result<Repaired> {
+    let ddi = &taken.ddi;
+    let reading = || format!("reading {}", ddi.path.display());
+    let of_image = |part: Part| Piece {
+        file: ddi.file(),
+        offset: part.offset,
+        size: part.size,
+    };
+    let data = ddi.data.map(of_image).context("there is no file system")?;
+    let mut files = taken.along.files.iter();
+    let tree = files.find(|file| file.kind == SidecarKind::HashTree);
+    let tree = tree.map(|file| {
+        let file = input::open(&file.path)?;
+        let size = file.metadata()?.len();
+        Ok::<_, std::io::Error>((file, size))
+    });
+    let tree = tree
+        .transpose()
+        .context("reading the hash tree beside it")?;
+    let beside = tree.as_ref().map(|(file, size)| Piece {
+        file,
+        offset: 0,
+        size: *size,
+    });
+    let hash = ddi.hash.map(of_image).or(beside);
+    let hash = hash.context("there is no hash tree")?;
+    let seed = match &plan.seed {
+        Some(text) => Seed::parse(text).context("reading the seed")?,
+        None => Seed::of_root_hash(&plan.root_hash),
+    };
+    let signature_type = PartitionType::new(plan.arch, Designator::Root, Role::Signature);
+    let signature_type = signature_type.guid();
+    let signature_type = signature_type
+        .with_context(|| format!("{} has no partition type for extensions", plan.arch))?;
+    let signature = taken.along.signature.clone();
+    let signature = signature.context("there is no signature")?;
+    let root_hash = plan.root_hash.to_string();
+    // A signature need not bring its certificate along.
+    let known: Vec<Certificate> = trusted.iter().map(|it| it.certificate.clone()).collect();
+    let signer = || match check(&signature, &root_hash, &known) {
+        SignerVerdict::Trusted(certificate) => Some(certificate.fingerprint_sha256_hex),
+        _ => None,
+    };
+    let parts = Parts {
+        data,
+        hash,
+        root_hash: plan.root_hash,
+        signature: &SignaturePartition {
+            root_hash: plan.root_hash.as_bytes().to_vec(),
+            certificate_fingerprint: taken.signer_fingerprint().or_else(signer),
+            signature,
+        },
+        arch: plan.arch,
+        disk: seed.disk_guid()?,
+        signature_id: seed.partition_guid(signature_type)?,
+        progress,
+    };
+    progress.begin(
+        format!("joining {}", extension.name),
+        data.size.saturating_add(hash.size),
+    );
+    join(&parts, &extension.image)?;
+    progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
+    Ok(Repaired {
+        original_sha256: digest::<Sha256>(ddi.file(), ddi.size, progress).with_context(reading)?,
+        changes: plan.changes.clone(),
+    })
+}
