@@ -279,6 +279,9 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     ground.run("build --rootfs ../rootfs").succeeded();
     assert_eq!(entry(&ground)["origin"], "taken-in");
 
+    ground.config(&config(", repair: auto, maxSize: 64K"));
+    ground.refused("build --rootfs ../rootfs", "too-large");
+
     // A compressed one has the same names beside it.
     let packed = zstd::encode_all(data.as_slice(), 3).unwrap();
     ground.write("project/vendor/demo.raw.zst", packed, 0o644);

@@ -343,6 +343,7 @@ impl Bench {
             epoch_seconds: EPOCH,
             file_system: self.file_system,
             threads: threads(self.file_system),
+            max_size: None,
             progress: &Progress::new(),
         };
         assemble(&recipe, &self.path("x.raw"))
@@ -642,6 +643,7 @@ fn the_kernel_reads_what_archives_bring() {
         epoch_seconds: EPOCH,
         file_system: erofs(Some(Compression::Lz4)),
         threads: std::num::NonZero::<usize>::MIN,
+        max_size: None,
         progress: &Progress::new(),
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();

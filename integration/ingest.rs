@@ -512,6 +512,7 @@ fn our_own_images_are_read_like_any_other() {
                 share_compressed: false,
             },
             threads: std::num::NonZero::<usize>::MIN,
+            max_size: None,
             progress: &Progress::new(),
         };
         let made = assemble(&recipe, &image).unwrap();

@@ -135,6 +135,48 @@ fn what_has_no_room_for_verity_is_asked_for_none() {
 }
 
 #[test]
+fn more_than_it_may_have_is_refused_in_every_form() {
+    let ground = Ground::new();
+    ground.write("project/root/usr/share/big", vec![7; 200_000], 0o644);
+    // It is made before the first image.
+    fs::create_dir(ground.path("project/.sysext")).unwrap();
+    let folder = match rustix::process::geteuid().is_root() {
+        true => "directory",
+        false => "bare",
+    };
+    for layout in ["image", "bare", folder] {
+        let built = |most: &str| {
+            let image = match layout {
+                "directory" => "",
+                _ => "verity: none, compression: none, ",
+            };
+            format!(
+                "name: demo, layout: {layout}, {image}tree: root, release: {{id: _any}}, maxSize: {most}"
+            )
+        };
+        config(&ground, &built("100K"));
+        let said = ground.refused("build --rootfs ../rootfs", "too-large");
+        said.names(&[
+            "/usr/share/big (200000 bytes)",
+            "expected 102400 at most",
+            "config.yaml:3:",
+        ]);
+        config(&ground, &built("4M"));
+        ground.run("build --rootfs ../rootfs").succeeded();
+    }
+    for there in [".sysext/demo.raw", ".sysext/demo"] {
+        if !ground.path(&format!("project/{there}")).exists() {
+            continue;
+        }
+        config(&ground, &format!("image: {there}, maxSize: 102400"));
+        let said = ground.refused("build --rootfs ../rootfs", "too-large");
+        said.names(&["/usr/share/big (200000 bytes)"]);
+        config(&ground, &format!("image: {there}, maxSize: 1G"));
+        ground.run("build --rootfs ../rootfs").succeeded();
+    }
+}
+
+#[test]
 fn a_folder_is_placed_whole_replaced_and_taken_out() {
     if !tools::root() {
         return;

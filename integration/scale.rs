@@ -71,6 +71,7 @@ impl Place {
             epoch_seconds: 0,
             file_system,
             threads: threads.try_into().unwrap(),
+            max_size: None,
             progress: &Progress::new(),
         };
         assemble(&recipe, &self.path("x.raw"))

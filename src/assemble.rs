@@ -20,6 +20,7 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
+use thiserror::Error;
 use uuid::Uuid;
 
 pub mod join;
@@ -116,8 +117,29 @@ pub struct Recipe<'a> {
     pub file_system: FileSystem,
     /// How many threads read and compress; as many, up to four, hash and write.
     pub threads: NonZero<usize>,
+    /// Most bytes that the image may have.
+    pub max_size: Option<u64>,
     /// Counts the bytes of files that have been read.
     pub progress: &'a Progress,
+}
+
+/// The image would have more bytes than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the image has {size} bytes, at most {most} are allowed")]
+pub struct TooLarge {
+    /// Bytes that it would have.
+    pub size: u64,
+    /// Bytes that it may have.
+    pub most: u64,
+}
+
+impl TooLarge {
+    fn check(size: u64, most: Option<u64>) -> Result<(), TooLarge> {
+        match most.filter(|most| size > *most) {
+            Some(most) => Err(TooLarge { size, most }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Recipe<'_> {
@@ -173,6 +195,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let root_size = blocks * BLOCK_SIZE as u64;
     if matches!(recipe.verity, Verity::Bare) {
         // Zeros at the end may never have been written.
+        TooLarge::check(root_size, recipe.max_size)?;
         file.set_len(root_size).context("sizing the file")?;
         pending.place().context("placing the file")?;
         return Ok(Assembled {
@@ -224,6 +247,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     }
     // A whole number of blocks, so that loop devices of any sector size show all of it.
     let size = (table.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
+    TooLarge::check(size, recipe.max_size)?;
     let disk = Uuid::from_bytes(recipe.ids.disk);
     gpt::write(file, disk, &table.partitions, size / SECTOR)
         .context("writing the partition table")?;
@@ -328,6 +352,7 @@ mod tests {
             epoch_seconds: 0,
             file_system: PLAIN,
             threads: threads(PLAIN),
+            max_size: None,
             progress: &Progress::new(),
         };
         let assembled = assemble(&recipe, &out).unwrap();
@@ -418,6 +443,7 @@ mod tests {
                 epoch_seconds: 0,
                 file_system: PLAIN,
                 threads: threads(PLAIN),
+                max_size: None,
                 progress: &Progress::new(),
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();

@@ -14,12 +14,12 @@ use sha2::Sha256;
 
 mod join;
 
-use crate::assemble::{Ids, Recipe, Verity as Protection, assemble, threads};
+use crate::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
 use crate::config::model::{Layout, Verity};
 use crate::content::{Content, FileContent, gather};
-use crate::demands::unmet;
+use crate::demands::{too_large, unmet};
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
@@ -289,9 +289,11 @@ fn build_one(
         epoch_seconds: step.epoch.unwrap_or(plan.epoch),
         file_system: step.file_system,
         threads: threads(step.file_system),
+        max_size: step.max_size,
         progress,
     };
-    let assembled = assemble(&recipe, &extension.image)?;
+    let assembled = assemble(&recipe, &extension.image)
+        .map_err(|error| measured(error, content.tree.files(), extension))?;
     let (sha256, sha384) = match plan.digests {
         true => input::open(&extension.image)
             .and_then(|file| wanted(&file, assembled.size, &extension.name, progress))
@@ -349,6 +351,20 @@ fn build_one(
     })
 }
 
+/// Names the largest files where that is what was wrong.
+fn measured(
+    error: anyhow::Error,
+    files: impl Iterator<Item = (String, u64)>,
+    extension: &Planned,
+) -> anyhow::Error {
+    match error.downcast_ref::<TooLarge>() {
+        Some(TooLarge { size, most }) => {
+            Findings::from(too_large(*size, *most, files, &extension.at)).into()
+        }
+        None => error,
+    }
+}
+
 /// Writes a folder beside its final name and gives it that name when it is complete.
 fn build_folder(
     plan: &Plan,
@@ -359,6 +375,10 @@ fn build_folder(
 ) -> anyhow::Result<Entry> {
     let size = content.tree.content_size();
     may_replace(extension, step).map_err(Findings::from)?;
+    if let Some(most) = step.max_size.filter(|most| size > *most) {
+        let finding = too_large(size, most, content.tree.files(), &extension.at);
+        return Err(Findings::from(finding).into());
+    }
     progress.begin(format!("building {}", extension.name), size);
     let writing = || format!("writing the folder {}", extension.image.display());
     let staged = StagedFolder::create(&extension.image).with_context(writing)?;
@@ -426,9 +446,14 @@ fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, Vec<Finding
     let collected = collect(&taken.path, &options).map_err(|found| found.0)?;
     let paths = collected.tree.walk();
     let paths = paths.map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
-    match unmet(paths, &taken.expect, &taken.forbid, at) {
-        unmet if unmet.is_empty() => Ok(collected),
-        unmet => Err(unmet),
+    let mut unmet = unmet(paths, &taken.expect, &taken.forbid, at);
+    let size = collected.tree.content_size();
+    if let Some(most) = taken.max_size.filter(|most| size > *most) {
+        unmet.push(too_large(size, most, collected.tree.files(), at));
+    }
+    match unmet.is_empty() {
+        true => Ok(collected),
+        false => Err(unmet),
     }
 }
 

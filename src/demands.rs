@@ -1,4 +1,5 @@
-//! What the config demands of the content: `expect` must be there, `forbid` must not.
+//! What the config demands of the content: `expect` must be there, `forbid` must not, and no more
+//! than `maxSize`.
 
 use glob::Pattern;
 
@@ -53,9 +54,47 @@ pub fn unmet(
     missing.chain(present).collect()
 }
 
+/// Files that are named when there is too much.
+const NAMED: usize = 3;
+
+/// That an extension has more bytes than it may, with the largest of its files.
+pub fn too_large(
+    size: u64,
+    most: u64,
+    files: impl Iterator<Item = (String, u64)>,
+    at: &str,
+) -> Finding {
+    let mut largest: Vec<(u64, String)> = files.map(|(path, size)| (size, path)).collect();
+    largest.sort_by(|one, other| other.cmp(one));
+    largest.truncate(NAMED);
+    let largest = largest
+        .iter()
+        .map(|(size, path)| format!("{path} ({size} bytes)"));
+    let message = format!("the extension has {size} bytes, expected {most} at most");
+    let finding = Finding::error("too-large", message).at(format!("{at}.maxSize"));
+    match largest.collect::<Vec<_>>() {
+        none if none.is_empty() => finding.help("allow more"),
+        largest => finding.help(format!(
+            "leave something out or allow more; the largest files are {}",
+            largest.join(", ")
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_files_are_named() {
+        let files = [("/a", 1), ("/b", 4), ("/c", 3), ("/d", 2)];
+        let files = files.map(|(path, size)| (path.to_owned(), size));
+        let finding = too_large(10, 9, files.into_iter(), "x");
+        assert_eq!(
+            finding.help.unwrap(),
+            "leave something out or allow more; the largest files are /b (4 bytes), /c (3 bytes), /d (2 bytes)"
+        );
+    }
 
     #[test]
     fn each_demand_is_judged_by_itself() {

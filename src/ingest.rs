@@ -90,6 +90,8 @@ pub struct TakenFolder {
     pub expect: Vec<String>,
     /// Globs that must not match.
     pub forbid: Vec<String>,
+    /// Most bytes that it may have.
+    pub max_size: Option<u64>,
     /// The fields of its release file.
     pub release: ReleaseFields,
 }
@@ -133,6 +135,7 @@ pub fn take_in_folder(
         keep_owners: false,
         expect: Vec::new(),
         forbid: Vec::new(),
+        max_size: None,
         release: release_fields,
     };
     Ok((taken, notes))

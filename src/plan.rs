@@ -172,6 +172,8 @@ pub struct BuildStep {
     pub seed: Option<String>,
     /// Time stamp for this extension alone, in Unix seconds.
     pub epoch: Option<u64>,
+    /// Most bytes that it may have.
+    pub max_size: Option<u64>,
     /// What is changed in a prebuilt image; nothing where it is built from something else.
     pub changes: Vec<Change>,
     /// The content.
@@ -404,6 +406,7 @@ fn build(
             file_system,
             seed: extension.seed.clone(),
             epoch: extension.source_date_epoch,
+            max_size: extension.max_size,
             changes: Vec::new(),
             content: Wanted {
                 at: at.clone(),

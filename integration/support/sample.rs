@@ -31,6 +31,7 @@ pub(crate) fn assembled(
         epoch_seconds: 0,
         file_system,
         threads,
+        max_size: None,
         progress: &Progress::new(),
     };
     assemble(&recipe, path).unwrap()

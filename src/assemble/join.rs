@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::{Assembled, BACKUP_SECTORS, Table};
+use super::{Assembled, BACKUP_SECTORS, Table, TooLarge};
 use crate::arch::Arch;
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::gpt::{self, SECTOR};
@@ -49,6 +49,8 @@ pub struct Parts<'a> {
     pub disk: Uuid,
     /// Id of the signature partition.
     pub signature_id: Uuid,
+    /// Most bytes that the image may have.
+    pub max_size: Option<u64>,
     /// Counts the bytes that have been copied.
     pub progress: &'a Progress,
 }
@@ -82,6 +84,7 @@ fn make(parts: &Parts<'_>, out: &Path) -> Result<Assembled> {
         signature::PARTITION_SIZE,
     )?;
     let size = (table.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
+    TooLarge::check(size, parts.max_size)?;
     gpt::write(file, parts.disk, &table.partitions, size / SECTOR)
         .context("writing the partition table")?;
     pending.place().context("placing the file")?;

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use sha2::Sha256;
 
+use super::measured;
 use crate::assemble::join::{Parts, Piece, join};
 use crate::digest::digest;
 use crate::identity::Seed;
@@ -80,13 +81,15 @@ pub(super) fn join_one(
         arch: plan.arch,
         disk: seed.disk_guid()?,
         signature_id: seed.partition_guid(signature_type)?,
+        max_size: plan.max_size,
         progress,
     };
     progress.begin(
         format!("joining {}", extension.name),
         data.size.saturating_add(hash.size),
     );
-    join(&parts, &extension.image)?;
+    join(&parts, &extension.image)
+        .map_err(|error| measured(error, std::iter::empty(), extension))?;
     progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
     Ok(Repaired {
         original_sha256: digest::<Sha256>(ddi.file(), ddi.size, progress).with_context(reading)?,

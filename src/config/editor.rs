@@ -180,6 +180,27 @@ impl JsonSchema for Permissions {
     }
 }
 
+/// Bytes: a number, or one with a letter.
+pub(super) struct Size;
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": "^[0-9]+[KMGT]?$",
+            "minimum": 0,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 use crate::repair::Mended;
 
-use super::editor::{OrText, Permissions, ProfileOrFacts, WordOrSwitch};
+use super::editor::{OrText, Permissions, ProfileOrFacts, Size, WordOrSwitch};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 use crate::release::ExtensionKind;
 
@@ -171,6 +171,10 @@ pub struct Extension {
     /// Path globs that must match nothing in the extension.
     #[serde(default)]
     pub forbid: Vec<String>,
+    /// Most bytes that the image may have; K, M and G are for 1024 of the smaller.
+    #[serde(default, deserialize_with = "super::shorthand::size")]
+    #[schemars(with = "Option<Size>", example = &"64M")]
+    pub max_size: Option<u64>,
     /// Whether a prebuilt image may be rebuilt to make it work: `auto`, or `{except: […]}` for all but
     /// some changes. One pinned by `sha256` never is.
     #[serde(default)]

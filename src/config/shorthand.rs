@@ -87,6 +87,36 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(
     }
 }
 
+/// Bytes as Prism writes the sizes of partitions, a number or one with K, M, G or T
+/// (imagecustomizerapi/disksize.go).
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(end) => text.split_at(end),
+        None => (text.as_str(), ""),
+    };
+    let factor: Option<u64> = match unit {
+        "" => Some(1),
+        "K" => Some(1 << 10),
+        "M" => Some(1 << 20),
+        "G" => Some(1 << 30),
+        "T" => Some(1 << 40),
+        _ => None,
+    };
+    let count = digits.parse::<u64>().ok();
+    match count
+        .zip(factor)
+        .and_then(|(count, factor)| count.checked_mul(factor))
+    {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(de::Error::custom(format!(
+            "expected a size in bytes, such as 67108864 or 64M, found `{text}`"
+        ))),
+    }
+}
+
 impl<'de> Deserialize<'de> for Repair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Repair, D::Error> {
         struct Either;

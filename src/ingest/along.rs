@@ -20,6 +20,8 @@ pub struct Join {
     pub arch: Arch,
     /// Replaces the seed of its ids, 64 hex digits.
     pub seed: Option<String>,
+    /// Most bytes that the image may have.
+    pub max_size: Option<u64>,
     /// For the manifest.
     pub changes: Vec<Change>,
 }

@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::config::model::{Extension, Layout, Reload, Sysext, Verity};
 use crate::config::validate::signed_by;
 use crate::content::Wanted;
-use crate::demands::unmet;
+use crate::demands::{too_large, unmet};
 use crate::finding::{Finding, Severity};
 use crate::image::ddi::{self, Ddi};
+use crate::image::filesystem::FileKind;
 use crate::ingest::{self, Join, TakenFolder, TakenIn};
 use crate::name;
 use crate::progress::Progress;
@@ -87,6 +88,7 @@ fn take_folder(
         keep_owners: extension.keep_owners,
         expect: extension.expect.clone(),
         forbid: extension.forbid.clone(),
+        max_size: extension.max_size,
         ..taken
     };
     let planned = Planned {
@@ -172,6 +174,7 @@ fn repaired(
                 .or(base.and_then(|base| base.arch))
                 .unwrap_or(Arch::X86_64),
             seed: extension.seed.clone(),
+            max_size: extension.max_size,
             changes: vec![repair::joined()],
         }));
     }
@@ -229,6 +232,7 @@ fn repaired(
             file_system: file_system(extension, base),
             seed: extension.seed.clone(),
             epoch: extension.source_date_epoch,
+            max_size: extension.max_size,
             changes: repair.changes,
             content: Wanted {
                 at: at.to_owned(),
@@ -288,7 +292,13 @@ fn take_in(
         &at,
     )
     .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
-    let unmet = demanded(&taken.ddi, extension, &at);
+    let mut unmet = demanded(&taken.ddi, extension, &at);
+    // What is joined is measured when it is made.
+    let most = extension.max_size.filter(|_| join.is_none());
+    if let Some(most) = most.filter(|most| taken.ddi.size > *most) {
+        let files = files_of(&taken.ddi);
+        unmet.push(too_large(taken.ddi.size, most, files, &at));
+    }
     if !unmet.is_empty() {
         return Err(unmet);
     }
@@ -345,6 +355,14 @@ fn besides(taken: &TakenIn, written: &Path, destination: &str) -> Vec<Beside> {
             .to_string(),
     });
     beside.collect()
+}
+
+/// Files of an image with their sizes, as far as they can be told.
+fn files_of(ddi: &Ddi) -> impl Iterator<Item = (String, u64)> {
+    let walk = ddi.file_system().and_then(|fs| fs.walk(MAX_ENTRIES));
+    let files = walk.unwrap_or_default().into_iter();
+    let files = files.filter(|(_, found)| found.kind == FileKind::File);
+    files.map(|(path, found)| (path.to_string_lossy().into_owned(), found.size))
 }
 
 /// What a prebuilt image lacks, or has too much.

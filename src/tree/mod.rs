@@ -198,6 +198,14 @@ impl Tree {
         sizes.fold(0, u64::saturating_add)
     }
 
+    /// Paths and sizes of all regular files; of a file of several names each.
+    pub fn files(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        self.walk().filter_map(|(path, _, inode)| match inode.kind {
+            Kind::File { size, .. } => Some((format!("/{}", String::from_utf8_lossy(&path)), size)),
+            _ => None,
+        })
+    }
+
     /// What is at `path`.
     pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
         names(path)
