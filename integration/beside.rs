@@ -241,6 +241,14 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
         (&"repaired".into(), &"protection".into())
     );
     assert!(of["beside"].is_null(), "{of:#}");
+    // The signature brings no certificate along.
+    let fingerprint = of["certificateFingerprint"].as_str().unwrap();
+    let mut x509 = tools::command("openssl");
+    let x509 = x509.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]);
+    let said = tools::run(x509.arg(ground.path("keys/other.crt")));
+    let said = said.trim().to_lowercase().replace(':', "");
+    assert!(said.ends_with(fingerprint), "{said} {fingerprint}");
+    assert_eq!(of["verity"], "signed", "{of:#}");
     let said = ground.run("check --rootfs ../rootfs --output json");
     assert_eq!(verdict(&said), ("merges-signed".to_owned(), Vec::new()));
     let verify = "verify .sysext/demo.raw --certificate ../keys/other.crt";

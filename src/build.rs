@@ -624,9 +624,9 @@ fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow:
             .collect::<anyhow::Result<_>>()?,
         unpacked_from: wrapped,
         format: None,
-        verity: None,
+        verity: repaired.as_ref().map(|_| Verity::Signed),
         root_hash: taken.root_hash(),
-        certificate_fingerprint: taken.signer_fingerprint(),
+        certificate_fingerprint: taken.signer_fingerprint(&plan.certificates),
         repaired,
         release: fields(taken.release()),
     })

@@ -14,14 +14,16 @@ use crate::base::root::RootDir;
 use crate::config::model::Layout;
 use crate::digest::digest;
 use crate::finding::{Finding, Severity};
+use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Content, Ddi, ReleaseFile, SignatureState};
 use crate::image::hex;
 use crate::image::sidecar::WRAPPINGS;
-use crate::image::signature::{SignerIdentity, signer_identity};
+use crate::image::signature::{SignerIdentity, SignerVerdict, check, signer_identity};
 use crate::input;
 use crate::name;
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
+use crate::trust::Trusted;
 
 /// A prebuilt image, read.
 #[derive(Debug)]
@@ -51,12 +53,21 @@ impl TakenIn {
         own.or_else(|| self.along.root_hash.as_deref().map(hex::encode))
     }
 
-    /// Fingerprint of the signer's certificate, as the image or the signature beside it says.
-    pub fn signer_fingerprint(&self) -> Option<String> {
+    /// Fingerprint of the signer's certificate, as the image or the signature beside it says. That one
+    /// need not bring its certificate along, and is then tried with those that are trusted.
+    pub fn signer_fingerprint(&self, trusted: &[Trusted]) -> Option<String> {
         match &self.ddi.signature {
             SignatureState::Present { partition, .. } => partition.certificate_fingerprint.clone(),
             _ => {
-                let certificate = self.signers().into_iter().find_map(|it| it.certificate)?;
+                let brought = self.signers().into_iter().find_map(|it| it.certificate);
+                let certificate = brought.or_else(|| {
+                    let known = trusted.iter().map(|it| it.certificate.clone());
+                    let known: Vec<Certificate> = known.collect();
+                    match check(self.along.signature.as_ref()?, &self.root_hash()?, &known) {
+                        SignerVerdict::Trusted(certificate) => Some(certificate),
+                        _ => None,
+                    }
+                })?;
                 Some(certificate.fingerprint_sha256_hex)
             }
         }

@@ -7,11 +7,10 @@ use super::measured;
 use crate::assemble::join::{Parts, Piece, join};
 use crate::digest::digest;
 use crate::identity::Seed;
-use crate::image::certificate::Certificate;
 use crate::image::ddi::Part;
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::sidecar::SidecarKind;
-use crate::image::signature::{SignaturePartition, SignerVerdict, check};
+use crate::image::signature::SignaturePartition;
 use crate::ingest::{Join, TakenIn};
 use crate::input;
 use crate::manifest::Repaired;
@@ -62,20 +61,13 @@ pub(super) fn join_one(
         .with_context(|| format!("{} has no partition type for extensions", plan.arch))?;
     let signature = taken.along.signature.clone();
     let signature = signature.context("there is no signature")?;
-    let root_hash = plan.root_hash.to_string();
-    // A signature need not bring its certificate along.
-    let known: Vec<Certificate> = trusted.iter().map(|it| it.certificate.clone()).collect();
-    let signer = || match check(&signature, &root_hash, &known) {
-        SignerVerdict::Trusted(certificate) => Some(certificate.fingerprint_sha256_hex),
-        _ => None,
-    };
     let parts = Parts {
         data,
         hash,
         root_hash: plan.root_hash,
         signature: &SignaturePartition {
             root_hash: plan.root_hash.as_bytes().to_vec(),
-            certificate_fingerprint: taken.signer_fingerprint().or_else(signer),
+            certificate_fingerprint: taken.signer_fingerprint(trusted),
             signature,
         },
         arch: plan.arch,
