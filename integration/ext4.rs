@@ -237,6 +237,43 @@ fn the_image_that_prism_customizes_is_the_base_where_it_can_be_read() {
 }
 
 #[test]
+fn a_root_that_dm_verity_protects_has_to_be_made_anew() {
+    if !have(&["mkfs.ext4", "sgdisk", "veritysetup"]) {
+        return;
+    }
+    let ground = Ground::new();
+    images(&ground);
+    let (disk, tree) = (ground.path("disk.raw"), ground.path("tree"));
+    run(command("veritysetup")
+        .arg("format")
+        .arg(ground.path("naked.raw"))
+        .arg(&tree));
+    let more = ["--new=3:126976:+4M", "--typecode=3:8300"];
+    run(command("sgdisk").args(more).arg(&disk));
+    let (mut whole, tree) = (fs::read(&disk).unwrap(), fs::read(&tree).unwrap());
+    whole[126_976 * 512..][..tree.len()].copy_from_slice(&tree);
+    fs::write(&disk, &whole).unwrap();
+    let told = |storage: &str| {
+        ground.config(&format!(
+            "input: {{image: {{path: ../disk.raw}}}}\n{storage}{CONFIG}"
+        ));
+        let said = ground.run("build");
+        said.succeeded().err.contains("warning[verity-read-only]")
+    };
+    assert!(told(""));
+    assert!(told("storage: {reinitializeVerity: none}\n"));
+    assert!(!told("storage: {reinitializeVerity: all}\n"));
+    // It may be that of /usr.
+    ground.write("rootfs/etc/fstab", "UUID=1 /usr ext4 defaults 0 0\n", 0o644);
+    images(&ground);
+    run(command("sgdisk").args(more).arg(&disk));
+    let mut whole = fs::read(&disk).unwrap();
+    whole[126_976 * 512..][..tree.len()].copy_from_slice(&tree);
+    fs::write(&disk, whole).unwrap();
+    assert!(!told(""));
+}
+
+#[test]
 fn a_disk_image_without_one_os_is_refused_with_the_way_out() {
     if !have(&["mkfs.ext4", "sgdisk", "mkfs.btrfs"]) {
         return;

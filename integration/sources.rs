@@ -295,3 +295,48 @@ fn layers_of_a_container_image_count_in_their_order() {
         .refused("build", "oci-refused")
         .names(&["index.json"]);
 }
+
+#[test]
+fn a_unit_that_comes_with_any_content_is_not_there_to_be_enabled() {
+    let ground = Ground::new();
+    ground.write(
+        "project/root/usr/lib/systemd/system/tool.service",
+        "[Service]\n",
+        0o644,
+    );
+    tar(&ground, "-C root -cf root.tar usr");
+    let os = "os: {services: {enable: [sshd, tool]}}\n";
+    let of = |content: &str| {
+        let text = format!("{os}sysext:\n  extensions:\n  - {content}\n");
+        ground.config(&text);
+        let said = ground.run("build --rootfs ../rootfs");
+        let told = said
+            .succeeded()
+            .err
+            .matches("warning[unit-inside-extension]")
+            .count();
+        assert!(
+            told == 0 || said.err.contains("config.yaml:1:32"),
+            "{said:?}"
+        );
+        told
+    };
+    let built = "name: t, verity: hash, arch: x86-64";
+    for content in [
+        format!("{{{built}, tree: root}}"),
+        format!("{{{built}, tar: root.tar}}"),
+        "{image: .sysext/t.raw}".to_owned(),
+        "{image: .sysext/t.raw, repair: {except: [protection]}}".to_owned(),
+    ] {
+        assert_eq!(of(&content), 1, "{content}");
+    }
+    // An image is looked into before Prism gets the config, too.
+    let said = ground.run("expand --rootfs ../rootfs");
+    said.succeeded().names(&["warning[unit-inside-extension]"]);
+    ground.write(
+        "rootfs/usr/lib/systemd/system/tool.service",
+        "[Service]\n",
+        0o644,
+    );
+    assert_eq!(of("{image: .sysext/t.raw}"), 0);
+}

@@ -15,6 +15,7 @@ use crate::image::ddi::Files;
 use crate::image::filesystem::{self, FileKind, FileSystem, FsError, FsKind, Window, Xattr};
 use crate::image::gpt::{self, Entry};
 use crate::image::gpt_types::Role;
+use crate::image::verity::superblock::SIGNATURE;
 use crate::input;
 
 /// What tells that a file system is one of an OS (os-release(5)).
@@ -32,6 +33,15 @@ pub struct DiskRoot {
     fs: FileSystem,
     /// The image, and a folder in it.
     path: PathBuf,
+    /// Whether there is a hash tree, and nothing but the root for it.
+    protected: bool,
+}
+
+fn on_another_partition(point: String) -> Finding {
+    let message = format!("{point} lies on another partition, which is not looked at");
+    Finding::warning("other-partition", message)
+        .in_file("/etc/fstab")
+        .help("mount all of the image and name the folder with --rootfs, if what lies there matters (extensions, units, the kernel's configuration)")
 }
 
 impl DiskRoot {
@@ -63,10 +73,11 @@ impl DiskRoot {
                 entries.map(|entry| (Some(entry), part(entry))).collect()
             }
         };
-        let (mut found, mut seen) = (Vec::new(), Vec::new());
+        let (mut found, mut seen, mut trees) = (Vec::new(), Vec::new(), 0);
         for (entry, window) in parts {
             let number = entry.map_or_else(String::new, |it| format!("partition {}: ", it.number));
             match FsKind::identify(&window) {
+                None if window.peek(0) == Some(*SIGNATURE) => trees += 1,
                 Some(FsKind::Vfat) | None => {}
                 Some(kind)
                     if kind
@@ -97,16 +108,19 @@ impl DiskRoot {
                 "mount it (`systemd-dissect --mount IMAGE DIR`) and name the folder with --rootfs";
             return Err(refused(what, help));
         };
-        let root = DiskRoot {
+        let mut root = DiskRoot {
             fs,
             path: path.to_owned(),
+            protected: false,
         };
-        let notes = root.elsewhere();
-        Ok((root, notes))
+        let elsewhere = root.elsewhere();
+        root.protected = trees > 0 && !elsewhere.iter().any(|point| point == "/usr");
+        let notes = elsewhere.into_iter().map(on_another_partition);
+        Ok((root, notes.collect()))
     }
 
     /// Needed folders that `/etc/fstab` mounts from somewhere else.
-    fn elsewhere(&self) -> Vec<Finding> {
+    fn elsewhere(&self) -> Vec<String> {
         let fstab = RootFs::read(self, Path::new("etc/fstab"), FSTAB_LIMIT);
         let fstab = fstab.ok().flatten().unwrap_or_default();
         let fstab = String::from_utf8_lossy(&fstab);
@@ -117,13 +131,7 @@ impl DiskRoot {
             let is_disk = source.contains('=') || source.starts_with("/dev/");
             (is_disk && NEEDED.contains(&point)).then(|| point.to_owned())
         });
-        let told = |point: String| {
-            let message = format!("{point} lies on another partition, which is not looked at");
-            Finding::warning("other-partition", message)
-                .in_file("/etc/fstab")
-                .help("mount all of the image and name the folder with --rootfs, if what lies there matters (extensions, units, the kernel's configuration)")
-        };
-        mounts.map(told).collect()
+        mounts.collect()
     }
 
     fn failed(&self, action: &'static str, path: &Path, error: FsError) -> RootError {
@@ -208,6 +216,10 @@ fn metadata(found: &filesystem::Metadata) -> Metadata {
 }
 
 impl RootFs for DiskRoot {
+    fn is_protected(&self) -> bool {
+        self.protected
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }
@@ -216,7 +228,13 @@ impl RootFs for DiskRoot {
         let fs = self.fs.enter(path);
         let fs = fs.map_err(|error| self.failed("open the folder", path, error))?;
         let shown = self.shown(path);
-        Ok(fs.map(|fs| Box::new(DiskRoot { fs, path: shown }) as Box<dyn RootFs>))
+        Ok(fs.map(|fs| {
+            Box::new(DiskRoot {
+                fs,
+                path: shown,
+                protected: self.protected,
+            }) as Box<dyn RootFs>
+        }))
     }
 
     fn metadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {

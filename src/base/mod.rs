@@ -88,6 +88,8 @@ pub struct Base {
     pub mounts_inside: Vec<String>,
     /// Where `/etc/fstab` mounts data disks of Azure.
     pub data_disks: Vec<String>,
+    /// Whether dm-verity protects its root as a whole, as far as that can be seen.
+    pub protected_root: bool,
     /// Whether it is an initrd (`/etc/initrd-release`).
     pub initrd: bool,
     /// `SELINUX=` of `/etc/selinux/config`.
@@ -140,6 +142,7 @@ impl Base {
             overlay_mounts: mounts::overlays(&fstab),
             mounts_inside: mounts::inside(&fstab),
             data_disks: mounts::data_disks(&fstab),
+            protected_root: root.is_protected(),
             selinux: mounts::read_selinux(&mut facts),
             systemd,
             findings: facts.findings,

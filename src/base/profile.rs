@@ -364,6 +364,7 @@ fn bare(
         overlay_mounts: Vec::new(),
         mounts_inside: Vec::new(),
         data_disks: Vec::new(),
+        protected_root: false,
         initrd: false,
         selinux: None,
         findings: Vec::new(),

@@ -29,6 +29,11 @@ pub trait RootFs: Files {
     /// An extended attribute of a regular file.
     fn value_of(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, RootError>;
 
+    /// Whether dm-verity protects it as a whole.
+    fn is_protected(&self) -> bool {
+        false
+    }
+
     /// The same for several threads at once, where that can be.
     fn shared(&self) -> Option<&(dyn RootFs + Sync)> {
         None

@@ -8,6 +8,7 @@ use crate::base::root::EntryKind;
 use crate::base::rootfs::RootFs;
 use crate::config::Config;
 use crate::config::model::{CertificateLocation, ImagePolicy, OverlayConflict, Sysext};
+use crate::config::prism::Prism;
 use crate::finding::Finding;
 
 /// A folder of an extension that will be built.
@@ -95,6 +96,23 @@ pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding
         );
     }
     findings
+}
+
+/// A root that Prism mounts read-only, unless the configs of a chain say otherwise.
+pub fn protected_root<'a>(
+    base: &Base,
+    mut chain: impl Iterator<Item = &'a Prism>,
+) -> Option<Finding> {
+    let anew = |prism: &Prism| {
+        !prism.partitions.is_empty() || prism.reinitialize_verity.as_deref() == Some("all")
+    };
+    (base.protected_root && !chain.any(anew)).then(|| {
+        let message = "dm-verity protects the root of the base image, and Prism leaves it read-only";
+        Finding::warning("verity-read-only", message)
+            .at("input.image")
+            .because("without `storage.reinitializeVerity: all` it mounts what is protected read-only, and already fails to write etc/resolv.conf there")
+            .help("write `storage: {reinitializeVerity: all}` and `previewFeatures: [reinitialize-verity]`")
+    })
 }
 
 /// Extensions on a disk that the image is made without.

@@ -42,7 +42,9 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         session.images_ready()?;
         refuse_unsigned(&session, args.allow_unsigned)?;
         session.room()?;
-        screen.findings(Some(&session.config.source), &session.sparse());
+        let mut noticed = session.sparse();
+        noticed.extend(session.units_inside());
+        screen.findings(Some(&session.config.source), &noticed);
         let files = match args.style {
             Style::Inline => expanded(&session, path)?,
             Style::Base => on_top(&session, path)?,

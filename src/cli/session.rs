@@ -24,11 +24,13 @@ use crate::check::sidecars::Coming;
 use crate::check::surroundings;
 use crate::check::{Candidate, Prediction, predict};
 use crate::config::model::{CertificateLocation, Enable, Layout};
+use crate::config::traps::EnabledUnit;
 use crate::config::validate::validate;
 use crate::config::{Config, traps};
 use crate::expand::policy_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::certificate::Certificate;
+use crate::image::ddi;
 use crate::inject::record::Record;
 use crate::mkosi::run as mkosi;
 use crate::plan::{BaseIdentity, Environment, Plan, Step};
@@ -101,7 +103,11 @@ impl Session {
             let conflict = conflicts.map(|sysext| sysext.overlay_conflict).next_back();
             let last = chain.links().len().saturating_sub(1);
             let of_base = surroundings::of_base(base, conflict.unwrap_or_default());
-            told.extend(of_base.into_iter().map(|finding| (last, finding)));
+            let prisms = chain.links().iter().map(|link| &link.config.prism);
+            let of_base = of_base
+                .into_iter()
+                .chain(surroundings::protected_root(base, prisms));
+            told.extend(of_base.map(|finding| (last, finding)));
             for (number, link) in chain.links().iter().enumerate() {
                 let sysext = link.config.sysext.iter();
                 let found =
@@ -223,9 +229,49 @@ impl Session {
         found.collect()
     }
 
+    /// Units that Prism would enable and that come with an image; those of `tree` and `files` were told
+    /// with the config.
+    pub(super) fn units_inside(&self) -> Vec<Finding> {
+        let top = self.chain.links().len().saturating_sub(1);
+        let mut units: Vec<(EnabledUnit, Option<&Path>)> = Vec::new();
+        for (number, link) in self.chain.links().iter().enumerate() {
+            let of = EnabledUnit::all(&link.config.prism).into_iter();
+            let source = (number != top).then_some(link.config.source.path.as_path());
+            units.extend(of.map(|unit| (unit, source)));
+        }
+        let in_base = |path: &str| {
+            let root = self.root.as_deref();
+            root.is_some_and(|root| matches!(root.metadata(Path::new(path)), Ok(Some(_))))
+        };
+        units.retain(|(unit, _)| !in_base(&unit.path()));
+        let mut findings = Vec::new();
+        for planned in self.plan.extensions.iter().filter(|_| !units.is_empty()) {
+            if let Step::Build(step) = &planned.step
+                && (step.content.tree.is_some() || !step.content.files.is_empty())
+            {
+                continue;
+            }
+            let image = ddi::open(&planned.image).ok();
+            let fs = image.as_ref().and_then(|image| image.file_system().ok());
+            let has = |path: &str| match &fs {
+                Some(fs) => matches!(fs.metadata(path), Ok(Some(_))),
+                None => planned.image.join(path.trim_start_matches('/')).exists(),
+            };
+            for (unit, source) in units.iter().filter(|(unit, _)| has(&unit.path())) {
+                let finding = unit.inside(&planned.name);
+                findings.push(match source {
+                    Some(source) => finding.in_file(source),
+                    None => finding,
+                });
+            }
+        }
+        findings
+    }
+
     /// What of the built content does not go with the base.
     pub(super) fn noticed(&self, built: &Built) -> Vec<Finding> {
         let mut findings = built.findings.clone();
+        findings.extend(self.units_inside());
         if let Some(root) = &self.root {
             findings.extend(surroundings::of_folders(root.as_ref(), &built.folders));
         }

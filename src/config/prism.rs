@@ -23,8 +23,19 @@ pub struct Prism {
     pub mounts: Vec<Mount>,
     /// What becomes of dm-verity that the base image has.
     pub reinitialize_verity: Option<String>,
+    /// The partitions of `storage.disks`, which replace those of the base image.
+    pub partitions: Vec<Partition>,
     /// What kind of live medium comes out, if one does.
     pub live: Option<&'static str>,
+}
+
+/// A partition of `storage.disks`.
+#[derive(Debug, Clone, Default)]
+pub struct Partition {
+    /// Its id in the config.
+    pub id: Option<String>,
+    /// What it is for, such as `root`.
+    pub kind: Option<String>,
 }
 
 /// A file system of `storage` that is mounted.
@@ -110,6 +121,10 @@ pub struct Services {
 pub struct Overlay {
     /// Where the overlay is mounted.
     pub mount_point: Option<String>,
+    /// Where what is written goes.
+    pub upper_dir: Option<String>,
+    /// Whether the initrd mounts it.
+    pub in_initrd: bool,
 }
 
 /// `scripts`.
@@ -166,6 +181,8 @@ impl Prism {
                 }),
                 overlays: list(os, "overlays", |overlay| Overlay {
                     mount_point: text(overlay, "mountPoint"),
+                    upper_dir: text(overlay, "upperDir"),
+                    in_initrd: overlay.text_of("isInitrdOverlay") == Some("true"),
                 }),
             }),
             scripts: root.get("scripts").map(|scripts| Scripts {
@@ -176,9 +193,20 @@ impl Prism {
             reinitialize_verity: root
                 .get("storage")
                 .and_then(|it| text(it, "reinitializeVerity")),
+            partitions: root.get("storage").map(partitions).unwrap_or_default(),
             live: live(root),
         }
     }
+}
+
+fn partitions(storage: &Node) -> Vec<Partition> {
+    let disks = storage.list("disks");
+    let partitions = disks.flat_map(|(_, disk)| disk.list("partitions"));
+    let read = partitions.map(|(_, partition)| Partition {
+        id: text(partition, "id"),
+        kind: text(partition, "type"),
+    });
+    read.collect()
 }
 
 fn mounts(storage: &Node) -> Vec<Mount> {

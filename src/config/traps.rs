@@ -20,6 +20,8 @@ pub fn traps(config: &Config) -> Vec<Finding> {
         findings.extend(live_overlays(&config.prism));
         findings.extend(verity_kept(&config.prism, sysext));
         findings.extend(live_root(&config.prism));
+        findings.extend(initrd_overlays(&config.prism, sysext));
+        findings.extend(shared(&config.prism, sysext));
     }
     findings
 }
@@ -78,20 +80,55 @@ fn destinations(prism: &Prism) -> Vec<Finding> {
     findings
 }
 
-/// Units that are to be enabled and come with an extension, which is not merged while Prism runs.
+/// A unit that Prism enables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnabledUnit {
+    /// Its file name.
+    pub file: String,
+    /// Place in the config.
+    pub at: String,
+}
+
+impl EnabledUnit {
+    /// Those of `os.services.enable`.
+    pub fn all(prism: &Prism) -> Vec<EnabledUnit> {
+        let services = prism.os.as_ref().and_then(|os| os.services.as_ref());
+        let enabled = services.and_then(|services| services.enable.as_ref());
+        let enabled = enabled.into_iter().flatten().enumerate();
+        let units = enabled.filter_map(|(index, unit)| {
+            let unit = unit.as_deref().filter(|unit| !unit.contains('/'))?;
+            Some(EnabledUnit {
+                file: match unit.contains('.') {
+                    true => unit.to_owned(),
+                    false => format!("{unit}.service"),
+                },
+                at: format!("os.services.enable[{index}]"),
+            })
+        });
+        units.collect()
+    }
+
+    /// Where an extension would bring it.
+    pub fn path(&self) -> String {
+        format!("/usr/lib/systemd/system/{}", self.file)
+    }
+
+    /// That it comes with the extension `name`, which is not merged while Prism runs.
+    pub fn inside(&self, name: &str) -> Finding {
+        let file = &self.file;
+        Finding::warning("unit-inside-extension", format!("{file} comes with {name}, which is not merged while Prism enables it"))
+            .at(&self.at)
+            .because("`systemctl enable` fails for a unit that is not there, and the build with it; what it would write to /etc names a unit that comes later")
+            .help(format!("leave it out, and let the extension start it: a file /usr/lib/systemd/system/multi-user.target.d/10-{name}.conf with `[Unit]` and `Upholds={file}` (systemd 249)"))
+    }
+}
+
+/// Units that are to be enabled and come with an extension, as far as that can be told before it is
+/// built.
 fn units(config: &Config, sysext: &Sysext) -> Vec<Finding> {
-    let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
-    let enabled = services.and_then(|services| services.enable.as_ref());
     let mut findings = Vec::new();
-    for (index, unit) in enabled.into_iter().flatten().enumerate() {
-        let Some(unit) = unit.as_deref().filter(|unit| !unit.contains('/')) else {
-            continue;
-        };
-        let file = match unit.contains('.') {
-            true => unit.to_owned(),
-            false => format!("{unit}.service"),
-        };
-        let path = format!("/usr/lib/systemd/system/{file}");
+    for unit in EnabledUnit::all(&config.prism) {
+        let path = unit.path();
         let brings = |extension: &&super::model::Extension| {
             let files = extension.files.iter();
             let mut places = files.filter_map(|file| file.destination.as_deref());
@@ -102,15 +139,54 @@ fn units(config: &Config, sysext: &Sysext) -> Vec<Finding> {
         let Some(extension) = sysext.extensions.iter().find(brings) else {
             continue;
         };
-        let name = extension.name.as_deref().unwrap_or("an extension");
+        findings.push(unit.inside(extension.name.as_deref().unwrap_or("an extension")));
+    }
+    findings
+}
+
+/// An overlay of the initrd that writes to the file system from which extensions are merged:
+/// `systemd-sysext.service` waits for `local-fs.target` only (units/systemd-sysext.service.in).
+fn initrd_overlays(prism: &Prism, sysext: &Sysext) -> Vec<Finding> {
+    let location = sysext.location.path();
+    let overlays = prism.os.iter().flat_map(|os| os.overlays.iter().flatten());
+    let mut findings = Vec::new();
+    for (index, overlay) in overlays.enumerate() {
+        let holder = |path: &str| prism.holder(path).map(|mount| mount.path.as_str());
+        let upper = overlay.upper_dir.as_deref().filter(|_| overlay.in_initrd);
+        let Some(mount) = upper.and_then(holder) else {
+            continue;
+        };
+        if mount == "/" || holder(location) != Some(mount) {
+            continue;
+        }
         findings.push(
-            Finding::warning("unit-inside-extension", format!("{file} comes with {name}, which is not merged while Prism enables it"))
-                .at(format!("os.services.enable[{index}]"))
-                .because("`systemctl enable` fails for a unit that is not there, and the build with it; what it would write to /etc names a unit that comes later")
-                .help(format!("leave it out, and let the extension start it: a file /usr/lib/systemd/system/multi-user.target.d/10-{name}.conf with `[Unit]` and `Upholds={file}` (systemd 249)")),
+            Finding::note("overlay-in-initrd", format!("the initrd mounts {mount} for this overlay, and the extensions lie there as well"))
+                .at(format!("os.overlays[{index}].upperDir"))
+                .because("systemd-sysext.service waits for local-fs.target only: what the initrd mounted below /sysroot is there by then, and what fstab mounts over it hides it")
+                .help("keep the mount of the initrd and that of fstab on the same device, or put the overlay's folders on another partition"),
         );
     }
     findings
+}
+
+/// Two systems that take turns, and extensions on a partition that both mount.
+fn shared(prism: &Prism, sysext: &Sysext) -> Option<Finding> {
+    let location = sysext.location.path();
+    let holder = prism.holder(location).filter(|mount| mount.path != "/")?;
+    let roots = prism.partitions.iter();
+    let roots = roots.filter(|partition| partition.kind.as_deref() == Some("root"));
+    let ids: Vec<&str> = roots.filter_map(|it| it.id.as_deref()).collect();
+    (ids.len() > 1).then(|| {
+        let message = format!(
+            "{} is one for all of {}, and so are the extensions in {location}",
+            holder.path,
+            ids.join(", ")
+        );
+        Finding::warning("extensions-shared", message)
+            .at("sysext.location")
+            .because("an extension for one version of the OS is left out without a word on another (extension_release_validate, src/shared/extension-util.c)")
+            .help("write `location: /etc/extensions`, which lies on the root, or give each root a /var of its own")
+    })
 }
 
 /// A root that dm-verity protects, and extensions on a /var that it does not.
@@ -311,6 +387,31 @@ mod tests {
         for (unit, told) in [("a", 1), ("a.service", 1), ("b", 0), ("a.timer", 0)] {
             let text = format!("os: {{services: {{enable: [sshd, {unit}]}}}}\n{SECTION}");
             assert_eq!(ids(&text).len(), told, "{unit}");
+        }
+    }
+
+    #[test]
+    fn extensions_on_what_several_roots_mount_and_on_what_the_initrd_mounts() {
+        let storage = |kind: &str, path: &str| {
+            format!(
+                "storage:\n  disks: [{{partitions: [{{id: a, type: root}}, {{id: b, type: {kind}}}, {{id: v}}]}}]\n  filesystems:\n  - {{deviceId: a, type: ext4, mountPoint: /}}\n  - {{deviceId: v, type: ext4, mountPoint: {path}}}\n"
+            )
+        };
+        let one = |kind: &str, path: &str| ids(&format!("{}{SECTION}", storage(kind, path)));
+        let expected = [("extensions-shared", "sysext.location".to_owned())];
+        assert_eq!(one("root", "/var"), expected);
+        assert!(one("linux-generic", "/var").is_empty());
+        assert!(one("root", "/home").is_empty());
+        for (upper, initrd, told) in [
+            ("/var/upper", "true", 1),
+            ("/var/upper", "false", 0),
+            ("/upper", "true", 0),
+        ] {
+            let os = format!(
+                "os: {{overlays: [{{mountPoint: /etc, lowerDirs: [/etc], upperDir: {upper}, workDir: /w, isInitrdOverlay: {initrd}}}]}}\n"
+            );
+            let text = format!("{os}{}{SECTION}", storage("esp", "/var"));
+            assert_eq!(ids(&text).len(), told, "{text}");
         }
     }
 

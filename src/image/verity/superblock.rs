@@ -3,7 +3,8 @@
 /// Bytes of the superblock; the rest of its hash block is zero.
 pub const SUPERBLOCK_SIZE: usize = 512;
 
-const SIGNATURE: &[u8; 8] = b"verity\0\0";
+/// The first bytes of a hash tree.
+pub const SIGNATURE: &[u8; 8] = b"verity\0\0";
 const VERSION: u32 = 1;
 const LONGEST_SALT: usize = 256;
 /// Smallest and largest block that cryptsetup loads (`lib/verity/verity.h`, VERITY_MAX_BLOCK_SIZE).
