@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::input::folder_of;
+use crate::input::{self, folder_of};
 
 /// A file under construction beside its final name.
 #[derive(Debug)]
@@ -103,8 +103,7 @@ impl PendingFile {
     /// needs the detour over a temporary one, since a link never replaces.
     fn link(&self, name: &OsStr) -> io::Result<bool> {
         // linkat through /proc is the unprivileged way (open(2), O_TMPFILE).
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.file);
-        let unnamed = format!("/proc/self/fd/{fd}");
+        let unnamed = input::by_descriptor(&self.file);
         match rustix::fs::linkat(CWD, unnamed, &self.dir, name, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),

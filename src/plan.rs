@@ -19,6 +19,7 @@ use crate::compression::Setting;
 use crate::config::model::{
     CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
 };
+use crate::config::prism::cleaned;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::config::{Config, nearest};
 use crate::content::{FileContent, Wanted, WantedArchive, WantedFile};
@@ -639,17 +640,6 @@ fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// An absolute path without repeated slashes and `.`, for comparison.
-fn cleaned(path: &str) -> String {
-    let parts = Path::new(path)
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(part) => Some(part.to_string_lossy()),
-            _ => None,
-        });
-    parts.fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
 /// Names that would mean something else in the unit that copies the certificates.

@@ -6,13 +6,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::input;
 use crate::pending::place_of;
 
 const OPEN: OFlags = OFlags::RDONLY
@@ -110,8 +111,7 @@ fn clear(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let place = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
-    std::fs::remove_dir_all(place.join(name))
+    std::fs::remove_dir_all(input::by_descriptor(&parent).join(name))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -61,7 +61,7 @@ impl RootDir {
 
     /// A path to this very folder for calls that take no descriptor, for as long as this lives.
     pub fn place(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+        input::by_descriptor(&self.fd)
     }
 
     /// Who will own what is written, or an error where that would be neither root nor the folder's owner.

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Chain, Link};
 use crate::config::Config;
+use crate::config::prism::cleaned;
 use crate::finding::{Finding, Place};
 use crate::plan::Plan;
 use crate::prism::node::Node;
@@ -200,23 +201,6 @@ fn same(path: &Path) -> PathBuf {
         let parts = path.components();
         parts.filter(|part| *part != Component::CurDir).collect()
     })
-}
-
-/// An absolute path without repeated slashes, `.` and `..`, for comparison.
-fn cleaned(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts
-        .iter()
-        .fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
 #[cfg(test)]

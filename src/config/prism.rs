@@ -145,6 +145,23 @@ pub struct Script {
     pub path: Option<PathBuf>,
 }
 
+/// An absolute path without repeated slashes, `.` and `..`, for comparison.
+pub fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+        .iter()
+        .fold(String::new(), |text, part| format!("{text}/{part}"))
+}
+
 impl Prism {
     /// The mount that holds a path of the image: the longest above it.
     pub fn holder(&self, path: &str) -> Option<&Mount> {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -22,6 +22,7 @@ use super::listing::Entry;
 use crate::finding::Finding;
 use crate::image::filesystem::{FileKind, FileSystem, Xattrs};
 use crate::image::wrapped::Sparse;
+use crate::input;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -277,7 +278,7 @@ impl Target<'_> {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), link).map_err(failed)?;
         }
         // No call takes a folder and a name; the folder is one that was opened without links.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+        let path = input::by_descriptor(parent).join(name);
         let mut left_out = 0;
         for (name, value) in self.attributes(entry)? {
             let set = rustix::fs::lsetxattr(&path, name.as_slice(), &value, XattrFlags::empty());

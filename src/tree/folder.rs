@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::read::{ReadError, Reader};
 use super::{Inode, InodeId, Kind, Tree};
+use crate::input;
 use crate::progress::Progress;
 
 /// Begins every digest, so that none is that of a file.
@@ -184,8 +185,7 @@ impl Writer<'_> {
         }
         for (name, value) in &inode.xattrs {
             // There is no setxattrat before Linux 6.13.
-            let place = format!("/proc/self/fd/{}", self.folder.as_raw_fd());
-            let place = Path::new(&place).join(path);
+            let place = input::by_descriptor(&self.folder).join(path);
             rustix::fs::lsetxattr(&place, name.as_slice(), value, XattrFlags::empty())
                 .map_err(|errno| failed("set an attribute of", path, errno))?;
         }
