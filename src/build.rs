@@ -9,17 +9,20 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rustix::fs::Mode;
 use sha2::Sha256;
 
+mod folder;
 mod join;
+mod taken;
+
+pub(crate) use folder::owners;
 
 use crate::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble, threads};
 use crate::check::surroundings::Folder;
 use crate::compression;
 use crate::config::model::{Layout, Verity};
-use crate::content::{Content, FileContent, gather};
-use crate::demands::{too_large, unmet};
+use crate::content::{Content, gather};
+use crate::demands::too_large;
 use crate::digest::{digest, sha256_and_sha384};
 use crate::finding::{Finding, Findings};
 use crate::identity::{Identity, Seed};
@@ -27,22 +30,18 @@ use crate::image::ddi::{self, Ddi, SignatureState};
 use crate::image::gpt_types::{Designator, PartitionType, Role};
 use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
-use crate::image::wrapped::{Wrapped, unwrap};
-use crate::ingest::{TakenFolder, TakenIn};
 use crate::input;
-use crate::manifest::{Companion, Entry, Manifest, Origin, Repaired, UnpackedFrom};
+use crate::manifest::{Entry, Manifest, Origin, Repaired};
 use crate::pending::PendingFile;
-use crate::plan::{Beside, BuildStep, Plan, Planned, SigningKey, Step};
+use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
 use crate::progress::Progress;
 use crate::release::ReleaseFields;
 use crate::sign::{self, SignRequest};
 use crate::signer::CommandSigner;
 use crate::signing_key::Secrets;
-use crate::staged::StagedFolder;
 use crate::tree::Tree;
-use crate::tree::collect::{Collected, Options, collect};
-use crate::tree::folder::{self, FolderError};
-use join::join_one;
+use folder::{build_folder, folder_entry, gather_folder};
+use taken::{take_in_one, wrapper};
 
 type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
@@ -365,120 +364,6 @@ fn measured(
     }
 }
 
-/// Writes a folder beside its final name and gives it that name when it is complete.
-fn build_folder(
-    plan: &Plan,
-    extension: &Planned,
-    step: &BuildStep,
-    content: &Content,
-    progress: &Progress,
-) -> anyhow::Result<Entry> {
-    let size = content.tree.content_size();
-    may_replace(extension, step).map_err(Findings::from)?;
-    if let Some(most) = step.max_size.filter(|most| size > *most) {
-        let finding = too_large(size, most, content.tree.files(), &extension.at);
-        return Err(Findings::from(finding).into());
-    }
-    progress.begin(format!("building {}", extension.name), size);
-    let writing = || format!("writing the folder {}", extension.image.display());
-    let staged = StagedFolder::create(&extension.image).with_context(writing)?;
-    let epoch = step.epoch.unwrap_or(plan.epoch);
-    let written = folder::write(&content.tree, staged.folder(), epoch, progress);
-    written.map_err(|error| match error {
-        FolderError::Owner { .. } => Findings::from(owners(&error).at(&extension.at)).into(),
-        other => anyhow::Error::from(other).context(writing()),
-    })?;
-    rustix::fs::fchmod(staged.folder(), Mode::from_raw_mode(0o755)).with_context(writing)?;
-    staged.commit().with_context(writing)?;
-    Ok(folder_entry(
-        extension,
-        Origin::Built,
-        size,
-        &content.release,
-    ))
-}
-
-/// What is replaced goes with all that is in it, so it must be the folder of an earlier build, and
-/// nothing of what is built now may lie in it.
-fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
-    let Ok(there) = extension.image.canonicalize() else {
-        return Ok(());
-    };
-    let wanted = &step.content;
-    let files = wanted.files.iter().filter_map(|file| match &file.content {
-        FileContent::Path(path) => Some(path),
-        FileContent::Bytes(_) => None,
-    });
-    let archive = wanted.archive.iter().map(|archive| &archive.path);
-    let mut sources = wanted.tree.iter().chain(files).chain(archive);
-    let holds = |source: &PathBuf| {
-        let source = source.canonicalize();
-        source.is_ok_and(|source| source.starts_with(&there))
-    };
-    let release = wanted.kind.release_dir();
-    let release = there
-        .join(release)
-        .join(format!("extension-release.{}", wanted.name));
-    let is_empty = || std::fs::read_dir(&there).is_ok_and(|mut entries| entries.next().is_none());
-    if !sources.any(holds) && (release.symlink_metadata().is_ok() || is_empty()) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} is there already and was not built as this extension",
-        extension.image.display()
-    );
-    let finding = Finding::error("would-overwrite", message).at(&extension.at);
-    Err(finding.help("remove or move it, or name another folder with `outputDirectory`"))
-}
-
-/// Who may not give files away can still have an image made.
-pub(crate) fn owners(error: &FolderError) -> Finding {
-    Finding::error("owners-not-settable", error.to_string())
-        .because("owners of files are those that programs see after the merge")
-        .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")
-}
-
-/// What a folder that is taken as it is holds, or all that is wrong with it.
-fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, Vec<Finding>> {
-    let options = Options {
-        keep_owners: taken.keep_owners,
-    };
-    let collected = collect(&taken.path, &options).map_err(|found| found.0)?;
-    let paths = collected.tree.walk();
-    let paths = paths.map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
-    let mut unmet = unmet(paths, &taken.expect, &taken.forbid, at);
-    let size = collected.tree.content_size();
-    if let Some(most) = taken.max_size.filter(|most| size > *most) {
-        unmet.push(too_large(size, most, collected.tree.files(), at));
-    }
-    match unmet.is_empty() {
-        true => Ok(collected),
-        false => Err(unmet),
-    }
-}
-
-fn folder_entry(extension: &Planned, origin: Origin, size: u64, release: &ReleaseFields) -> Entry {
-    Entry {
-        name: extension.name.clone(),
-        kind: extension.kind,
-        image: extension.name.clone(),
-        layout: Layout::Directory,
-        destination: extension.destination.clone(),
-        origin,
-        size,
-        sha256: None,
-        sha384: None,
-        beside: Vec::new(),
-        unpacked_from: None,
-        format: None,
-        verity: None,
-        root_hash: None,
-        certificate_fingerprint: None,
-        repaired: None,
-        release: fields(release),
-    }
-}
-
 /// Ids and salt; an image's own seed, if the user wrote one, stands for its identity.
 fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow::Result<Ids> {
     let pairs: Vec<(String, String)> = release
@@ -517,130 +402,6 @@ fn ids(extension: &Planned, step: &BuildStep, release: &ReleaseFields) -> anyhow
         file_system: seed.file_system_uuid(data)?.into_bytes(),
         verity: seed.verity_uuid()?.into_bytes(),
         salt: seed.verity_salt()?,
-    })
-}
-
-/// Unpacks a compressed image to where the plan wants it.
-fn unwrap_one(
-    extension: &Planned,
-    taken: &TakenIn,
-    wrapped: Wrapped,
-) -> anyhow::Result<UnpackedFrom> {
-    let path = &taken.ddi.path;
-    let reading = || format!("reading {}", path.display());
-    let file = input::open(path).with_context(reading)?;
-    let from = wrapper(path, wrapped)?;
-    let writing = || format!("writing {}", extension.image.display());
-    let mut pending = PendingFile::create(&extension.image, 0o644).with_context(writing)?;
-    unwrap(&file, wrapped.codec, pending.file()).with_context(reading)?;
-    pending.commit().with_context(writing)?;
-    Ok(from)
-}
-
-/// What the manifest says of a compressed file.
-fn wrapper(path: &Path, wrapped: Wrapped) -> anyhow::Result<UnpackedFrom> {
-    let reading = || format!("reading {}", path.display());
-    let file = input::open(path).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
-    let sha256 = digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?;
-    Ok(UnpackedFrom {
-        codec: wrapped.codec,
-        size,
-        sha256,
-    })
-}
-
-fn take_in_one(plan: &Plan, extension: &Planned, progress: &Progress) -> anyhow::Result<Entry> {
-    let Step::TakeIn(taken) = &extension.step else {
-        anyhow::bail!("{} was not gathered", extension.name)
-    };
-    let wrapped = match (taken.ddi.wrapped, &taken.join) {
-        (None, None) => None,
-        (wrapped, join) => {
-            make_folder(input::folder_of(&extension.image))?;
-            match (wrapped, join) {
-                (Some(wrapped), None) => Some(unwrap_one(extension, taken, wrapped)?),
-                (Some(wrapped), Some(_)) => Some(wrapper(&taken.ddi.path, wrapped)?),
-                (None, _) => None,
-            }
-        }
-    };
-    let repaired = match &taken.join {
-        Some(join) => Some(join_one(
-            extension,
-            taken,
-            join,
-            &plan.certificates,
-            progress,
-        )?),
-        None => None,
-    };
-    let reading = || format!("reading {}", extension.image.display());
-    let file = input::open(&extension.image).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
-    let (sha256, sha384) = match plan.digests {
-        true => wanted(&file, size, &extension.name, progress).with_context(reading)?,
-        // Both digests of what is no longer the same file are recorded.
-        false if wrapped.is_some() => {
-            progress.begin(format!("digesting {}", extension.name), size);
-            let sha256 = digest::<Sha256>(&file, size, progress).with_context(reading)?;
-            (Some(sha256), None)
-        }
-        false => (None, None),
-    };
-    // The image was described from what was read then; it must still be the same.
-    if let Some(expected) = &taken.sha256 {
-        let found = match wrapped.as_ref().map(|it| &it.sha256).or(sha256.as_ref()) {
-            Some(found) => found.clone(),
-            None => {
-                progress.begin(format!("digesting {}", extension.name), size);
-                digest::<Sha256>(&file, size, progress).with_context(reading)?
-            }
-        };
-        if !expected.eq_ignore_ascii_case(&found) {
-            anyhow::bail!(
-                "{} changed while it was read; run the command again",
-                extension.image.display()
-            );
-        }
-    }
-    Ok(Entry {
-        name: extension.name.clone(),
-        kind: extension.kind,
-        image: format!("{}.raw", extension.name),
-        layout: extension.layout(),
-        destination: extension.destination.clone(),
-        origin: match &repaired {
-            Some(_) => Origin::Repaired,
-            None => Origin::TakenIn,
-        },
-        size,
-        sha256,
-        sha384,
-        beside: extension
-            .beside
-            .iter()
-            .map(companion)
-            .collect::<anyhow::Result<_>>()?,
-        unpacked_from: wrapped,
-        format: None,
-        verity: repaired.as_ref().map(|_| Verity::Signed),
-        root_hash: taken.root_hash(),
-        certificate_fingerprint: taken.signer_fingerprint(&plan.certificates),
-        repaired,
-        release: fields(taken.release()),
-    })
-}
-
-fn companion(beside: &Beside) -> anyhow::Result<Companion> {
-    let path = &beside.file.path;
-    let reading = || format!("reading {}", path.display());
-    let file = input::open(path).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
-    Ok(Companion {
-        kind: beside.file.kind,
-        destination: beside.destination.clone(),
-        sha256: digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?,
     })
 }
 

@@ -1,0 +1,139 @@
+//! Extensions that are folders: built, or taken as they are.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use rustix::fs::Mode;
+
+use super::fields;
+use crate::config::model::Layout;
+use crate::content::{Content, FileContent};
+use crate::demands::{too_large, unmet};
+use crate::finding::{Finding, Findings};
+use crate::ingest::TakenFolder;
+use crate::manifest::{Entry, Origin};
+use crate::plan::{BuildStep, Plan, Planned};
+use crate::progress::Progress;
+use crate::release::ReleaseFields;
+use crate::staged::StagedFolder;
+use crate::tree::collect::{Collected, Options, collect};
+use crate::tree::folder::{self, FolderError};
+
+/// Writes a folder beside its final name and gives it that name when it is complete.
+pub(super) fn build_folder(
+    plan: &Plan,
+    extension: &Planned,
+    step: &BuildStep,
+    content: &Content,
+    progress: &Progress,
+) -> anyhow::Result<Entry> {
+    let size = content.tree.content_size();
+    may_replace(extension, step).map_err(Findings::from)?;
+    if let Some(most) = step.max_size.filter(|most| size > *most) {
+        let finding = too_large(size, most, content.tree.files(), &extension.at);
+        return Err(Findings::from(finding).into());
+    }
+    progress.begin(format!("building {}", extension.name), size);
+    let writing = || format!("writing the folder {}", extension.image.display());
+    let staged = StagedFolder::create(&extension.image).with_context(writing)?;
+    let epoch = step.epoch.unwrap_or(plan.epoch);
+    let written = folder::write(&content.tree, staged.folder(), epoch, progress);
+    written.map_err(|error| match error {
+        FolderError::Owner { .. } => Findings::from(owners(&error).at(&extension.at)).into(),
+        other => anyhow::Error::from(other).context(writing()),
+    })?;
+    rustix::fs::fchmod(staged.folder(), Mode::from_raw_mode(0o755)).with_context(writing)?;
+    staged.commit().with_context(writing)?;
+    Ok(folder_entry(
+        extension,
+        Origin::Built,
+        size,
+        &content.release,
+    ))
+}
+
+/// What is replaced goes with all that is in it, so it must be the folder of an earlier build, and
+/// nothing of what is built now may lie in it.
+fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
+    let Ok(there) = extension.image.canonicalize() else {
+        return Ok(());
+    };
+    let wanted = &step.content;
+    let files = wanted.files.iter().filter_map(|file| match &file.content {
+        FileContent::Path(path) => Some(path),
+        FileContent::Bytes(_) => None,
+    });
+    let archive = wanted.archive.iter().map(|archive| &archive.path);
+    let mut sources = wanted.tree.iter().chain(files).chain(archive);
+    let holds = |source: &PathBuf| {
+        let source = source.canonicalize();
+        source.is_ok_and(|source| source.starts_with(&there))
+    };
+    let release = wanted.kind.release_dir();
+    let release = there
+        .join(release)
+        .join(format!("extension-release.{}", wanted.name));
+    let is_empty = || std::fs::read_dir(&there).is_ok_and(|mut entries| entries.next().is_none());
+    if !sources.any(holds) && (release.symlink_metadata().is_ok() || is_empty()) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is there already and was not built as this extension",
+        extension.image.display()
+    );
+    let finding = Finding::error("would-overwrite", message).at(&extension.at);
+    Err(finding.help("remove or move it, or name another folder with `outputDirectory`"))
+}
+
+/// Who may not give files away can still have an image made.
+pub(crate) fn owners(error: &FolderError) -> Finding {
+    Finding::error("owners-not-settable", error.to_string())
+        .because("owners of files are those that programs see after the merge")
+        .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")
+}
+
+/// What a folder that is taken as it is holds, or all that is wrong with it.
+pub(super) fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, Vec<Finding>> {
+    let options = Options {
+        keep_owners: taken.keep_owners,
+    };
+    let collected = collect(&taken.path, &options).map_err(|found| found.0)?;
+    let paths = collected.tree.walk();
+    let paths = paths.map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
+    let mut unmet = unmet(paths, &taken.expect, &taken.forbid, at);
+    let size = collected.tree.content_size();
+    if let Some(most) = taken.max_size.filter(|most| size > *most) {
+        unmet.push(too_large(size, most, collected.tree.files(), at));
+    }
+    match unmet.is_empty() {
+        true => Ok(collected),
+        false => Err(unmet),
+    }
+}
+
+pub(super) fn folder_entry(
+    extension: &Planned,
+    origin: Origin,
+    size: u64,
+    release: &ReleaseFields,
+) -> Entry {
+    Entry {
+        name: extension.name.clone(),
+        kind: extension.kind,
+        image: extension.name.clone(),
+        layout: Layout::Directory,
+        destination: extension.destination.clone(),
+        origin,
+        size,
+        sha256: None,
+        sha384: None,
+        beside: Vec::new(),
+        unpacked_from: None,
+        format: None,
+        verity: None,
+        root_hash: None,
+        certificate_fingerprint: None,
+        repaired: None,
+        release: fields(release),
+    }
+}
