@@ -393,7 +393,7 @@ fn build(
     let planned = Planned {
         image: output_directory.join(&file_name),
         image_in_config: in_config(&sysext.output_directory.join(&file_name)),
-        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
+        destination: format!("{}/{file_name}", placed_in(sysext, extension.kind)),
         beside: Vec::new(),
         step: Step::Build(Box::new(BuildStep {
             version: extension.version.clone(),
@@ -524,7 +524,7 @@ fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option
 
 /// Where images of a kind lie on the target. systemd searches no folder of /etc for
 /// configuration extensions (`image_search_path`, src/shared/discover-image.c).
-fn folder(sysext: &Sysext, kind: ExtensionKind) -> &'static str {
+pub fn placed_in(sysext: &Sysext, kind: ExtensionKind) -> &'static str {
     match kind {
         ExtensionKind::Sysext => sysext.location.path(),
         ExtensionKind::Confext => "/var/lib/confexts",

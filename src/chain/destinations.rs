@@ -1,12 +1,13 @@
 //! Whether two things want the same place in the image, over a whole chain of configs.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Chain, Link};
 use crate::config::Config;
 use crate::config::prism::cleaned;
 use crate::finding::{Finding, Place};
-use crate::plan::Plan;
+use crate::plan::{Plan, placed_in};
 use crate::prism::node::Node;
 
 /// Why two places can't be the same.
@@ -34,23 +35,26 @@ struct Claim {
     origin: Origin,
 }
 
-/// Findings with the number of the link that they are about. `plans` are those of the sections.
+/// Findings with the number of the link that they are about. `plans` are those of the sections; of one
+/// without a plan, what its names tell counts.
 pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> {
     let mut findings = Vec::new();
     let mut ours: Vec<Claim> = Vec::new();
-    for (link, plan) in plans {
-        let Some(of) = chain.links().get(*link) else {
-            continue;
+    for (number, link) in chain.links().iter().enumerate() {
+        let plan = plans.iter().find(|(of, _)| *of == number);
+        let claims = match plan {
+            Some((_, plan)) => planned(number, link, plan),
+            None => named(number, link),
         };
-        for claim in planned(*link, of, plan) {
+        for claim in claims {
             // Names within one section are judged with their own words.
             let taken = |it: &&Claim| {
-                it.link != *link && it.path == claim.path && it.origin != claim.origin
+                it.link != number && it.path == claim.path && it.origin != claim.origin
             };
             if let Some(other) = ours.iter().find(taken) {
                 let message = format!("{} places another {}", other.what, claim.path);
                 findings.push((
-                    *link,
+                    number,
                     Finding {
                         place: Some(claim.place.clone()),
                         ..Finding::error("destination-taken", message)
@@ -62,7 +66,12 @@ pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> 
             ours.push(claim);
         }
     }
-    let mut users: Vec<Claim> = Vec::new();
+    let mut first: HashMap<&str, &Claim> = HashMap::new();
+    for claim in &ours {
+        first.entry(&claim.path).or_insert(claim);
+    }
+    // Of each path the last.
+    let mut users: HashMap<String, Claim> = HashMap::new();
     for (number, link) in chain.links().iter().enumerate() {
         let Some(os) = link.config.source.root().and_then(|root| root.get("os")) else {
             continue;
@@ -75,8 +84,7 @@ pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> 
             let Some(claim) = written(number, link, index, file) else {
                 continue;
             };
-            let same_path = |it: &&Claim| it.path == claim.path;
-            if let Some(other) = ours.iter().find(same_path) {
+            if let Some(other) = first.get(claim.path.as_str()) {
                 if other.origin != claim.origin {
                     let message = format!("`os.additionalFiles` also places {}", claim.path);
                     findings.push((
@@ -87,7 +95,7 @@ pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> 
                         ))),
                     ));
                 }
-            } else if let Some(other) = users.iter().rfind(same_path) {
+            } else if let Some(other) = users.get(&claim.path) {
                 let message = format!("{} is placed by {} as well", claim.path, other.what);
                 // A config that builds on another may mean to replace its files.
                 let finding = match other.link == number {
@@ -99,7 +107,7 @@ pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> 
                     claim.told(finding.help("keep the one that is meant")),
                 ));
             }
-            users.push(claim);
+            users.insert(claim.path.clone(), claim);
         }
     }
     findings
@@ -112,6 +120,28 @@ impl Claim {
             ..finding.because(LATER_WINS)
         }
     }
+}
+
+/// What a section places for sure: the images that it builds.
+fn named(number: usize, link: &Link) -> Vec<Claim> {
+    let Some(sysext) = &link.config.sysext else {
+        return Vec::new();
+    };
+    let folder = link.config.resolve(&sysext.output_directory);
+    let extensions = sysext.extensions.iter().enumerate();
+    let built = extensions.filter(|(_, extension)| extension.image.is_none());
+    let claims = built.filter_map(|(index, extension)| {
+        let file = extension.layout.file_name(&extension.full_name()?);
+        let at = format!("sysext.extensions[{index}]");
+        Some(Claim {
+            link: number,
+            what: link.called(&at),
+            place: Place::Yaml(at),
+            path: format!("{}/{file}", placed_in(sysext, extension.kind)),
+            origin: Origin::File(same(&folder.join(file))),
+        })
+    });
+    claims.collect()
 }
 
 /// What a section places.

@@ -77,6 +77,17 @@ impl Chain {
         Ok(Chain { links })
     }
 
+    /// A config without its bases.
+    pub fn alone(config: Config) -> Chain {
+        Chain {
+            links: vec![Link {
+                config,
+                bases: Vec::new(),
+                name: String::new(),
+            }],
+        }
+    }
+
     /// The given config.
     pub fn top(&self) -> Option<&Config> {
         self.links.last().map(|link| &link.config)

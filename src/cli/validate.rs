@@ -26,11 +26,7 @@ struct Judged {
 pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
     let judged = match Source::read(&args.config.config_file) {
         Ok(source) if !args.validate_resources.is_empty() => chain(source, args),
-        Ok(source) => vec![Judged {
-            findings: all(&source, args, &args.base),
-            source,
-            given: true,
-        }],
+        Ok(source) => vec![alone(source, args)],
         // What is no YAML has no fields to judge.
         Err(refused) => vec![Judged {
             source: refused.source,
@@ -70,6 +66,20 @@ impl Judged {
             config: (!self.given).then(|| self.source.path.clone()),
             ..it
         })
+    }
+}
+
+/// The given config by itself.
+fn alone(source: Source, args: &ValidateConfig) -> Judged {
+    let mut findings = all(&source, args, &args.base);
+    if let Ok(config) = Config::resolved(source.clone()) {
+        let clashes = clashes(&Chain::alone(config), &[]).into_iter();
+        findings.extend(clashes.map(|(_, finding)| finding));
+    }
+    Judged {
+        source,
+        findings,
+        given: true,
     }
 }
 

@@ -80,6 +80,19 @@ impl Node {
         }
     }
 
+    /// The first key of a mapping that has a tag of its own and reads one of `names` without it, as
+    /// yaml.v3 reads it.
+    pub(super) fn tagged_key(&self, names: &[&str]) -> Option<&Node> {
+        let Body::Mapping { entries, .. } = &self.body else {
+            return None;
+        };
+        let reads = |key: &&Node| match &key.body {
+            Body::Scalar { value, .. } => key.foreign_tag && names.contains(&value.as_str()),
+            _ => false,
+        };
+        entries.iter().map(|(key, _)| key).find(reads)
+    }
+
     /// True for a scalar written with `|` or `>`.
     pub(super) fn is_block_scalar(&self) -> bool {
         matches!(

@@ -236,6 +236,7 @@ impl Splice<'_, '_> {
             }
             return Ok(());
         };
+        self.tagged_keys(root, adds || !bases.is_empty())?;
         self.layout = layout::of(source, root, self.layout);
         if let Some((index, entry)) = root.entry(SECTION) {
             self.cut(root, index, entry)?;
@@ -251,6 +252,28 @@ impl Splice<'_, '_> {
             self.rebase(root, bases)?;
         }
         self.unfinished_block_scalar(root)
+    }
+
+    /// To Prism `!x os` is `os`, and to the reader that proves an edit another key.
+    fn tagged_keys(&self, root: &Node, edits: bool) -> Result<(), ExpandError> {
+        let mut found = root.tagged_key(&[SECTION]);
+        if edits {
+            found = found.or_else(|| root.tagged_key(&["os", "scripts", "baseConfigs"]));
+            for (key, inner) in [
+                ("os", ["additionalFiles", "services"].as_slice()),
+                ("scripts", &["postCustomization"]),
+            ] {
+                let map = root.entry(key).map(|(_, (_, map))| map);
+                found = found.or_else(|| map?.tagged_key(inner));
+            }
+        }
+        match found {
+            None => Ok(()),
+            Some(key) => {
+                let reason = "this key has a tag, which Prism passes over; write it without";
+                Err(self.refuse(key.start, reason.to_owned()))
+            }
+        }
     }
 
     /// A block scalar that ends with the text but without a line break has none

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, file_system, folder,
-    in_config, signing,
+    BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, file_system, in_config,
+    placed_in, signing,
 };
 use crate::arch::Arch;
 use crate::check::sidecars;
@@ -92,7 +92,7 @@ fn take_folder(
         ..taken
     };
     let planned = Planned {
-        destination: format!("{}/{}", folder(sysext, extension.kind), taken.name),
+        destination: format!("{}/{}", placed_in(sysext, extension.kind), taken.name),
         name: taken.name.clone(),
         kind: extension.kind,
         image_in_config: image.map(|it| in_config(&it.path)).unwrap_or_default(),
@@ -217,7 +217,7 @@ fn repaired(
     let planned = Planned {
         image: built,
         image_in_config: in_config(&sysext.output_directory.join(&file_name)),
-        destination: format!("{}/{file_name}", folder(sysext, extension.kind)),
+        destination: format!("{}/{file_name}", placed_in(sysext, extension.kind)),
         beside: Vec::new(),
         step: Step::Build(Box::new(BuildStep {
             version: None,
@@ -328,7 +328,7 @@ fn take_in(
             )
         }
     };
-    let destination = format!("{}/{file_name}", folder(sysext, extension.kind));
+    let destination = format!("{}/{file_name}", placed_in(sysext, extension.kind));
     let planned = Planned {
         beside: besides(&taken, written, &destination),
         destination,
