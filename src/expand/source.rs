@@ -485,6 +485,13 @@ impl<'t> Source<'t> {
             .find(|(_, c)| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}'))
     }
 
+    /// Place of a byte order mark that is not at the start: libyaml and with it Prism count it as a
+    /// column where a line begins, others do not.
+    pub(super) fn stray_mark(&self) -> Option<usize> {
+        let mut marks = self.text.match_indices('\u{feff}');
+        marks.find(|(at, _)| *at > 0).map(|(at, _)| at)
+    }
+
     /// What ends the lines of this text.
     pub(super) fn line_break(&self) -> &'static str {
         match self.text.find('\n') {

@@ -84,6 +84,11 @@ pub(super) fn edits(
         );
         return Err(splice.refuse(at, reason));
     }
+    if let Some(at) = source.stray_mark().filter(|_| !splice.edits.is_empty()) {
+        let reason = "the file holds a byte order mark that is not at its start, which is a column to \
+                      some readers of YAML and nothing to others; take it out";
+        return Err(splice.refuse(at, reason.to_owned()));
+    }
     Ok(splice.edits)
 }
 
