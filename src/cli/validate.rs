@@ -26,7 +26,11 @@ struct Judged {
 pub(super) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
     let judged = match Source::read(&args.config.config_file) {
         Ok(source) if !args.validate_resources.is_empty() => chain(source, args),
-        Ok(source) => vec![alone(source, args)],
+        Ok(source) => vec![Judged {
+            findings: all(&source, args, &args.base),
+            source,
+            given: true,
+        }],
         // What is no YAML has no fields to judge.
         Err(refused) => vec![Judged {
             source: refused.source,
@@ -66,20 +70,6 @@ impl Judged {
             config: (!self.given).then(|| self.source.path.clone()),
             ..it
         })
-    }
-}
-
-/// The given config by itself.
-fn alone(source: Source, args: &ValidateConfig) -> Judged {
-    let mut findings = all(&source, args, &args.base);
-    if let Ok(config) = Config::resolved(source.clone()) {
-        let clashes = clashes(&Chain::alone(config), &[]).into_iter();
-        findings.extend(clashes.map(|(_, finding)| finding));
-    }
-    Judged {
-        source,
-        findings,
-        given: true,
     }
 }
 
@@ -155,6 +145,11 @@ fn all(source: &Source, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> 
             match find_base(Some(&config), base) {
                 Ok(found) => findings.extend(found.findings),
                 Err(finding) => findings.push(finding),
+            }
+            // Of a whole chain they are told together.
+            if args.validate_resources.is_empty() {
+                let clashes = clashes(&Chain::alone(config), &[]).into_iter();
+                findings.extend(clashes.map(|(_, finding)| finding));
             }
         }
         Err(refused) => {
