@@ -10,7 +10,6 @@ use std::fs;
 use std::path::Path;
 
 use program::{Ground, Said};
-use serde_json::Value;
 use support::tools;
 
 const PLACED: [&str; 4] = [
@@ -64,12 +63,6 @@ fn verdict(said: &Said) -> (String, Vec<String>) {
     (of["verdict"].as_str().unwrap().to_owned(), ids.collect())
 }
 
-fn entry(ground: &Ground) -> Value {
-    let bytes = ground.read("project/.sysext/sysext-manifest.json");
-    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
-    manifest["extensions"][0].clone()
-}
-
 fn placed(ground: &Ground) -> Vec<String> {
     let Ok(found) = fs::read_dir(ground.path("rootfs/var/lib/extensions")) else {
         return Vec::new();
@@ -105,7 +98,7 @@ fn all_that_lies_beside_an_image_is_placed_and_taken_out_with_it() {
         let to = ground.read(&format!("rootfs/var/lib/extensions/{name}"));
         assert!(from == to, "{name}");
     }
-    let entry = entry(&ground);
+    let entry = ground.manifest_entry();
     assert_eq!(entry["origin"], "taken-in");
     let hash = ground.read("project/vendor/vendor.roothash");
     assert_eq!(entry["rootHash"], String::from_utf8(hash).unwrap());
@@ -235,7 +228,7 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     let said = ground.run("apply --rootfs ../rootfs");
     said.succeeded().names(&["note[repaired]"]);
     assert_eq!(placed(&ground), ["demo.raw"]);
-    let of = entry(&ground);
+    let of = ground.manifest_entry();
     assert_eq!(
         (&of["origin"], &of["repaired"]["changes"][0]["what"]),
         (&"repaired".into(), &"protection".into())
@@ -285,7 +278,7 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     );
     ground.config(&config(", repair: {except: [protection]}"));
     ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(entry(&ground)["origin"], "taken-in");
+    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
 
     ground.config(&config(", repair: auto, maxSize: 64K"));
     ground.refused("build --rootfs ../rootfs", "too-large");

@@ -38,12 +38,6 @@ fn config(ground: &Ground, extension: &str) {
     ground.config(&format!("sysext:\n  extensions:\n  - {{{extension}}}\n"));
 }
 
-fn manifest(ground: &Ground) -> Value {
-    let bytes = ground.read("project/.sysext/sysext-manifest.json");
-    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
-    manifest["extensions"][0].clone()
-}
-
 fn verdict(said: &Said) -> String {
     let said = said.json();
     said["extensions"][0]["verdict"]
@@ -70,7 +64,7 @@ fn a_bare_file_system_is_built_placed_and_expanded() {
         let image = ground.read("rootfs/var/lib/extensions/demo.raw");
         assert!(image == ground.read("project/.sysext/demo.raw"));
         assert_eq!(image.len() % 4096, 0, "{format}");
-        let entry = manifest(&ground);
+        let entry = ground.manifest_entry();
         assert_eq!(
             (&entry["layout"], &entry["verity"]),
             (&"bare".into(), &"none".into())
@@ -218,7 +212,7 @@ fn a_folder_is_placed_whole_replaced_and_taken_out() {
         if *kind == "sysext" {
             said.names(&["[set-id-inside]"]);
         }
-        assert_eq!(manifest(&ground)["layout"], "directory");
+        assert_eq!(ground.manifest_entry()["layout"], "directory");
         assert_eq!(action(&ground.run(apply)), "unchanged");
 
         // Another content, at once in the place of the old one.
@@ -316,7 +310,7 @@ fn a_folder_of_others_is_taken_as_it_is() {
     said.succeeded();
     said.names(&["root is placed as demo", "note[layout-unprotected]"]);
     is_whole(&ground.path("rootfs/var/lib/extensions/demo"), 7);
-    assert_eq!(manifest(&ground)["origin"], "taken-in");
+    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
     config(&ground, "image: root");
     ground.run("apply --rootfs ../rootfs").succeeded();
     is_whole(&ground.path("rootfs/var/lib/extensions/demo"), 0);

@@ -22,7 +22,6 @@ use prism_sysext::image::signature::KeyFile;
 use prism_sysext::image::squashfs;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use program::{Ground, each};
-use serde_json::Value;
 use support::guest::{BOOTED, REMERGE, Stage, boot, possible};
 use support::{namespace, tools, trixie};
 use uuid::Uuid;
@@ -333,12 +332,6 @@ fn verdict(ground: &Ground, args: &str) -> String {
         .to_owned()
 }
 
-fn entry(ground: &Ground) -> Value {
-    let bytes = ground.read("project/.sysext/sysext-manifest.json");
-    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
-    manifest["extensions"][0].clone()
-}
-
 #[test]
 fn each_repair_makes_an_image_that_is_merged() {
     if !tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"]) {
@@ -364,7 +357,7 @@ fn each_repair_makes_an_image_that_is_merged() {
             "{what}: the original stays"
         );
 
-        let entry = entry(&ground);
+        let entry = ground.manifest_entry();
         assert_eq!(entry["origin"], "repaired", "{what}");
         let changes = entry["repaired"]["changes"].as_array().unwrap();
         let changes: Vec<&str> = changes
@@ -425,7 +418,7 @@ fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
     Original::default().make(&image);
     ground.config(&config(""));
     ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(entry(&ground)["origin"], "taken-in");
+    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
 
     // A signature is not broken unless that is written.
     let key = key_of(&ground, "other");
@@ -438,7 +431,7 @@ fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
     signed.make(&image);
     let said = ground.run("build --rootfs ../rootfs");
     assert!(said.err.contains("warning[repair-left-out]"), "{said:?}");
-    assert_eq!(entry(&ground)["origin"], "taken-in");
+    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
     ground.config(&config("resign: true"));
     ground.refused("build --rootfs ../rootfs", "key-missing");
     ground.config(&config(&format!("resign: true, {SIGNED}")));
@@ -506,7 +499,7 @@ fn each_repair_can_be_left_out() {
             return;
         }
         ground.run("build --rootfs ../rootfs").succeeded();
-        assert_eq!(entry(&ground)["origin"], "taken-in", "{what}");
+        assert_eq!(ground.manifest_entry()["origin"], "taken-in", "{what}");
     });
 
     // What is left out stays as it is while the rest is repaired.
@@ -522,7 +515,7 @@ fn each_repair_can_be_left_out() {
     original.make_of(&tree, &image);
     ground.config(&config("").replace("auto", "{except: [id, whiteouts]}"));
     ground.run("build --rootfs ../rootfs").succeeded();
-    let entry = entry(&ground);
+    let entry = ground.manifest_entry();
     assert_eq!(entry["repaired"]["changes"].as_array().unwrap().len(), 1);
     assert_eq!(entry["release"]["ARCHITECTURE"], "x86-64");
     assert!(entry["release"]["SYSEXT_ID"].is_null(), "{entry:#}");
@@ -551,7 +544,7 @@ fn a_compressed_image_is_repaired_too() {
     ground.write("project/demo.raw.zst", &packed, 0o644);
     ground.config(&config("").replace("demo.raw", "demo.raw.zst"));
     ground.run("build --rootfs ../rootfs").succeeded();
-    let entry = entry(&ground);
+    let entry = ground.manifest_entry();
     assert_eq!(entry["origin"], "repaired", "{entry:#}");
     assert_eq!(entry["unpackedFrom"]["size"], packed.len(), "{entry:#}");
     let digest = tools::run(tools::command("sha256sum").arg(&image));
@@ -598,7 +591,7 @@ fn what_lies_beside_an_image_goes_into_it() {
     said.succeeded().names(&["warning[repair-left-out]"]);
     ground.config(&config(&format!("resign: true, {SIGNED}")));
     ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(entry(&ground)["origin"], "repaired");
+    assert_eq!(ground.manifest_entry()["origin"], "repaired");
     assert_eq!(verdict(&ground, ""), "merges-signed");
     // What does not fit to what lies beside it gets no new hash tree.
     let mut bytes = fs::read(&image).unwrap();
@@ -648,7 +641,7 @@ fn a_file_system_that_systemd_does_not_take_is_replaced() {
     ground.config(&config(""));
     let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
     said.succeeded();
-    let changes = &entry(&ground)["repaired"]["changes"];
+    let changes = &ground.manifest_entry()["repaired"]["changes"];
     assert_eq!(changes[0]["what"], "file-system", "{changes:#}");
     let after = namespace::merge(&rootfs.path(), &[FILE]);
     assert_eq!(after.file(FILE), Some("text\n"), "{after:?}");
@@ -808,7 +801,7 @@ fn a_configuration_extension_is_repaired_too() {
     ground.config(&config("kind: confext, name: demo"));
     let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
     said.succeeded();
-    let entry = entry(&ground);
+    let entry = ground.manifest_entry();
     let changes = entry["repaired"]["changes"].as_array().unwrap();
     let changes: Vec<&str> = changes
         .iter()

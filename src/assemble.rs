@@ -13,6 +13,7 @@
 //! complete or not at all, and the same recipe gives the same bytes, however
 //! many threads there are.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
@@ -194,8 +195,8 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let (blocks, leaves) = root::write(recipe, file, scratch)?;
     let root_size = blocks * BLOCK_SIZE as u64;
     if matches!(recipe.verity, Verity::Bare) {
-        // Zeros at the end may never have been written.
         TooLarge::check(root_size, recipe.max_size)?;
+        // Zeros at the end may never have been written.
         file.set_len(root_size).context("sizing the file")?;
         pending.place().context("placing the file")?;
         return Ok(Assembled {
@@ -245,12 +246,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
             root_hash = Some(root);
         }
     }
-    // A whole number of blocks, so that loop devices of any sector size show all of it.
-    let size = (table.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
-    TooLarge::check(size, recipe.max_size)?;
-    let disk = Uuid::from_bytes(recipe.ids.disk);
-    gpt::write(file, disk, &table.partitions, size / SECTOR)
-        .context("writing the partition table")?;
+    let size = table.write(file, Uuid::from_bytes(recipe.ids.disk), recipe.max_size)?;
     pending.place().context("placing the file")?;
     Ok(Assembled {
         root_hash,
@@ -284,6 +280,16 @@ impl Table {
             partitions: Vec::new(),
             end: FIRST_OFFSET,
         }
+    }
+
+    /// Writes the table around its partitions; returns the length of the image in bytes.
+    fn write(&self, file: &mut File, disk: Uuid, max_size: Option<u64>) -> Result<u64> {
+        // A whole number of blocks, so that loop devices of any sector size show all of it.
+        let size = (self.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
+        TooLarge::check(size, max_size)?;
+        gpt::write(file, disk, &self.partitions, size / SECTOR)
+            .context("writing the partition table")?;
+        Ok(size)
     }
 
     /// Appends a partition of `size` bytes, a multiple of 4096.

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::thread;
 
 use sha2::{Digest, Sha256, Sha384};
 
 use crate::image::hex;
+use crate::input;
 use crate::progress::Progress;
 
 /// Bytes that are read at a time.
@@ -39,6 +41,17 @@ pub fn digest_of<D: Digest>(
         offset += count as u64;
     }
     Ok(hex::encode(&digest.finalize()))
+}
+
+/// Digest and length in bytes of the file at `path`; reading it is a stage of `progress`.
+pub fn digest_file<D: Digest>(
+    path: &Path,
+    stage: String,
+    progress: &Progress,
+) -> io::Result<(String, u64)> {
+    let (file, size) = input::open_sized(path)?;
+    progress.begin(stage, size);
+    Ok((digest::<D>(&file, size, progress)?, size))
 }
 
 /// SHA-256 and SHA-384 of the first `size` bytes, computed side by side.

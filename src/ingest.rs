@@ -12,14 +12,13 @@ pub use along::{Along, Join};
 use crate::base::folder::folder_content;
 use crate::base::root::RootDir;
 use crate::config::model::Layout;
-use crate::digest::digest;
+use crate::digest::digest_file;
 use crate::finding::{Finding, Severity};
 use crate::image::certificate::Certificate;
 use crate::image::ddi::{self, Content, Ddi, ReleaseFile, SignatureState};
 use crate::image::hex;
 use crate::image::sidecar::WRAPPINGS;
 use crate::image::signature::{SignerIdentity, SignerVerdict, check, signer_identity};
-use crate::input;
 use crate::name;
 use crate::progress::Progress;
 use crate::release::{ExtensionKind, ReleaseFields};
@@ -350,12 +349,9 @@ fn renamed(file: impl std::fmt::Display, placed: &str, at: &str) -> Finding {
 }
 
 fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {
-    let digest = || {
-        let file = input::open(path)?;
-        let size = file.metadata()?.len();
-        digest::<Sha256>(&file, size, &Progress::new())
-    };
-    let found = digest().map_err(|error: std::io::Error| {
+    let stage = format!("digesting {}", path.display());
+    let found = digest_file::<Sha256>(path, stage, &Progress::new());
+    let (found, _) = found.map_err(|error| {
         Finding::error(
             "image-unreadable",
             format!("reading {}: {error}", path.display()),

@@ -43,6 +43,13 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// The same with its length in bytes.
+pub fn open_sized(path: &Path) -> io::Result<(File, u64)> {
+    let file = open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
 /// Reads a regular file of at most `max` bytes.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

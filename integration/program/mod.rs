@@ -99,6 +99,13 @@ impl Ground {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("reading {name}: {error}"))
     }
 
+    /// What the manifest says of the first extension.
+    pub(crate) fn manifest_entry(&self) -> serde_json::Value {
+        let bytes = self.read("project/.sysext/sysext-manifest.json");
+        let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        manifest["extensions"][0].clone()
+    }
+
     /// The program, about to run in `project/` with nothing from this process's environment.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(PROGRAM);

@@ -9,10 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::{Assembled, BACKUP_SECTORS, Table, TooLarge};
+use super::Table;
 use crate::arch::Arch;
 use crate::image::erofs::format::BLOCK_SIZE;
-use crate::image::gpt::{self, SECTOR};
 use crate::image::gpt_types::Role;
 use crate::image::signature::{self, SignaturePartition};
 use crate::image::verity::RootHash;
@@ -56,11 +55,11 @@ pub struct Parts<'a> {
 }
 
 /// Makes the image and places it at `out`, as [`super::assemble`] does.
-pub fn join(parts: &Parts<'_>, out: &Path) -> Result<Assembled> {
+pub fn join(parts: &Parts<'_>, out: &Path) -> Result<()> {
     make(parts, out).with_context(|| format!("making the image {}", out.display()))
 }
 
-fn make(parts: &Parts<'_>, out: &Path) -> Result<Assembled> {
+fn make(parts: &Parts<'_>, out: &Path) -> Result<()> {
     let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
     let file = pending.file();
     let mut table = Table::new(parts.arch);
@@ -83,17 +82,8 @@ fn make(parts: &Parts<'_>, out: &Path) -> Result<Assembled> {
         parts.signature_id,
         signature::PARTITION_SIZE,
     )?;
-    let size = (table.end + BACKUP_SECTORS * SECTOR).next_multiple_of(BLOCK_SIZE as u64);
-    TooLarge::check(size, parts.max_size)?;
-    gpt::write(file, parts.disk, &table.partitions, size / SECTOR)
-        .context("writing the partition table")?;
-    pending.place().context("placing the file")?;
-    Ok(Assembled {
-        root_hash: Some(parts.root_hash),
-        signed: true,
-        size,
-        partitions: table.partitions,
-    })
+    table.write(file, parts.disk, parts.max_size)?;
+    pending.place().context("placing the file")
 }
 
 fn copy(piece: Piece<'_>, to: &File, at: u64, progress: &Progress) -> io::Result<()> {

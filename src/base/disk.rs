@@ -53,12 +53,9 @@ impl DiskRoot {
             Finding::error("image-file-unreadable", message).help(help)
         };
         let raw = "name a raw disk image; `qemu-img convert -O raw IN OUT` makes one of others";
-        let open = || -> std::io::Result<(Arc<File>, u64)> {
-            let file = input::open(path)?;
-            let length = file.metadata()?.len();
-            Ok((Arc::new(file), length))
-        };
-        let (file, length) = open().map_err(|error| refused(error.to_string(), raw))?;
+        let (file, length) =
+            input::open_sized(path).map_err(|error| refused(error.to_string(), raw))?;
+        let file = Arc::new(file);
         let whole = Window::new(file.clone(), 0, length);
         if let Some(format) = other_format(&whole) {
             return Err(refused(format!("it is a {format} image"), raw));
@@ -73,11 +70,12 @@ impl DiskRoot {
                 entries.map(|entry| (Some(entry), part(entry))).collect()
             }
         };
-        let (mut found, mut seen, mut trees) = (Vec::new(), Vec::new(), 0);
+        let (mut found, mut seen) = (Vec::new(), Vec::new());
+        let mut has_tree = false;
         for (entry, window) in parts {
             let number = entry.map_or_else(String::new, |it| format!("partition {}: ", it.number));
             match FsKind::identify(&window) {
-                None if window.peek(0) == Some(*SIGNATURE) => trees += 1,
+                None if window.peek(0) == Some(*SIGNATURE) => has_tree = true,
                 Some(FsKind::Vfat) | None => {}
                 Some(kind)
                     if kind
@@ -114,7 +112,7 @@ impl DiskRoot {
             protected: false,
         };
         let elsewhere = root.elsewhere();
-        root.protected = trees > 0 && !elsewhere.iter().any(|point| point == "/usr");
+        root.protected = has_tree && !elsewhere.iter().any(|point| point == "/usr");
         let notes = elsewhere.into_iter().map(on_another_partition);
         Ok((root, notes.collect()))
     }

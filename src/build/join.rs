@@ -36,11 +36,7 @@ pub(super) fn join_one(
     let data = ddi.data.map(of_image).context("there is no file system")?;
     let mut files = taken.along.files.iter();
     let tree = files.find(|file| file.kind == SidecarKind::HashTree);
-    let tree = tree.map(|file| {
-        let file = input::open(&file.path)?;
-        let size = file.metadata()?.len();
-        Ok::<_, std::io::Error>((file, size))
-    });
+    let tree = tree.map(|file| input::open_sized(&file.path));
     let tree = tree
         .transpose()
         .context("reading the hash tree beside it")?;

@@ -8,7 +8,7 @@ use sha2::Sha256;
 use super::join::join_one;
 use super::{fields, make_folder, wanted};
 use crate::config::model::Verity;
-use crate::digest::digest;
+use crate::digest::{digest, digest_file};
 use crate::image::wrapped::{Wrapped, unwrap};
 use crate::ingest::TakenIn;
 use crate::input;
@@ -25,16 +25,13 @@ pub(super) fn take_in_one(
     let Step::TakeIn(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
     };
+    if taken.ddi.wrapped.is_some() || taken.join.is_some() {
+        make_folder(input::folder_of(&extension.image))?;
+    }
     let wrapped = match (taken.ddi.wrapped, &taken.join) {
-        (None, None) => None,
-        (wrapped, join) => {
-            make_folder(input::folder_of(&extension.image))?;
-            match (wrapped, join) {
-                (Some(wrapped), None) => Some(unwrap_one(extension, taken, wrapped)?),
-                (Some(wrapped), Some(_)) => Some(wrapper(&taken.ddi.path, wrapped)?),
-                (None, _) => None,
-            }
-        }
+        (Some(wrapped), None) => Some(unwrap_one(extension, taken, wrapped)?),
+        (Some(wrapped), Some(_)) => Some(wrapper(&taken.ddi.path, wrapped)?),
+        (None, _) => None,
     };
     let repaired = match &taken.join {
         Some(join) => Some(join_one(
@@ -47,8 +44,7 @@ pub(super) fn take_in_one(
         None => None,
     };
     let reading = || format!("reading {}", extension.image.display());
-    let file = input::open(&extension.image).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
+    let (file, size) = input::open_sized(&extension.image).with_context(reading)?;
     let (sha256, sha384) = match plan.digests {
         true => wanted(&file, size, &extension.name, progress).with_context(reading)?,
         // Both digests of what is no longer the same file are recorded.
@@ -122,10 +118,7 @@ fn unwrap_one(
 
 /// What the manifest says of a compressed file.
 pub(super) fn wrapper(path: &Path, wrapped: Wrapped) -> anyhow::Result<UnpackedFrom> {
-    let reading = || format!("reading {}", path.display());
-    let file = input::open(path).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
-    let sha256 = digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?;
+    let (sha256, size) = sha256_of(path)?;
     Ok(UnpackedFrom {
         codec: wrapped.codec,
         size,
@@ -134,13 +127,16 @@ pub(super) fn wrapper(path: &Path, wrapped: Wrapped) -> anyhow::Result<UnpackedF
 }
 
 fn companion(beside: &Beside) -> anyhow::Result<Companion> {
-    let path = &beside.file.path;
-    let reading = || format!("reading {}", path.display());
-    let file = input::open(path).with_context(reading)?;
-    let size = file.metadata().with_context(reading)?.len();
+    let (sha256, _) = sha256_of(&beside.file.path)?;
     Ok(Companion {
         kind: beside.file.kind,
         destination: beside.destination.clone(),
-        sha256: digest::<Sha256>(&file, size, &Progress::new()).with_context(reading)?,
+        sha256,
     })
+}
+
+fn sha256_of(path: &Path) -> anyhow::Result<(String, u64)> {
+    let stage = format!("digesting {}", path.display());
+    digest_file::<Sha256>(path, stage, &Progress::new())
+        .with_context(|| format!("reading {}", path.display()))
 }

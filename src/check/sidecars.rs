@@ -132,12 +132,8 @@ impl Place for Coming<'_> {
     fn open(&self, kind: SidecarKind) -> Result<Option<(File, u64)>, String> {
         match (self.file(kind), self.there(kind)) {
             (Some(path), _) => {
-                let open = || {
-                    let file = input::open(path)?;
-                    let size = file.metadata()?.len();
-                    Ok((file, size))
-                };
-                open().map(Some).map_err(|error| unread(path, &error))
+                let opened = input::open_sized(path);
+                opened.map(Some).map_err(|error| unread(path, &error))
             }
             (None, Some(there)) => there.open(kind),
             (None, None) => Ok(None),

@@ -22,14 +22,13 @@ use crate::build::{self, Built, BuiltImage};
 use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy, Layout};
 use crate::config::source::Source;
-use crate::digest::digest;
+use crate::digest::digest_file;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::ddi::{self, SignatureState};
 use crate::image::hex;
 use crate::inject::{
     self, FileSource, Options as Placing, PlacedFile, PlacedKind, PlacedTree, Placements,
 };
-use crate::input;
 use crate::plan::{Environment, Plan, Planned as PlannedExtension, Step};
 use crate::progress::Progress;
 use crate::release::ExtensionKind;
@@ -278,9 +277,10 @@ fn placements(plan: &Plan, built: &Built, progress: &Progress) -> anyhow::Result
             mode: MODE,
             sha256,
         };
-        for beside in &planned.beside {
+        // The manifest has them in the same order.
+        for (beside, entry) in planned.beside.iter().zip(&image.entry.beside) {
             let (path, to) = (&beside.file.path, &beside.destination);
-            let sha256 = digest_of(path, progress)?;
+            let sha256 = from_hex(&entry.sha256)?;
             files.push(copied(PlacedKind::Sidecar, path, to, sha256));
         }
         let sha256 = match &image.entry.sha256 {
@@ -330,14 +330,11 @@ fn placed_folder(
 }
 
 fn digest_of(path: &Path, progress: &Progress) -> anyhow::Result<[u8; 32]> {
-    let read = || {
-        let file = input::open(path)?;
-        let size = file.metadata()?.len();
-        let name = path.file_name().unwrap_or_default();
-        progress.begin(format!("digesting {}", name.display()), size);
-        digest::<Sha256>(&file, size, progress)
-    };
-    from_hex(&read().with_context(|| format!("reading {}", path.display()))?)
+    let name = path.file_name().unwrap_or_default();
+    let stage = format!("digesting {}", name.display());
+    let (found, _) = digest_file::<Sha256>(path, stage, progress)
+        .with_context(|| format!("reading {}", path.display()))?;
+    from_hex(&found)
 }
 
 /// A SHA-256 in hex as bytes.

@@ -10,6 +10,7 @@ use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS,
 use crate::base::rootfs::RootFs;
 use crate::base::unit::{DropIn, unit_name};
 use crate::check::{Prediction, Verdict};
+use crate::config::prism::AdditionalFile;
 use crate::config::{Config, scripts};
 use crate::finding::Finding;
 use crate::image::certificate::Certificate;
@@ -118,13 +119,8 @@ fn placements(config: &Config) -> Vec<Placement> {
 
 /// Drop-ins that Prism copies, for the unit of a kind.
 fn drop_ins(config: &Config, kind: ExtensionKind) -> Vec<DropIn> {
-    let folder = format!("/etc/systemd/system/{}.d/", unit_name(kind));
-    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
-    let found = files.flatten().filter_map(|file| {
-        let path = file.destination.clone()?;
-        if !path.starts_with(&folder) || !path.ends_with(".conf") {
-            return None;
-        }
+    let files = beside_unit(config, kind).filter(|(path, _)| path.ends_with(".conf"));
+    let found = files.filter_map(|(path, file)| {
         let text = match (&file.content, &file.source) {
             (Some(text), _) => text.clone(),
             (None, Some(source)) => {
@@ -133,9 +129,25 @@ fn drop_ins(config: &Config, kind: ExtensionKind) -> Vec<DropIn> {
             }
             (None, None) => return None,
         };
-        Some(DropIn { path, text })
+        Some(DropIn {
+            path: path.to_owned(),
+            text,
+        })
     });
     found.collect()
+}
+
+/// Files that Prism copies into the folder of drop-ins of a unit, with their destinations.
+fn beside_unit(
+    config: &Config,
+    kind: ExtensionKind,
+) -> impl Iterator<Item = (&str, &AdditionalFile)> {
+    let folder = format!("/etc/systemd/system/{}.d/", unit_name(kind));
+    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+    files.flatten().filter_map(move |file| {
+        let path = file.destination.as_deref()?;
+        path.starts_with(&folder).then_some((path, file))
+    })
 }
 
 /// A certificate that Prism copies.
@@ -152,14 +164,7 @@ impl Placed {
         let Some(stored) = &self.stored else {
             return true;
         };
-        let drop_ins = format!("/etc/systemd/system/{}.d/", unit_name(kind));
-        let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
-        let mut texts = files.flatten().filter_map(|file| {
-            let destination = file.destination.as_deref()?;
-            destination
-                .starts_with(&drop_ins)
-                .then_some(file.content.as_deref()?)
-        });
+        let mut texts = beside_unit(config, kind).filter_map(|(_, file)| file.content.as_deref());
         texts.any(|text| text.split_whitespace().any(|word| word == stored))
     }
 }

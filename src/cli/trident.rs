@@ -9,10 +9,9 @@ use super::render;
 use super::screen::{Failure, Screen};
 use super::session::Session;
 use super::{apply::refuse_unsigned, expand::write};
-use crate::digest::digest;
+use crate::digest::digest_file;
 use crate::finding::Finding;
 use crate::image::ddi::Ddi;
-use crate::input;
 use crate::trident::{Entry, Listed, PLACEHOLDER, check, check_url, snippet};
 
 /// Writes the snippet if it was asked for; says where it is.
@@ -49,12 +48,10 @@ pub(super) fn trident(
     let mut entries = Vec::new();
     for planned in planned() {
         let digest = watch(screen, |progress| {
-            let file = input::open(&planned.image)?;
-            let size = file.metadata()?.len();
-            progress.begin(format!("digesting {}", planned.name), size);
-            digest::<Sha384>(&file, size, progress)
+            let stage = format!("digesting {}", planned.name);
+            digest_file::<Sha384>(&planned.image, stage, progress)
         });
-        let sha384 = digest.map_err(|error| {
+        let (sha384, _) = digest.map_err(|error| {
             let message = format!("reading {}: {error}", render::path(&planned.image));
             Finding::error("image-unreadable", message).at(&planned.at)
         })?;
