@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use prism_sysext::customize::{Invocation, exit_code, run};
+use prism_sysext::session::imagecustomizer::{Invocation, exit_code, run};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Signals reach the whole process, so one run at a time.

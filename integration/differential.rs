@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use prism_sysext::name::compare;
+use prism_sysext::systemd::extension_name::compare;
 use scenario::predict::predict;
 use scenario::{make, text};
 use serde_json::{Value, json};

@@ -20,7 +20,7 @@ use prism_sysext::expand::{
     AdditionalFile, Additions, Enable, ExpandError, decode, enable_script, expand, policy_drop_in,
     policy_path,
 };
-use prism_sysext::release::ExtensionKind;
+use prism_sysext::systemd::release_file::ExtensionKind;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use serde_json::{Value, json};

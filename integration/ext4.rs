@@ -11,8 +11,8 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use prism_sysext::image::filesystem::{FileSystem, Window, Xattr};
-use prism_sysext::image::hex;
+use prism_sysext::image::read::{FileSystem, Window, Xattr};
+use prism_sysext::io::hex;
 use program::Ground;
 use support::tools::{command, have, run};
 

@@ -13,8 +13,8 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use prism_sysext::image::certificate::{Certificate, load};
 use prism_sysext::image::signature::{SignerVerdict, check};
+use prism_sysext::image::x509::{Certificate, load};
 use support::tools::{command, have, output, run};
 use tempfile::TempDir;
 

@@ -14,11 +14,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use prism_sysext::base::Base;
-use prism_sysext::base::root::RootDir;
-use prism_sysext::inject::{
+use prism_sysext::io::root::RootDir;
+use prism_sysext::place::{
     FileSource, Options, PlacedFile, PlacedKind, Placements, apply, list, remove,
 };
-use prism_sysext::release::ExtensionKind;
+use prism_sysext::systemd::release_file::ExtensionKind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
 

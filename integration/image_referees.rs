@@ -16,14 +16,16 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symli
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble, threads};
-use prism_sysext::image::certificate;
+use prism_sysext::build::assemble::{
+    Assembled, FileSystem, Ids, Recipe, Verity, assemble, threads,
+};
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
+use prism_sysext::image::mkfs::squashfs;
 use prism_sysext::image::signature::{KeyFile, SignaturePartition};
-use prism_sysext::image::squashfs;
-use prism_sysext::progress::Progress;
+use prism_sysext::image::x509;
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use rustix::fs::XattrFlags;
@@ -371,7 +373,7 @@ impl Bench {
         all.extend([OsStr::new("-keyout"), key.as_os_str()]);
         all.extend([OsStr::new("-out"), certificate.as_os_str()]);
         run("openssl", &all);
-        let certificates = certificate::load(&fs::read(certificate).unwrap()).unwrap();
+        let certificates = x509::load(&fs::read(certificate).unwrap()).unwrap();
         KeyFile::from_pem(&fs::read(key).unwrap(), &certificates[0]).unwrap()
     }
 

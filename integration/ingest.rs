@@ -12,19 +12,22 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
-use prism_sysext::image::certificate::{self, Certificate};
-use prism_sysext::image::ddi::{self, Ddi, DdiError, Layout, SignatureState, Strict};
-use prism_sysext::image::filesystem::{FileKind, FsKind, Xattr};
-use prism_sysext::image::gpt::{self, Partition};
-use prism_sysext::image::gpt_types::Designator;
+use prism_sysext::build::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::image::dissect;
+use prism_sysext::image::dissect::{Ddi, DdiError, Layout, SignatureState, Strict};
+use prism_sysext::image::gpt;
+use prism_sysext::image::gpt::Partition;
+use prism_sysext::image::gpt::types::Designator;
+use prism_sysext::image::read::{FileKind, FsKind, Xattr};
 use prism_sysext::image::signature::{KeyFile, SignaturePartition};
 use prism_sysext::image::verity::RootHash;
-use prism_sysext::progress::Progress;
-use prism_sysext::release::ExtensionKind;
+use prism_sysext::image::x509;
+use prism_sysext::image::x509::Certificate;
+use prism_sysext::inspect::verify::{Outcome, Report, verify};
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
+use prism_sysext::systemd::release_file::ExtensionKind;
 use prism_sysext::tree::collect::{Options, collect};
-use prism_sysext::verify::{Outcome, Report, verify};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -109,7 +112,7 @@ fn read_all(path: &Path) -> Vec<u8> {
 
 /// Compares an image without partition table with the folder that it was made from.
 fn check_naked(dir: &Path, image: &str, kind: FsKind, compression: &[&str]) -> Ddi {
-    let ddi = ddi::open(&dir.join(image)).unwrap();
+    let ddi = dissect::open(&dir.join(image)).unwrap();
     assert_eq!(ddi.layout, Layout::Naked, "{image}");
     assert!(ddi.problems.is_empty(), "{image}: {:?}", ddi.problems);
     assert_eq!(ddi.fs_kind, Some(kind), "{image}");
@@ -315,7 +318,7 @@ fn cut_and_scrambled_file_systems_are_errors() {
             }
             fs::write(&scrambled, &bytes).unwrap();
             // Whatever comes out, it comes out.
-            if let Ok(ddi) = ddi::open(&scrambled)
+            if let Ok(ddi) = dissect::open(&scrambled)
                 && let Ok(fs) = ddi.file_system()
                 && let Ok(entries) = fs.walk(10_000)
             {
@@ -404,7 +407,7 @@ impl Signed {
             .write(true)
             .open(&copy)
             .unwrap();
-        change(&file, &ddi::open(&copy).unwrap());
+        change(&file, &dissect::open(&copy).unwrap());
         verify(&copy, std::slice::from_ref(&self.certificate)).unwrap()
     }
 }
@@ -426,7 +429,7 @@ fn bad(report: &Report) -> Vec<&str> {
 #[test]
 fn an_image_of_repart_is_understood_and_verified() {
     let Some(signed) = signed() else { return };
-    let ddi = ddi::open(&signed.image).unwrap();
+    let ddi = dissect::open(&signed.image).unwrap();
     assert!(ddi.problems.is_empty(), "{:?}", ddi.problems);
     assert_eq!(ddi.designator, Designator::Root);
     assert_eq!(ddi.root_hash.unwrap().to_string(), signed.root_hash);
@@ -516,7 +519,7 @@ fn our_own_images_are_read_like_any_other() {
             progress: &Progress::new(),
         };
         let made = assemble(&recipe, &image).unwrap();
-        let ddi = ddi::open(&image).unwrap();
+        let ddi = dissect::open(&image).unwrap();
         assert!(ddi.problems.is_empty(), "{state}: {:?}", ddi.problems);
         assert_eq!(ddi.arch, Some(Arch::ARM64));
         assert_eq!(ddi.root_hash, made.root_hash, "{state}");
@@ -557,7 +560,7 @@ fn key_pair(dir: &Path) -> KeyFile {
 }
 
 fn certificate_in(dir: &Path) -> Certificate {
-    certificate::load(&read_all(&dir.join("certificate.pem")))
+    x509::load(&read_all(&dir.join("certificate.pem")))
         .unwrap()
         .remove(0)
 }
@@ -570,7 +573,7 @@ fn every_damage_has_its_verdict() {
     // The signature is still one of the declared root hash, by a known signer.
     assert!(report.signer.is_some() && !report.is_signed());
 
-    let ddi = ddi::open(&signed.image).unwrap();
+    let ddi = dissect::open(&signed.image).unwrap();
     let superblock = ddi.superblock.as_ref().unwrap();
     let block = u64::from(superblock.hash_block_size);
     let mut blocks = superblock.data_blocks;

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::Command;
 
 use prism_sysext::base::Base;
-use prism_sysext::base::root::{Ownership, RootDir};
 use prism_sysext::finding::Findings;
-use prism_sysext::inject::{
+use prism_sysext::io::root::{Ownership, RootDir};
+use prism_sysext::place::{
     Applied, FileSource, Options, Outcome, PlacedFile, PlacedKind, Placements, apply, list, remove,
 };
-use prism_sysext::release::ExtensionKind;
+use prism_sysext::systemd::release_file::ExtensionKind;
 use sha2::{Digest, Sha256};
 
 const IMAGE: &str = "/var/lib/extensions/tools.raw";

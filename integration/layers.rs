@@ -13,11 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use entry::{Entry, Kind, Numbers, archive, generated};
-use prism_sysext::arch::Arch;
-use prism_sysext::oci;
-use prism_sysext::progress::Progress;
-use prism_sysext::tree::layer::{Layers, Pick};
-use prism_sysext::tree::{Tree, archive as pax, collect};
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
+use prism_sysext::tree::oci;
+use prism_sysext::tree::tar_read::{Layers, Pick};
+use prism_sysext::tree::{Tree, collect, tar_write as pax};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::tools::{command, have, output, root, transcript};

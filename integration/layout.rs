@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use prism_sysext::image::ddi;
+use prism_sysext::image::dissect;
 use program::{Ground, Said, as_nobody, each, give_to_nobody};
 use serde_json::Value;
 use support::{namespace, tools, trixie};
@@ -502,14 +502,14 @@ fn a_named_image_is_judged_with_what_lies_beside_it() {
     );
     ground.run("apply --rootfs ../rootfs").succeeded();
     let path = ground.path("project/.sysext/demo.raw");
-    let image = ddi::open(&path).unwrap();
+    let image = dissect::open(&path).unwrap();
     let bytes = fs::read(&path).unwrap();
-    let of = |part: Option<ddi::Part>| {
+    let of = |part: Option<dissect::Part>| {
         let part = part.unwrap();
         let start = usize::try_from(part.offset).unwrap();
         bytes[start..start + usize::try_from(part.size).unwrap()].to_vec()
     };
-    let ddi::SignatureState::Present { partition, .. } = &image.signature else {
+    let dissect::SignatureState::Present { partition, .. } = &image.signature else {
         panic!("not signed");
     };
     let check = || {

@@ -254,7 +254,7 @@ fn images_of_other_tools_are_read_as_the_kernel_reads_them() {
             .lines()
             .count();
         assert_eq!(listed.lines().count(), lines, "{name}");
-        let described = prism_sysext::image::ddi::open(&image).unwrap();
+        let described = prism_sysext::image::dissect::open(&image).unwrap();
         let fs = described.file_system().unwrap();
         for count in [1, 64, 4096, 200_000, 1_500_000] {
             let start = fs

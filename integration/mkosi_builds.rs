@@ -9,9 +9,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use prism_sysext::image::ddi::{self, Ddi, Layout};
-use prism_sysext::image::filesystem::FileKind;
-use prism_sysext::release::ReleaseFields;
+use prism_sysext::image::dissect;
+use prism_sysext::image::dissect::{Ddi, Layout};
+use prism_sysext::image::read::FileKind;
+use prism_sysext::systemd::release_file::ReleaseFields;
 use program::Ground;
 use support::{builders, namespace, tools, trixie};
 
@@ -90,7 +91,7 @@ impl Bench {
     }
 
     fn image(&self, name: &str) -> Ddi {
-        ddi::open(&self.ground.path(name)).unwrap()
+        dissect::open(&self.ground.path(name)).unwrap()
     }
 }
 

@@ -11,15 +11,15 @@ use std::fs::{self, OpenOptions};
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Verity};
-use prism_sysext::image::certificate;
-use prism_sysext::image::ddi;
+use prism_sysext::build::assemble::{Assembled, FileSystem, Verity};
+use prism_sysext::image::dissect;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt;
-use prism_sysext::image::gpt_types::{Designator, PartitionType};
+use prism_sysext::image::gpt::types::{Designator, PartitionType};
+use prism_sysext::image::mkfs::squashfs;
 use prism_sysext::image::signature::KeyFile;
-use prism_sysext::image::squashfs;
+use prism_sysext::image::x509;
+use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use program::{Ground, each};
 use support::guest::{BOOTED, REMERGE, Stage, boot, possible};
@@ -134,7 +134,7 @@ impl Original<'_> {
 }
 
 fn key_of(ground: &Ground, name: &str) -> KeyFile {
-    let certificate = certificate::load(&ground.read(&format!("keys/{name}.crt"))).unwrap();
+    let certificate = x509::load(&ground.read(&format!("keys/{name}.crt"))).unwrap();
     let key = match name {
         "cert" => "key",
         other => other,
@@ -370,7 +370,7 @@ fn each_repair_makes_an_image_that_is_merged() {
         assert!(digest.starts_with(sha256), "{what}");
 
         // All that was not to be changed is as it was.
-        let image = ddi::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+        let image = dissect::open(&ground.path("project/.sysext/demo.raw")).unwrap();
         let fs = image.file_system().unwrap();
         let found = fs.metadata(FILE).unwrap().unwrap();
         assert_eq!((found.mode, found.uid, found.size), (0o640, 7, 5), "{what}");
@@ -519,7 +519,7 @@ fn each_repair_can_be_left_out() {
     assert_eq!(entry["repaired"]["changes"].as_array().unwrap().len(), 1);
     assert_eq!(entry["release"]["ARCHITECTURE"], "x86-64");
     assert!(entry["release"]["SYSEXT_ID"].is_null(), "{entry:#}");
-    let built = ddi::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+    let built = dissect::open(&ground.path("project/.sysext/demo.raw")).unwrap();
     let gone = built.file_system().unwrap();
     assert!(gone.symlink_metadata("/usr/bin/gone").unwrap().is_some());
 
@@ -563,14 +563,14 @@ fn make_apart(ground: &Ground, path: &Path, name: &str, release: &str) {
         ..Original::default()
     };
     original.make(path);
-    let image = ddi::open(path).unwrap();
+    let image = dissect::open(path).unwrap();
     let bytes = fs::read(path).unwrap();
-    let of = |part: Option<ddi::Part>| {
+    let of = |part: Option<dissect::Part>| {
         let part = part.unwrap();
         let start = usize::try_from(part.offset).unwrap();
         &bytes[start..start + usize::try_from(part.size).unwrap()]
     };
-    let ddi::SignatureState::Present { partition, .. } = &image.signature else {
+    let dissect::SignatureState::Present { partition, .. } = &image.signature else {
         panic!("not signed");
     };
     let put = |ending: &str, bytes: &[u8]| fs::write(path.with_extension(ending), bytes).unwrap();

@@ -4,7 +4,7 @@
 
 mod program;
 
-use prism_sysext::config::schema::KINDS;
+use prism_sysext::output::schema::KINDS;
 use program::{Ground, Said};
 use serde_json::{Value, json};
 

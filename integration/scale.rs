@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
-use prism_sysext::progress::Progress;
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Source, Tree};
 use support::tools::{command, have, output, root, run};

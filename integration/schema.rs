@@ -10,9 +10,9 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use prism_sysext::config::Config;
-use prism_sysext::config::schema;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
+use prism_sysext::output::schema;
 use program::Ground;
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use prism_sysext::image::ddi;
+use prism_sysext::image::dissect;
 
 use program::Ground;
 use support::smime::is_signed;
@@ -324,7 +324,7 @@ fn a_deferred_image_is_signed_later_and_stays_so() {
     ));
     assert_eq!(again.succeeded().json()["outcome"], "unchanged");
     // Only the room for the signature differs.
-    let room = ddi::open(&image(&ground))
+    let room = dissect::open(&image(&ground))
         .unwrap()
         .signature_partition
         .unwrap();

@@ -6,9 +6,9 @@
 mod program;
 mod support;
 
-use prism_sysext::image::ddi;
-use prism_sysext::release::ExtensionKind;
-use prism_sysext::trident::{Listed, check};
+use prism_sysext::image::dissect;
+use prism_sysext::place::trident::{Listed, check};
+use prism_sysext::systemd::release_file::ExtensionKind;
 use program::Ground;
 use serde_json::{Value, json};
 use support::tools::{command, have, run};
@@ -139,7 +139,7 @@ fn what_trident_refuses_on_the_host_is_refused_here() {
         assert_eq!(said.errors(), expected, "{said:?}");
     }
     // What the plan never does: it places an image under the name of its release file.
-    let image = ddi::open(&ground.path("project/good.raw")).unwrap();
+    let image = dissect::open(&ground.path("project/good.raw")).unwrap();
     let ids = |destination| {
         let listed = Listed {
             kind: ExtensionKind::Sysext,

@@ -16,7 +16,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prism_sysext::image::ddi;
+use prism_sysext::image::dissect;
 use serde_json::Value;
 use support::guest::{BOOTED, Stage, boot, possible};
 use support::signer::Signer;
@@ -245,8 +245,8 @@ impl Workshop {
             fs::rename(built, workshop.image(kind)).unwrap();
         }
         let signed = fs::read(workshop.image("signed")).unwrap();
-        let described = ddi::open(&workshop.image("signed")).unwrap();
-        let part = |part: Option<ddi::Part>| usize::try_from(part.unwrap().offset).unwrap();
+        let described = dissect::open(&workshop.image("signed")).unwrap();
+        let part = |part: Option<dissect::Part>| usize::try_from(part.unwrap().offset).unwrap();
         let (data, tree) = (part(described.data), part(described.hash));
         let put = |kind: &str, bytes: &[u8]| fs::write(workshop.image(kind), bytes).unwrap();
         let flipped = |at: usize| {
@@ -278,13 +278,13 @@ impl Workshop {
             ("the-signature", "signed"),
             ("foreign-signature", "foreign"),
         ] {
-            let image = ddi::open(&workshop.image(from)).unwrap();
+            let image = dissect::open(&workshop.image(from)).unwrap();
             assert_eq!(
                 image.root_hash.unwrap().to_string(),
                 root_hash,
                 "one content"
             );
-            let ddi::SignatureState::Present { partition, .. } = image.signature else {
+            let dissect::SignatureState::Present { partition, .. } = image.signature else {
                 panic!("{from} is not signed");
             };
             put(kind, &partition.signature);

@@ -26,8 +26,8 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::Run;
-use prism_sysext::assemble::{FileSystem, Verity, threads};
-use prism_sysext::image::ddi;
+use prism_sysext::build::assemble::{FileSystem, Verity, threads};
+use prism_sysext::image::dissect;
 use prism_sysext::tree::{Source, Tree};
 use tempfile::TempDir;
 
@@ -125,9 +125,9 @@ fn one_image(verify: bool) {
     if !verify || !tools::have(&["veritysetup"]) {
         return;
     }
-    let described = ddi::open(Path::new(path)).unwrap();
+    let described = dissect::open(Path::new(path)).unwrap();
     let (data, hash) = (described.data.unwrap(), described.hash.unwrap());
-    let cut = |name: &str, part: ddi::Part| {
+    let cut = |name: &str, part: dissect::Part| {
         let to = dir.path().join(name);
         tools::run(
             Command::new("dd")

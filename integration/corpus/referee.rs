@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use openssl::base64::decode_block;
-use prism_sysext::verify::{Outcome, Report, verify};
+use prism_sysext::inspect::verify::{Outcome, Report, verify};
 use serde_json::Value;
 
 use crate::damage::damages;

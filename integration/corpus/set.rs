@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use prism_sysext::image::certificate::{self, Certificate};
+use prism_sysext::image::x509;
+use prism_sysext::image::x509::Certificate;
 
 use crate::support::signer::Signer;
 use crate::support::tools::{command, output};
@@ -45,7 +46,7 @@ impl Set {
         Set {
             image,
             certificate: signer.certificate(),
-            trusted: certificate::load(&pem).unwrap().remove(0),
+            trusted: x509::load(&pem).unwrap().remove(0),
             parts: Vec::new(),
         }
     }

@@ -10,14 +10,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Verity};
-use prism_sysext::image::certificate::Certificate;
-use prism_sysext::image::ddi;
-use prism_sysext::image::gpt::{self, Partition};
-use prism_sysext::image::gpt_types::{Designator, LINUX_GENERIC, PartitionType, Role};
+use prism_sysext::build::assemble::{Assembled, FileSystem, Verity};
+use prism_sysext::image::dissect;
+use prism_sysext::image::gpt;
+use prism_sysext::image::gpt::Partition;
+use prism_sysext::image::gpt::types::{Designator, LINUX_GENERIC, PartitionType, Role};
+use prism_sysext::image::mkfs::squashfs::Compression;
 use prism_sysext::image::signature::KeyFile;
-use prism_sysext::image::squashfs::Compression;
+use prism_sysext::image::x509::Certificate;
+use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::{Inode, Kind, Source, Tree};
 use uuid::Uuid;
 
@@ -137,7 +138,7 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
 
 /// Writes what lies beside an image with a hash tree.
 pub(crate) fn sidecar(kind: &str, path: &Path) {
-    let image = ddi::open(path).unwrap();
+    let image = dissect::open(path).unwrap();
     let hash = image.root_hash.unwrap().to_string();
     match kind {
         "roothash" | "roothash+p7s" => fs::write(path.with_extension("roothash"), &hash).unwrap(),
@@ -239,7 +240,7 @@ fn signer() -> &'static KeyFile {
             .unwrap();
         assert!(made.status.success(), "{made:?}");
         let read = |name| fs::read(dir.path().join(name)).unwrap();
-        let certificate = prism_sysext::image::certificate::load(&read("c.crt")).unwrap();
+        let certificate = prism_sysext::image::x509::load(&read("c.crt")).unwrap();
         let certificate: &Certificate = &certificate[0];
         KeyFile::from_pem(&read("k.pem"), certificate).unwrap()
     })

@@ -4,9 +4,9 @@ use std::fs;
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::arch::Arch;
-use prism_sysext::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
-use prism_sysext::progress::Progress;
+use prism_sysext::build::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::Tree;
 
 pub(crate) fn assembled(

@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use prism_sysext::image::ddi::{self, SignatureState};
+use prism_sysext::image::dissect;
+use prism_sysext::image::dissect::SignatureState;
 
 use super::tools::{command, output};
 
 /// Whether openssl takes the signature of an image for one by this certificate, with the flags that
 /// systemd uses (`validate_signature_userspace`, src/shared/dissect-image.c).
 pub fn is_signed(image: &Path, certificate: &Path) -> bool {
-    let ddi = ddi::open(image).unwrap();
+    let ddi = dissect::open(image).unwrap();
     let SignatureState::Present { partition, .. } = &ddi.signature else {
         return false;
     };

@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::root::{EntryKind, Metadata, Names, RootError};
 use super::rootfs::RootFs;
 use crate::finding::Finding;
-use crate::image::ddi::Files;
-use crate::image::filesystem::{self, FileKind, FileSystem, FsError, FsKind, Window, Xattr};
-use crate::image::gpt::{self, Entry};
-use crate::image::gpt_types::Role;
+use crate::image::dissect::Files;
+use crate::image::gpt;
+use crate::image::gpt::Entry;
+use crate::image::gpt::types::Role;
+use crate::image::read;
+use crate::image::read::{FileKind, FileSystem, FsError, FsKind, Window, Xattr};
 use crate::image::verity::superblock::SIGNATURE;
-use crate::input;
+use crate::io::open;
+use crate::io::root::{EntryKind, Metadata, Names, RootError};
 
 /// What tells that a file system is one of an OS (os-release(5)).
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
@@ -54,7 +56,7 @@ impl DiskRoot {
         };
         let raw = "name a raw disk image; `qemu-img convert -O raw IN OUT` makes one of others";
         let (file, length) =
-            input::open_sized(path).map_err(|error| refused(error.to_string(), raw))?;
+            open::open_sized(path).map_err(|error| refused(error.to_string(), raw))?;
         let file = Arc::new(file);
         let whole = Window::new(file.clone(), 0, length);
         if let Some(format) = other_format(&whole) {
@@ -195,7 +197,7 @@ fn other_format(image: &Window) -> Option<&'static str> {
     }
 }
 
-fn metadata(found: &filesystem::Metadata) -> Metadata {
+fn metadata(found: &read::Metadata) -> Metadata {
     Metadata {
         kind: match found.kind {
             FileKind::File => EntryKind::File,

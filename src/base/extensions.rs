@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::copies::Copies;
+use super::certificate_copies::Copies;
 use super::facts::Facts;
-use super::root::EntryKind;
 use super::systemd::Systemd;
 use crate::finding::Finding;
-use crate::image::certificate::{Certificate, first_pem_as_systemd};
-use crate::release::ExtensionKind;
+use crate::image::x509::{Certificate, first_pem_as_systemd};
+use crate::io::root::EntryKind;
+use crate::systemd::release_file::ExtensionKind;
 
 /// Where systemd looks for system extensions, the earlier first
 /// (systemd `src/shared/discover-image.c`; those below `/usr` only up to 253).

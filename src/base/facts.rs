@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::root::{EntryKind, Metadata, RootError};
 use super::rootfs::RootFs;
 use crate::finding::Finding;
+use crate::io::root::{EntryKind, Metadata, RootError};
 
 /// Most names that are read of one directory.
 pub(super) const NAME_LIMIT: usize = 4096;

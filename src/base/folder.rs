@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::root::{EntryKind, RootDir, RootError};
 use super::rootfs::RootFs;
-use crate::image::ddi::{Content, Files, content};
-use crate::image::filesystem::{FileKind, FsError, Metadata, Xattr};
-use crate::image::gpt_types::Designator;
+use crate::image::dissect::{Content, Files, content};
+use crate::image::gpt::types::Designator;
+use crate::image::read::{FileKind, FsError, Metadata, Xattr};
+use crate::io::root::{EntryKind, RootDir, RootError};
 
 /// Most names of one folder that are read.
 const NAME_LIMIT: usize = 65_536;
@@ -68,7 +68,7 @@ impl Files for RootDir {
     }
 }
 
-impl crate::lint::Files for RootDir {
+impl crate::check::lint::Files for RootDir {
     fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError> {
         let mut found = Vec::new();
         let mut pending = vec![PathBuf::from("/")];
@@ -147,7 +147,7 @@ fn fs_error(path: &Path, error: RootError) -> FsError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ddi::Fault;
+    use crate::image::dissect::Fault;
     use std::os::unix::fs::symlink;
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::facts::Facts;
-use crate::image::filesystem::FsKind;
+use crate::image::read::FsKind;
 
 /// Most of a kernel configuration that is read; real ones have some 300 KB.
 const CONFIG_LIMIT: u64 = 2 * 1024 * 1024;

@@ -5,16 +5,7 @@
 //! ([`profile::Custom`]). Everything in a root file system is hostile: files
 //! are bounded, links stay inside, and what cannot be read becomes a finding.
 
-use std::path::{Path, PathBuf};
-
-use serde::{Serialize, Serializer};
-
-use crate::arch::Arch;
-use crate::finding::Finding;
-use crate::release::{self, ExtensionKind, ReleaseFields, SystemdVersion};
-
-mod conf;
-pub mod copies;
+pub mod certificate_copies;
 pub mod disk;
 pub mod extensions;
 mod facts;
@@ -22,12 +13,21 @@ pub mod folder;
 pub mod kernel;
 pub mod mounts;
 pub mod profile;
-pub mod root;
 pub mod rootfs;
+mod sysext_conf;
 pub mod systemd;
 pub mod unit;
 
-use crate::image::certificate::Certificate;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use crate::finding::Finding;
+use crate::systemd::arch::Arch;
+use crate::systemd::release_file;
+use crate::systemd::release_file::{ExtensionKind, ReleaseFields, SystemdVersion};
+
+use crate::image::x509::Certificate;
 use extensions::{CertificateFile, ExistingExtension};
 use facts::Facts;
 use kernel::{Kernel, KernelFeatures};
@@ -201,9 +201,9 @@ impl Base {
 /// A unit with the image policy that it ends up with.
 fn read_unit(facts: &mut Facts<'_>, kind: ExtensionKind, systemd: Option<&Systemd>) -> UnitState {
     let mut unit = unit::read_unit(facts, kind, systemd);
-    let reads_conf = systemd.is_some_and(|found| found.version.major >= conf::SINCE);
+    let reads_conf = systemd.is_some_and(|found| found.version.major >= sysext_conf::SINCE);
     if unit.image_policy.is_none() && reads_conf {
-        unit.image_policy = conf::image_policy(facts, kind);
+        unit.image_policy = sysext_conf::image_policy(facts, kind);
     }
     unit
 }
@@ -236,7 +236,7 @@ fn read_os_release(root: &dyn RootFs, paths: &[&str]) -> Result<ReleaseFields, F
                 .help("put the os-release file of the distribution there")
         };
         let bytes = root
-            .read(Path::new(path), release::MAX_SIZE)
+            .read(Path::new(path), release_file::MAX_SIZE)
             .map_err(|error| unreadable(error.to_string()))?;
         if let Some(bytes) = bytes {
             let fields = ReleaseFields::parse(&bytes)
@@ -264,11 +264,11 @@ fn arch_name<S: Serializer>(arch: &Option<Arch>, serializer: S) -> Result<S::Ok,
 mod tests {
     use super::extensions::TakenAs;
     use super::kernel::Support;
-    use super::root::EntryKind;
-    use super::root::RootDir;
     use super::unit::Enablement;
     use super::*;
-    use crate::input::testing::write;
+    use crate::io::open::testing::write;
+    use crate::io::root::EntryKind;
+    use crate::io::root::RootDir;
     use std::os::unix::fs::symlink;
 
     fn read(dir: &Path) -> Result<Base, Finding> {
@@ -304,7 +304,7 @@ mod tests {
         symlink("usr/lib", root.join("lib")).unwrap();
         write(root, "var/lib/extensions/a.raw", b"abc");
         symlink("/gone", root.join("var/lib/extensions/b.raw")).unwrap();
-        let pair = crate::key::generate("a", 1_700_000_000, 1).unwrap();
+        let pair = crate::sign::key::generate("a", 1_700_000_000, 1).unwrap();
         write(root, "etc/verity.d/k.crt", &pair.certificate);
         write(root, "usr/lib/verity.d/broken.crt", b"no certificate");
         write(root, "usr/lib/verity.d/k.crt", b"hidden");

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::copies::Copies;
+use super::certificate_copies::Copies;
 use super::kernel::{Kernel, KernelFeatures, Support};
 use super::systemd::Systemd;
 use super::unit::{Enablement, UnitState, unit_name};
 use super::{Base, Origin};
-use crate::arch::Arch;
 use crate::base::mounts::SelinuxMode;
 use crate::config::nearest;
 use crate::finding::Finding;
-use crate::release::{ExtensionKind, ReleaseFields};
+use crate::systemd::arch::Arch;
+use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
 
 struct Profile {
     name: &'static str,
@@ -375,7 +375,7 @@ fn bare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::SystemdVersion;
+    use crate::systemd::release_file::SystemdVersion;
 
     #[test]
     fn every_profile_can_be_had() {

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::root::{EntryKind, Metadata, Names, RootDir, RootError};
-use crate::image::ddi::Files;
+use crate::image::dissect::Files;
+use crate::io::root::{EntryKind, Metadata, Names, RootDir, RootError};
 
 /// A root file system, for reading. Paths begin at it, and no link leads out of it.
 pub trait RootFs: Files {

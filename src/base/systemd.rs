@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
-use crate::arch::{Arch, ELF_START};
-use crate::release::SystemdVersion;
+use crate::systemd::arch::{Arch, ELF_START};
+use crate::systemd::release_file::SystemdVersion;
 
 /// The library whose name carries the version since systemd 231 (`src/shared/meson.build`).
 const LIBRARY_PREFIX: &str = "libsystemd-shared-";

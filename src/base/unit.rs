@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::copies::{self, Copies};
+use super::certificate_copies;
+use super::certificate_copies::Copies;
 use super::facts::Facts;
-use super::root::EntryKind;
 use super::systemd::Systemd;
-use crate::release::ExtensionKind;
+use crate::io::root::EntryKind;
+use crate::systemd::release_file::ExtensionKind;
 
 /// The unit that merges system extensions.
 pub const UNIT: &str = "systemd-sysext.service";
@@ -155,7 +156,7 @@ pub(super) fn read_unit(
         .chain(drop_ins.iter().map(|drop_in| &drop_in.text));
     let settings = service_settings(texts.map(String::as_str));
     let environment = environment(&settings);
-    let copies = copies::read(facts, &commands(&settings, "ExecStartPre"));
+    let copies = certificate_copies::read(facts, &commands(&settings, "ExecStartPre"));
     let exec_start = commands(&settings, "ExecStart");
     UnitState {
         name,
@@ -376,7 +377,7 @@ mod tests {
             path: path.to_owned(),
             text: format!("[Service]\nExecStart=\nExecStart=x --image-policy={policy}\n"),
         };
-        let folder = crate::input::testing::folder(&[
+        let folder = crate::io::open::testing::folder(&[
             ("etc/os-release", "ID=x\n"),
             (
                 "usr/lib/systemd/system/systemd-sysext.service",
@@ -387,7 +388,7 @@ mod tests {
                 &drop_in("", "old").text,
             ),
         ]);
-        let root = crate::base::root::RootDir::open(folder.path()).unwrap();
+        let root = crate::io::root::RootDir::open(folder.path()).unwrap();
         let unit = crate::base::Base::read(&root).unwrap().sysext_unit;
         assert_eq!(unit.image_policy.as_deref(), Some("old"));
         assert_eq!(unit.image_policy_with(&[]), unit.image_policy);

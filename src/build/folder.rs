@@ -6,18 +6,19 @@ use anyhow::Context as _;
 use rustix::fs::Mode;
 
 use super::fields;
+use crate::build::content::{Content, FileContent};
+use crate::build::manifest::{Entry, Origin};
 use crate::config::model::Layout;
-use crate::content::{Content, FileContent};
-use crate::demands::{too_large, unmet};
 use crate::finding::{Finding, Findings};
-use crate::ingest::TakenFolder;
-use crate::manifest::{Entry, Origin};
+use crate::io::atomic_folder::StagedFolder;
+use crate::io::progress::Progress;
+use crate::plan::ingest::TakenFolder;
+use crate::plan::limits::{too_large, unmet};
 use crate::plan::{BuildStep, Plan, Planned};
-use crate::progress::Progress;
-use crate::release::ReleaseFields;
-use crate::staged::StagedFolder;
+use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{Collected, Options, collect};
-use crate::tree::folder::{self, FolderError};
+use crate::tree::folder;
+use crate::tree::folder::FolderError;
 
 /// Writes a folder beside its final name and gives it that name when it is complete.
 pub(super) fn build_folder(

@@ -11,7 +11,7 @@ use crate::config::{Config, model};
 use crate::expand::{AdditionalFile, Additions, Enable, ExpandError, enable_script, expand_on};
 use crate::finding::{Finding, Severity};
 use crate::plan::{BaseIdentity, Environment, Plan, Step, finish, overlays, plan};
-use crate::trust::Trusted;
+use crate::sign::trust::Trusted;
 
 /// What the sections of a chain come to.
 #[derive(Debug)]

@@ -147,7 +147,7 @@ fn path_of(root: &Node, number: usize) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::finding::Place;
-    use crate::input::testing::folder;
+    use crate::io::open::testing::folder;
 
     fn names(chain: &Chain) -> Vec<&str> {
         chain.links().iter().map(|it| it.name.as_str()).collect()

@@ -111,7 +111,7 @@ fn canonical(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::testing::folder;
+    use crate::io::open::testing::folder;
 
     #[test]
     fn what_one_file_lacks_hides_no_other() {

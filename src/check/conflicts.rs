@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::finding::Finding;
-use crate::image::ddi::Files;
-use crate::image::filesystem::{FileKind, FsError};
-use crate::release::ExtensionKind;
+use crate::image::dissect::Files;
+use crate::image::read::{FileKind, FsError};
+use crate::systemd::release_file::ExtensionKind;
 
 /// Most entries that are looked at in one layer.
 const MAX_ENTRIES: usize = 2_000_000;
@@ -345,8 +345,8 @@ fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::root::RootDir;
-    use crate::input::testing::write;
+    use crate::io::open::testing::write;
+    use crate::io::root::RootDir;
 
     fn found(files: &[(&str, &str)], allow: &[&str]) -> Vec<(&'static str, String)> {
         let dir = tempfile::tempdir().unwrap();

@@ -5,11 +5,11 @@
 
 use std::cmp::Ordering;
 
-use crate::arch::Arch;
 use crate::base::extensions::{ExistingExtension, Member};
-use crate::base::root::EntryKind;
-use crate::name;
-use crate::release::{ExtensionKind, SystemdVersion};
+use crate::io::root::EntryKind;
+use crate::systemd::arch::Arch;
+use crate::systemd::extension_name;
+use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
 
 /// An extension that systemd finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +195,7 @@ impl<'a> Choice<'a> {
         let left = |choice: &Choice<'_>| choice.tries_left.unwrap_or(u64::MAX);
         usable(self)
             .cmp(&usable(other))
-            .then_with(|| name::compare(self.version, other.version))
+            .then_with(|| extension_name::compare(self.version, other.version))
             .then(self.is_native.cmp(&other.is_native))
             .then(left(self).cmp(&left(other)))
             .then(other.tries_done.cmp(&self.tries_done))

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use super::lookup;
 use super::sidecars::Sidecars;
 use super::stack::Activation;
-use crate::arch::Arch;
 use crate::base::kernel::KernelFeatures;
-use crate::image::certificate::Certificate;
-use crate::image::ddi::{Content, Ddi};
-use crate::release::{ExtensionKind, ReleaseFields, SystemdVersion};
-use crate::verify::Report;
+use crate::image::dissect::{Content, Ddi};
+use crate::image::x509::Certificate;
+use crate::inspect::verify::Report;
+use crate::systemd::arch::Arch;
+use crate::systemd::release_file::{ExtensionKind, ReleaseFields, SystemdVersion};
 
 /// What the rules need to know of the base.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use super::Candidate;
 use super::discover::strip_class;
-use crate::image::ddi::{Content, Fault, ReleaseFile, Strict};
-use crate::release::{ExtensionKind, SystemdVersion};
+use crate::image::dissect::{Content, Fault, ReleaseFile, Strict};
+use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
 
 /// What the search for a release file ends with.
 pub(super) enum Found<'a> {
@@ -132,7 +132,7 @@ fn matches_without_version(systemd: SystemdVersion) -> bool {
 mod tests {
     use super::*;
     use crate::check::Image;
-    use crate::release::ReleaseFields;
+    use crate::systemd::release_file::ReleaseFields;
 
     fn content(files: &[(&str, Strict, bool)]) -> Content {
         Content {

@@ -13,29 +13,30 @@
 pub mod conflicts;
 pub mod discover;
 mod host;
+pub mod lint;
 mod lookup;
 mod mounting;
 mod policy;
 mod protection;
 mod release;
-mod rules;
 pub mod sidecars;
 mod stack;
-pub mod surroundings;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::finding::{Finding, Severity};
-use crate::image::ddi::{Content, Ddi, Layout};
-use crate::name::{self, Effect};
-use crate::release::{ExtensionKind, SystemdVersion};
-use crate::verify::Report;
+use crate::image::dissect::{Content, Ddi, Layout};
+use crate::inspect::verify::Report;
+use crate::systemd::extension_name;
+use crate::systemd::extension_name::Effect;
+use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
 
+use crate::systemd::citations;
+pub use crate::systemd::citations::COVERED;
 pub use host::{Candidate, Host, Image, Service};
 use release::Holder;
-pub use rules::COVERED;
 pub use sidecars::Sidecars;
 pub use stack::{Activation, Hierarchy, Stack};
 
@@ -201,7 +202,7 @@ pub fn predict(host: &Host<'_>, candidates: &[Candidate]) -> Prediction {
                     candidate,
                     format!("{} has the same name and is found first", first.path),
                 )
-                .because(rules::SEARCH_PATH)
+                .because(citations::SEARCH_PATH)
                 .help("remove the other one, or rename this extension"),
             ];
         }
@@ -289,7 +290,7 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
             "the version of systemd in the base can't be told",
             "give the base with --rootfs DIR or --target PROFILE",
         ),
-        Some(systemd) if !rules::COVERED.contains(&systemd.major) => case.unknown(
+        Some(systemd) if !citations::COVERED.contains(&systemd.major) => case.unknown(
             "systemd-not-covered",
             format!("systemd {systemd} is not judged, only 249 to 262"),
             "check it on a machine with that version",
@@ -316,7 +317,7 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
                     Verdict::BlocksAll,
                     "image-unreadable",
                     why.clone(),
-                    rules::STAGE_A,
+                    citations::STAGE_A,
                     "remove the file, or replace it with an intact image",
                 ),
                 Image::Other(what) => case.unknown(
@@ -341,21 +342,21 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
 
 /// What systemd makes of the name before it looks at the extension.
 fn naming(case: &mut Case<'_>) -> Effect {
-    let (effect, message) = name::effect(&case.candidate.name);
+    let (effect, message) = extension_name::effect(&case.candidate.name);
     match effect {
         Effect::Taken | Effect::BreaksOverlay => {}
-        Effect::Skipped => case.bad_name(Verdict::Ignored, message, rules::NAME),
-        Effect::BlocksAll => case.bad_name(Verdict::BlocksAll, message, name::BREAKS),
+        Effect::Skipped => case.bad_name(Verdict::Ignored, message, citations::NAME),
+        Effect::BlocksAll => case.bad_name(Verdict::BlocksAll, message, extension_name::BREAKS),
     }
     effect
 }
 
 /// What the name of an accepted extension does to the mount.
 fn overlay_name(case: &mut Case<'_>) {
-    if let (Effect::BreaksOverlay, message) = name::effect(&case.candidate.name)
+    if let (Effect::BreaksOverlay, message) = extension_name::effect(&case.candidate.name)
         && case.verdict.merges()
     {
-        case.bad_name(Verdict::BlocksAll, message, name::BREAKS);
+        case.bad_name(Verdict::BlocksAll, message, extension_name::BREAKS);
     }
 }
 
@@ -384,7 +385,7 @@ fn disk(
                 Verdict::BlocksAll,
                 problem.id,
                 problem.message.clone(),
-                rules::STAGE_A,
+                citations::STAGE_A,
                 "replace it with an intact image",
             );
         }
@@ -400,7 +401,7 @@ fn disk(
                 "the partition table is for sectors of {} bytes",
                 table.sector_size
             ),
-            rules::SECTOR_SIZE,
+            citations::SECTOR_SIZE,
             "build the image for sectors of 512 bytes",
         );
     }
@@ -443,7 +444,7 @@ fn folder(
             Verdict::BlocksAll,
             "folder-in-usr",
             "the folder lies in /usr, over which it would be mounted",
-            rules::FOLDER_IN_USR,
+            citations::FOLDER_IN_USR,
             "move it to /var/lib/extensions, or make it an image",
         );
     }

@@ -1,10 +1,11 @@
 //! Whether the base's kernel and systemd mount the file system of an image.
 
-use super::{Case, Host, Verdict, rules};
+use super::{Case, Host, Verdict};
 use crate::base::kernel::Support;
-use crate::image::ddi::Ddi;
-use crate::image::filesystem::FsKind;
-use crate::release::SystemdVersion;
+use crate::image::dissect::Ddi;
+use crate::image::read::FsKind;
+use crate::systemd::citations;
+use crate::systemd::release_file::SystemdVersion;
 
 /// Judges the file system and its compressions.
 pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) {
@@ -13,7 +14,7 @@ pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &
             Verdict::BlocksAll,
             "no-file-system",
             "the image holds no known file system",
-            rules::STAGE_A,
+            citations::STAGE_A,
             "use erofs, squashfs or ext4",
         );
     };
@@ -35,7 +36,7 @@ pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &
             Verdict::BlocksAll,
             "kernel-without-file-system",
             format!("the kernel of the base can't mount {what}"),
-            rules::STAGE_A,
+            citations::STAGE_A,
             "use a file system and a compression that it has",
         ),
         Support::Unknown => case.unknown(
@@ -50,12 +51,12 @@ pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &
         let support = kernel.decompresses(kind, algorithm);
         needs(case, &format!("{} with {algorithm}", kind.name()), support);
     }
-    if systemd.major >= 253 && !rules::MOUNTABLE.contains(&kind.name()) {
+    if systemd.major >= 253 && !citations::MOUNTABLE.contains(&kind.name()) {
         case.worsen(
             Verdict::BlocksAll,
             "file-system-not-allowed",
             format!("systemd mounts no {} for extensions", kind.name()),
-            rules::ALLOWED_FILE_SYSTEMS,
+            citations::ALLOWED_FILE_SYSTEMS,
             "use erofs, squashfs or ext4",
         );
     }

@@ -4,8 +4,8 @@
 //! (`image_policy_from_string`, `image_policy_get_exhaustively`), the way they are applied
 //! that of `src/shared/dissect-image.c` (`dissect_image`), both since 254.
 
-use crate::image::gpt_types::Designator;
-use crate::release::{ExtensionKind, SystemdVersion};
+use crate::image::gpt::types::Designator;
+use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
 
 /// What a partition may be, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,16 @@
 //! What dm-verity, the signature and the image policy do to an image.
 
 use super::policy::{Admitted, Policy, PolicyError, Shape};
-use super::rules;
 use super::{Case, Host, Sidecars, Verdict};
 use crate::base::kernel::Support;
-use crate::image::ddi::{Ddi, Layout, SignatureState};
-use crate::image::filesystem::FsKind;
-use crate::image::gpt_types::Designator;
-use crate::image::hex;
+use crate::image::dissect::{Ddi, Layout, SignatureState};
+use crate::image::gpt::types::Designator;
+use crate::image::read::FsKind;
 use crate::image::signature::{SignerVerdict, check};
-use crate::release::SystemdVersion;
-use crate::verify::{Outcome, Report};
+use crate::inspect::verify::{Outcome, Report};
+use crate::io::hex;
+use crate::systemd::citations;
+use crate::systemd::release_file::SystemdVersion;
 
 use std::ops::ControlFlow;
 
@@ -25,7 +25,7 @@ pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
             Verdict::BlocksAll,
             "image-policy-unsupported",
             format!("systemd {systemd} knows no image policy, its service would fail"),
-            rules::POLICY_OPTION,
+            citations::POLICY_OPTION,
             "use `imagePolicy: default`",
         );
     }
@@ -34,7 +34,7 @@ pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
             Verdict::BlocksAll,
             "image-policy-syntax",
             format!("systemd does not take the image policy `{text}`: {why}"),
-            rules::POLICY_SYNTAX,
+            citations::POLICY_SYNTAX,
             "write `imagePolicy: signed`, or a policy of systemd.image-policy(7)",
         );
     }
@@ -60,7 +60,7 @@ pub(super) fn folder(systemd: SystemdVersion, case: &mut Case<'_>) {
             Verdict::MergesUnprotected,
             "policy-passes-over-folder",
             "the image policy demands protection, and this folder is merged without any",
-            rules::POLICY_IS_FOR_IMAGES,
+            citations::POLICY_IS_FOR_IMAGES,
             "make it a signed image, or accept that nothing checks its content",
         );
     }
@@ -110,7 +110,7 @@ fn beside(
     case: &mut Case<'_>,
 ) -> ControlFlow<()> {
     let mut stops = |id, message: &str, help| {
-        case.worsen(Verdict::BlocksAll, id, message, rules::SIDECARS, help);
+        case.worsen(Verdict::BlocksAll, id, message, citations::SIDECARS, help);
         ControlFlow::Break(())
     };
     let replace = "remove the files beside the image, or write them anew";
@@ -153,7 +153,7 @@ fn beside(
                 not_used,
                 "sidecar-incomplete",
                 message,
-                rules::SIDECARS,
+                citations::SIDECARS,
                 help,
             );
         }
@@ -217,7 +217,7 @@ fn policy(
                 Verdict::BlocksAll,
                 "policy-refuses-image",
                 format!("{shown} refuses the image: {why}"),
-                rules::POLICY,
+                citations::POLICY,
                 "sign it, or change `imagePolicy`",
             );
             None
@@ -274,7 +274,7 @@ impl<'a> Protection<'a> {
                 ("signature-unusable", why.as_str(), "sign the image again")
             }
         };
-        case.worsen(Verdict::BlocksAll, id, why, rules::SIGNATURE, help);
+        case.worsen(Verdict::BlocksAll, id, why, citations::SIGNATURE, help);
         true
     }
 
@@ -308,7 +308,7 @@ impl<'a> Protection<'a> {
                         Verdict::BlocksAll,
                         "sidecar-root-hash",
                         "the root hash beside the image is not that of its partitions",
-                        rules::VERITY,
+                        citations::VERITY,
                         "remove the file beside the image, or write it anew",
                     );
                     return Verdict::BlocksAll;
@@ -349,7 +349,7 @@ impl<'a> Protection<'a> {
                 Verdict::BlocksAll,
                 "verity-mismatch",
                 message,
-                rules::VERITY,
+                citations::VERITY,
                 "the image is damaged, or belongs to other files; build or fetch it again",
             );
         }
@@ -403,7 +403,7 @@ impl<'a> Protection<'a> {
                     "systemd {} mounts a usr-type partition without looking at its signature",
                     self.systemd
                 ),
-                rules::USR_TYPE,
+                citations::USR_TYPE,
                 "build the image with a root-type partition, as prism-sysext does",
             );
         } else {
@@ -421,7 +421,7 @@ impl<'a> Protection<'a> {
             Verdict::MergesUnprotected,
             "verity-not-activated",
             format!("the hash tree is not used: {why}"),
-            rules::NOT_ACTIVATED,
+            citations::NOT_ACTIVATED,
             "sign the image (`verity: signed`), or accept that nothing checks its content",
         );
     }
@@ -442,7 +442,7 @@ impl<'a> Protection<'a> {
             outcome,
             "signer-not-trusted",
             untrusted(&verdict),
-            rules::SIGNATURE,
+            citations::SIGNATURE,
             "list the signer's certificate under `certificates`",
         );
         if enough {
@@ -465,7 +465,7 @@ impl<'a> Protection<'a> {
                 Verdict::BlocksAll,
                 "verity-mismatch",
                 format!("{}: expected {expected}, found {found}", bad.id),
-                rules::VERITY,
+                citations::VERITY,
                 "the image is damaged; build or fetch it again",
             );
         }
@@ -474,7 +474,7 @@ impl<'a> Protection<'a> {
                 Verdict::BlocksAll,
                 "libcryptsetup-missing",
                 "the base has no libcryptsetup.so.12, which systemd loads to check the content",
-                rules::CRYPTSETUP,
+                citations::CRYPTSETUP,
                 "install it in the base (libcryptsetup12 in Debian and Ubuntu, cryptsetup-libs in Azure Linux and Fedora)",
             );
         }
@@ -484,7 +484,7 @@ impl<'a> Protection<'a> {
                 Verdict::BlocksAll,
                 "kernel-without-dm-verity",
                 "the kernel of the base has no dm-verity",
-                rules::VERITY,
+                citations::VERITY,
                 "use a kernel with CONFIG_DM_VERITY",
             ),
             Support::Unknown => case.unknown(

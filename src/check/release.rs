@@ -1,10 +1,12 @@
 //! The release file: whether there is one, and whether it fits the base.
 
-use super::lookup::{self, Found};
-use super::{Case, Host, Verdict, rules};
-use crate::arch::Arch;
-use crate::image::ddi::{Content, Fault};
-use crate::release::{Decision, ExtensionKind, SystemdVersion, matches};
+use super::lookup;
+use super::lookup::Found;
+use super::{Case, Host, Verdict};
+use crate::image::dissect::{Content, Fault};
+use crate::systemd::arch::Arch;
+use crate::systemd::citations;
+use crate::systemd::release_file::{Decision, ExtensionKind, SystemdVersion, matches};
 
 /// An extension whose release file is looked for.
 #[derive(Clone, Copy)]
@@ -46,7 +48,7 @@ pub(super) fn judge(
                 verdict,
                 "os-release-inside",
                 "it holds /usr/lib/os-release",
-                rules::FORBIDDEN_CONTENT,
+                citations::FORBIDDEN_CONTENT,
                 "build it without that file",
             );
         }
@@ -58,7 +60,7 @@ pub(super) fn judge(
                 Verdict::BlocksAll,
                 "release-file-unreadable",
                 format!("reading extension-release.{name}: {problem}"),
-                rules::RELEASE_FILE,
+                citations::RELEASE_FILE,
                 "make it a regular file",
             );
         }
@@ -105,7 +107,7 @@ pub(super) fn judge(
             Verdict::Ignored,
             refusal.id,
             refusal.message,
-            rules::RELEASE_MATCH,
+            citations::RELEASE_MATCH,
             "make `release` and `arch` agree with the base, or leave them out; a prebuilt image must have been built for this base",
         ),
         Decision::HostUnusable(refusal) => {
@@ -113,7 +115,7 @@ pub(super) fn judge(
                 Verdict::BlocksAll,
                 refusal.id,
                 refusal.message,
-                rules::RELEASE_MATCH,
+                citations::RELEASE_MATCH,
                 "mend the base's os-release",
             );
         }
@@ -152,10 +154,10 @@ fn missing(systemd: SystemdVersion, holder: Holder<'_>, case: &mut Case<'_>) {
     let looks_like_os = content.has_os_release || content.has_etc_os_release;
     let passed_over = is_folder || looks_like_os || (of_other_class && systemd.major >= 255);
     let (verdict, rule) = match (is_folder, passed_over) {
-        (true, _) => (Verdict::Ignored, rules::RELEASE_FILE_OF_FOLDER),
+        (true, _) => (Verdict::Ignored, citations::RELEASE_FILE_OF_FOLDER),
         (false, true) if case.service.force => return,
-        (false, true) => (Verdict::Ignored, rules::RELEASE_FILE),
-        (false, false) => (Verdict::BlocksAll, rules::RELEASE_FILE),
+        (false, true) => (Verdict::Ignored, citations::RELEASE_FILE),
+        (false, false) => (Verdict::BlocksAll, citations::RELEASE_FILE),
     };
     if is_folder && case.service.force {
         return;

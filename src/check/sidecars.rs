@@ -6,14 +6,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::base::root::{RootDir, RootError};
 use crate::base::rootfs::RootFs;
-use crate::image::ddi::Ddi;
-use crate::image::gpt_types::Designator;
+use crate::image::dissect::Ddi;
+use crate::image::gpt::types::Designator;
 use crate::image::sidecar::{MAX_BYTES, SidecarFile, SidecarKind, root_hash};
-use crate::image::verity::{self, verify::verify_apart};
-use crate::input;
-use crate::progress::Progress;
+use crate::image::verity;
+use crate::image::verity::verify::verify_apart;
+use crate::io::open;
+use crate::io::progress::Progress;
+use crate::io::root::{RootDir, RootError};
 
 /// Files and attributes beside an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl Place for Coming<'_> {
     fn read(&self, kind: SidecarKind) -> Result<Option<Vec<u8>>, String> {
         match (self.file(kind), self.there(kind)) {
             (Some(path), _) => {
-                let bytes = input::read(path, MAX_BYTES);
+                let bytes = open::read(path, MAX_BYTES);
                 bytes.map(Some).map_err(|error| unread(path, &error))
             }
             (None, Some(there)) => there.read(kind),
@@ -132,7 +133,7 @@ impl Place for Coming<'_> {
     fn open(&self, kind: SidecarKind) -> Result<Option<(File, u64)>, String> {
         match (self.file(kind), self.there(kind)) {
             (Some(path), _) => {
-                let opened = input::open_sized(path);
+                let opened = open::open_sized(path);
                 opened.map(Some).map_err(|error| unread(path, &error))
             }
             (None, Some(there)) => there.open(kind),

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::rules;
 use super::{Host, Judgement, Verdict};
-use crate::base::copies::Copies;
+use crate::base::certificate_copies::Copies;
 use crate::base::unit::{UnitState, unit_name};
 use crate::finding::Finding;
-use crate::name;
-use crate::release::ExtensionKind;
+use crate::systemd::citations;
+use crate::systemd::extension_name;
+use crate::systemd::release_file::ExtensionKind;
 
 /// What mount(2) takes: one page less the final NUL.
 const MAX_OPTIONS: usize = 4095;
@@ -91,7 +91,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         .filter(|judgement| judgement.verdict.merges())
         .map(|judgement| judgement.name.clone())
         .collect();
-    layers.sort_by(|a, b| name::compare(a, b));
+    layers.sort_by(|a, b| extension_name::compare(a, b));
     let filled = |name: &String, path: &str| {
         let mut merged = extensions
             .iter()
@@ -141,7 +141,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         let message = format!("the base has no {program} program");
         let help = format!("install the package of the base that holds {program}");
         let finding = Finding::error("sysext-tool-missing", message);
-        reasons.push(finding.because(rules::UNIT).help(help));
+        reasons.push(finding.because(citations::UNIT).help(help));
     }
     if let Some(finding) = activation(class, &service.activation) {
         merged = Some(false);
@@ -164,14 +164,14 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
     }
     for pair in layers.windows(2) {
         if let [lower, upper] = pair
-            && name::compare(lower, upper).is_eq()
+            && extension_name::compare(lower, upper).is_eq()
         {
             reasons.push(
                 Finding::warning(
                     "names-tie",
                     format!("`{lower}` and `{upper}` compare equal, either may be the upper layer"),
                 )
-                .because(rules::LAYER_ORDER)
+                .because(citations::LAYER_ORDER)
                 .help("rename one of them"),
             );
         }
@@ -196,7 +196,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         );
         reasons.push(
             Finding::error("too-many-extensions", message)
-                .because(rules::OPTION_STRING)
+                .because(citations::OPTION_STRING)
                 .help("use fewer extensions, or shorter names"),
         );
     }
@@ -211,7 +211,11 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
 fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> {
     let unit = unit_name(class);
     let finding = |id, message: String, help: String| {
-        Some(Finding::error(id, message).because(rules::UNIT).help(help))
+        Some(
+            Finding::error(id, message)
+                .because(citations::UNIT)
+                .help(help),
+        )
     };
     match activation {
         Activation::Enabled => None,
@@ -332,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_base_that_was_not_read_in_full_promises_nothing() {
-        let release = crate::release::ReleaseFields::new();
+        let release = crate::systemd::release_file::ReleaseFields::new();
         let environment = Default::default();
         let service = || Service {
             image_policy: None,

@@ -6,33 +6,36 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 
 use super::args::{Apply, BaseArgs, List, Remove};
-use super::base::{find_base, open_root};
-use super::changes;
 use super::expand::{expanded, write_all};
-use super::predict::predict_present;
+use super::output::{Failure, Screen};
 use super::progress::watch;
-use super::render;
-use super::screen::{Failure, Screen};
-use super::session::Session;
-use super::show;
+use super::text::changes;
+use super::text::findings;
+use super::text::plan;
 use crate::base::Base;
-use crate::base::root::RootDir;
 use crate::base::unit::unit_name;
-use crate::build::{self, Built, BuiltImage};
+use crate::build;
+use crate::build::{Built, BuiltImage};
 use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy, Layout};
 use crate::config::source::Source;
-use crate::digest::digest_file;
 use crate::finding::{Finding, Findings, Severity};
-use crate::image::ddi::{self, SignatureState};
-use crate::image::hex;
-use crate::inject::{
-    self, FileSource, Options as Placing, PlacedFile, PlacedKind, PlacedTree, Placements,
+use crate::image::dissect;
+use crate::image::dissect::SignatureState;
+use crate::io::digest::digest_file;
+use crate::io::hex;
+use crate::io::progress::Progress;
+use crate::io::root::RootDir;
+use crate::output::{Application, Changes, Planned, versioned};
+use crate::place;
+use crate::place::{
+    FileSource, Options as Placing, PlacedFile, PlacedKind, PlacedTree, Placements,
 };
 use crate::plan::{Environment, Plan, Planned as PlannedExtension, Step};
-use crate::progress::Progress;
-use crate::release::ExtensionKind;
-use crate::results::{Application, Changes, Planned, versioned};
+use crate::session::Session;
+use crate::session::base::{find_base, open_root};
+use crate::session::predict::predict_present;
+use crate::systemd::release_file::ExtensionKind;
 use crate::tree::collect::{Options, collect};
 use crate::tree::folder;
 
@@ -41,7 +44,7 @@ const MODE: u32 = 0o644;
 /// Mode of a folder that is an extension.
 const FOLDER_MODE: u32 = 0o755;
 
-pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
+pub(crate) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Failure> {
     let Some(rootfs) = &args.rootfs else {
         return Err(Finding::error("apply-to-image", "nothing is written into disk images here")
             .help("let Prism do it (`customize`, or `expand` and imagecustomizer), or mount the image (`systemd-dissect --mount IMAGE DIR`) and name the folder with --rootfs")
@@ -90,7 +93,7 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
             progress: Some(progress),
             ..Placing::default()
         };
-        inject::apply(&root, &placements, &options).map_err(|findings| session.refuse(findings.0))
+        place::apply(&root, &placements, &options).map_err(|findings| session.refuse(findings.0))
     })?;
     screen.findings(Some(&session.config.source), &applied.findings);
     if !args.no_check {
@@ -101,13 +104,13 @@ pub(super) fn apply(screen: &Screen, args: &Apply) -> std::result::Result<(), Fa
     let mut text = changes::text(&changes);
     if let Some(prediction) = &prediction {
         text.push('\n');
-        text.push_str(&show::prediction(prediction));
+        text.push_str(&plan::prediction(prediction));
     }
     if let Some(path) = &args.expanded_config {
         write_all(&expanded(&session, path.clone())?)?;
-        text.push_str(&format!("expanded config: {}\n", render::path(path)));
+        text.push_str(&format!("expanded config: {}\n", findings::path(path)));
     }
-    text.push_str(&format!("manifest: {}\n", render::path(&manifest)));
+    text.push_str(&format!("manifest: {}\n", findings::path(&manifest)));
     screen.result(
         &text,
         &versioned(Application {
@@ -133,11 +136,11 @@ fn overrides(args: &Apply) -> Vec<String> {
 
 fn dry_run(screen: &Screen, session: &Session) -> std::result::Result<(), Failure> {
     let value = versioned(Planned::new(&session.plan));
-    screen.result(&show::plan(&session.plan), &value)
+    screen.result(&plan::plan(&session.plan), &value)
 }
 
 /// A deferred image without its signature would block all extensions.
-pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Result<(), Failure> {
+pub(crate) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Result<(), Failure> {
     use crate::config::model::Verity;
     if allow {
         return Ok(());
@@ -151,13 +154,13 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
             Step::TakeFolder(_) => false,
             // An attached signature is found again by every build.
             Step::Build(step) => {
-                let image = || ddi::open(&planned.image);
+                let image = || dissect::open(&planned.image);
                 step.verity == Verity::Defer
                     && image().is_ok_and(|image| image.signature == SignatureState::Empty)
             }
         })
         .map(|planned| {
-            Finding::error("unsigned-deferred", format!("{} is not signed yet", render::path(&planned.image)))
+            Finding::error("unsigned-deferred", format!("{} is not signed yet", findings::path(&planned.image)))
                 .at(&planned.at)
                 .because("systemd refuses an image whose signature partition is empty, and all others with it")
                 .help("sign it: `prism-sysext sign request` tells what to sign, `prism-sysext sign attach` takes the signature; or go on with --allow-unsigned")
@@ -171,7 +174,7 @@ pub(super) fn refuse_unsigned(session: &Session, allow: bool) -> std::result::Re
 }
 
 /// Shows the reasons, and stops if an extension would not be merged.
-pub(super) fn judge(
+pub(crate) fn judge(
     screen: &Screen,
     source: Option<&Source>,
     prediction: &Prediction,
@@ -234,7 +237,7 @@ fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
 }
 
 /// Systemd's own policy admits more than what is signed.
-pub(super) fn not_enforced() -> Finding {
+pub(crate) fn not_enforced() -> Finding {
     Finding::note("signatures-not-enforced", "all extensions are signed, but unsigned ones would be merged as well")
         .because("systemd's own policy admits unprotected images (image_policy_sysext, src/shared/image-policy.c)")
         .help("write `imagePolicy: signed` in a `sysext` section to admit signed ones only")
@@ -381,13 +384,13 @@ fn check_again(
     Err(Failure::Said(1))
 }
 
-pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), Failure> {
+pub(crate) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), Failure> {
     let root = open_root(&args.rootfs)?;
     let options = Placing {
         force: args.force,
         ..Placing::default()
     };
-    let removed = inject::remove(&root, &args.name, &options).map_err(all)?;
+    let removed = place::remove(&root, &args.name, &options).map_err(all)?;
     screen.findings(None, &removed.findings);
     let changes = Changes::from(&removed);
     screen.result(
@@ -399,7 +402,7 @@ pub(super) fn remove(screen: &Screen, args: &Remove) -> std::result::Result<(), 
     )
 }
 
-pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
+pub(crate) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Failure> {
     let base_args = BaseArgs {
         rootfs: args.rootfs.clone(),
         image_file: args.image_file.clone(),
@@ -409,7 +412,7 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
     let (Some(root), Some(base)) = (&found.root, &found.base) else {
         return Err(Failure::Said(2));
     };
-    let listing = inject::list(root.as_ref(), base);
+    let listing = place::list(root.as_ref(), base);
     screen.findings(None, &listing.findings);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let whose = |ours: bool| if ours { "ours" } else { "other" }.to_owned();
@@ -436,7 +439,7 @@ pub(super) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
         };
         rows.push(vec![state.to_owned(), unit_name(kind).to_owned()]);
     }
-    screen.result(&render::table(&rows), &versioned(listing))
+    screen.result(&findings::table(&rows), &versioned(listing))
 }
 
 fn all(findings: Findings) -> Failure {

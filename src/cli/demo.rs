@@ -12,8 +12,9 @@ use anyhow::{Context as _, bail};
 use super::args::{
     Apply, BaseArgs, Build, ConfigFile, Demo, Expand, Keygen, Overrides, Style, TridentArgs, Verify,
 };
-use super::screen::{Failure, Screen};
-use super::{apply, expand, image, look, render, sign};
+use super::output::{Failure, Screen};
+use super::text::findings;
+use super::{apply, check, expand, inspect, sign};
 use crate::finding::Finding;
 
 /// Path below the demo's folder, content, mode.
@@ -74,11 +75,11 @@ const CONFIGS: &[EmbeddedFile] = &[
     ),
 ];
 
-pub(super) fn demo(screen: &Screen, args: &Demo) -> Result<(), Failure> {
+pub(crate) fn demo(screen: &Screen, args: &Demo) -> Result<(), Failure> {
     let dir = &args.directory;
     prepare(dir)?;
     let at = |path: &str| dir.join(path);
-    let shown = |path: &str| render::path(&at(path));
+    let shown = |path: &str| findings::path(&at(path));
     let screen = &screen.for_people();
 
     heading(screen, "1. A key pair for development")?;
@@ -112,11 +113,11 @@ pub(super) fn demo(screen: &Screen, args: &Demo) -> Result<(), Failure> {
         screen,
         &format!(
             "verify {} --certificate {} --negative-control",
-            render::path(&image),
-            render::path(&certificate)
+            findings::path(&image),
+            findings::path(&certificate)
         ),
     )?;
-    image::verify(
+    inspect::verify(
         screen,
         &Verify {
             image,
@@ -211,8 +212,8 @@ fn apply_one(screen: &Screen, dir: &Path, example: &str, rootfs: &str) -> Result
         screen,
         &format!(
             "apply --rootfs {} --config-file {}",
-            render::path(&rootfs),
-            render::path(&config.config_file)
+            findings::path(&rootfs),
+            findings::path(&config.config_file)
         ),
     )?;
     apply::apply(
@@ -234,7 +235,10 @@ fn expand_one(screen: &Screen, dir: &Path, example: &str) -> Result<(), Failure>
     let config = config(dir, example);
     command(
         screen,
-        &format!("expand --config-file {}", render::path(&config.config_file)),
+        &format!(
+            "expand --config-file {}",
+            findings::path(&config.config_file)
+        ),
     )?;
     expand::expand(
         screen,
@@ -270,7 +274,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
     let beside = dir.join("build/config.versioned.yaml");
     fs::write(&beside, versioned).with_context(|| format!("writing {}", beside.display()))?;
     let output = dir.join("prebuilt/by-mkosi");
-    look::build(
+    check::build(
         &screen.silent(),
         &Build {
             config: ConfigFile {
@@ -341,16 +345,16 @@ fn report(screen: &Screen, dir: &Path) -> Result<(), Failure> {
         }
         // Joining drops a slash at the end, which tells a folder.
         let slash = if path.ends_with('/') { "/" } else { "" };
-        let shown = render::path(&full);
+        let shown = findings::path(&full);
         table.push(vec![
             format!("{}{slash}", shown.trim_end_matches('/')),
             what.to_owned(),
         ]);
     }
     heading(screen, "What was made")?;
-    screen.raw(&render::table(&table))?;
-    let image = render::path(&dir.join("build/.sysext/kubernetes.raw"));
-    let certificate = render::path(&dir.join("build/verity_cert.crt"));
+    screen.raw(&findings::table(&table))?;
+    let image = findings::path(&dir.join("build/.sysext/kubernetes.raw"));
+    let certificate = findings::path(&dir.join("build/verity_cert.crt"));
     screen.raw(&format!(
         "\nLook closer:\n  prism-sysext inspect {image}\n  prism-sysext verify {image} --certificate {certificate}\n"
     ))

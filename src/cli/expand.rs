@@ -7,22 +7,24 @@ use std::process::ExitStatus;
 
 use super::apply::{judge, refuse_unsigned};
 use super::args::{BaseArgs, ConfigFile, Customize, Expand, Overrides, Style};
+use super::output::{Failure, Screen};
 use super::progress::watch;
-use super::screen::{Failure, Screen};
-use super::session::Session;
+use super::text::{findings, plan};
 use super::trident::trident;
-use super::{render, show};
 use crate::build;
 use crate::chain::Chain;
 use crate::config::Config;
-use crate::customize::{self, Invocation, Run, Verb};
-use crate::expand::{self as library, ExpandError};
+use crate::expand as library;
+use crate::expand::ExpandError;
 use crate::finding::{Finding, Place};
-use crate::input;
+use crate::io::open;
+use crate::output::{Expansion, versioned};
 use crate::plan::Environment;
-use crate::results::{Expansion, versioned};
+use crate::session::Session;
+use crate::session::imagecustomizer;
+use crate::session::imagecustomizer::{Invocation, Run, Verb};
 
-pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
+pub(crate) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     let chain = Chain::read(&args.config.config_file)?;
     let path = args
         .output_file
@@ -75,7 +77,7 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         }
         fresh(path, text)?;
         return screen.result(
-            &format!("{} is up to date\n", render::path(path)),
+            &format!("{} is up to date\n", findings::path(path)),
             &versioned(Expansion {
                 expanded_config: path,
                 expanded_bases: bases.iter().map(|(path, _)| path.as_path()).collect(),
@@ -84,9 +86,9 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
         );
     }
     write_all(&files)?;
-    let mut told = format!("expanded config: {}\n", render::path(path));
+    let mut told = format!("expanded config: {}\n", findings::path(path));
     for (path, _) in bases {
-        told.push_str(&format!("which builds on: {}\n", render::path(path)));
+        told.push_str(&format!("which builds on: {}\n", findings::path(path)));
     }
     screen.result(
         &format!("{told}{snippet}"),
@@ -98,12 +100,12 @@ pub(super) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     )
 }
 
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
 }
 
 /// Writes plain configs, what others build on first.
-pub(super) fn write_all(files: &[(PathBuf, String)]) -> Result<(), Failure> {
+pub(crate) fn write_all(files: &[(PathBuf, String)]) -> Result<(), Failure> {
     for (path, text) in files {
         write(path, text)?;
     }
@@ -125,7 +127,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// An error unless the file holds that text.
 fn fresh(path: &Path, text: &str) -> Result<(), Failure> {
     // What is longer is stale as well.
-    match input::read(path, text.len() as u64) {
+    match open::read(path, text.len() as u64) {
         Ok(found) if found == text.as_bytes() => Ok(()),
         Ok(_) => Err(stale_text(path)),
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(stale_text(path)),
@@ -156,7 +158,7 @@ fn name_beside(config: &Config) -> OsString {
 }
 
 /// The plain configs of a session and where they go, the given config's last, at `path`.
-pub(super) fn expanded(
+pub(crate) fn expanded(
     session: &Session,
     path: PathBuf,
 ) -> Result<Vec<(PathBuf, String)>, Failure> {
@@ -225,7 +227,7 @@ fn not_expanded(session: &Session, number: usize, error: &ExpandError) -> Failur
     Failure::Findings(Some(Box::new(source.clone())), vec![finding])
 }
 
-pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure> {
+pub(crate) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure> {
     let (args, base) = own_flags(args)?;
     let (verb, flags) = Verb::among(&args.flags);
     let mut prism = vec![OsString::from(verb.name())];
@@ -281,13 +283,13 @@ pub(super) fn customize(screen: &Screen, args: Customize) -> Result<(), Failure>
                 &prediction,
                 args.overrides.allowed(),
             )?;
-            screen.say(show::prediction(&prediction).trim_end());
+            screen.say(plan::prediction(&prediction).trim_end());
             build::write_manifest(&session.plan, &built, &overrides(args.overrides))?;
             on_plain(&session, &invocation)?
         }
-        (_, None) => customize::run_as_it_is(&invocation)?,
+        (_, None) => imagecustomizer::run_as_it_is(&invocation)?,
     };
-    match customize::exit_code(status) {
+    match imagecustomizer::exit_code(status) {
         0 => Ok(()),
         code => Err(Failure::Said(code)),
     }

@@ -1,27 +1,18 @@
 //! The command line: what was typed, one function per verb, and how results are shown.
 
-mod apply;
+pub(crate) mod apply;
 pub mod args;
-mod base;
-mod changes;
+mod check;
 mod demo;
 mod expand;
-mod forms;
-mod image;
-mod look;
-mod mkosi;
-mod plain;
-mod portrait;
-mod predict;
-mod progress;
-mod prompt;
-pub mod render;
-mod screen;
-mod session;
-mod show;
-mod sign;
+mod import_mkosi;
+mod inspect;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod prompt;
+pub(crate) mod sign;
+pub mod text;
 mod trident;
-mod validate;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,7 +21,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::{Cli, Command, Sign};
-use screen::{Failure, Screen};
+use output::{Failure, Screen};
 
 /// Runs one command: 0 done and good, 1 failed or a bad verdict, 2 usage.
 pub fn run() -> ExitCode {
@@ -58,21 +49,21 @@ fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
     match command {
         Command::Customize(args) => expand::customize(screen, args),
         Command::Apply(args) => apply::apply(screen, &args),
-        Command::Build(args) => look::build(screen, &args),
+        Command::Build(args) => check::build(screen, &args),
         Command::Expand(args) => expand::expand(screen, &args),
-        Command::ValidateConfig(args) => validate::validate_config(screen, &args),
-        Command::Check(args) => look::check(screen, &args),
-        Command::Diff(args) => image::diff(screen, &args),
-        Command::Inspect(args) => image::inspect(screen, &args),
-        Command::Verify(args) => image::verify(screen, &args),
+        Command::ValidateConfig(args) => crate::session::validate::validate_config(screen, &args),
+        Command::Check(args) => check::check(screen, &args),
+        Command::Diff(args) => inspect::diff(screen, &args),
+        Command::Inspect(args) => inspect::inspect(screen, &args),
+        Command::Verify(args) => inspect::verify(screen, &args),
         Command::Sign(Sign::Keygen(args)) => sign::keygen(screen, &args),
         Command::Sign(Sign::Request(args)) => sign::request(screen, &args),
         Command::Sign(Sign::Attach(args)) => sign::attach(screen, &args),
         Command::Sign(Sign::Resign(args)) => sign::resign(screen, &args),
         Command::Remove(args) => apply::remove(screen, &args),
         Command::List(args) => apply::list(screen, &args),
-        Command::ImportMkosi(args) => mkosi::import_mkosi(screen, &args),
-        Command::Schema(args) => look::schema(screen, &args),
+        Command::ImportMkosi(args) => import_mkosi::import_mkosi(screen, &args),
+        Command::Schema(args) => check::schema(screen, &args),
         Command::Demo(args) => demo::demo(screen, &args),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::screen::Screen;
-use crate::progress::{Progress, Stage};
+use super::output::Screen;
+use crate::io::progress::{Progress, Stage};
 
 /// What is over sooner needs no line.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const CLEAR: &str = "\r\x1b[K";
 const COLUMNS: usize = 79;
 
 /// Does the work and shows how far it is, if standard error is a terminal and not to be quiet.
-pub(super) fn watch<T>(screen: &Screen, work: impl FnOnce(&Progress) -> T) -> T {
+pub(crate) fn watch<T>(screen: &Screen, work: impl FnOnce(&Progress) -> T) -> T {
     let progress = Progress::new();
     if screen.quiet || !io::stderr().is_terminal() {
         return work(&progress);

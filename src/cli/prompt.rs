@@ -2,10 +2,10 @@
 
 use std::io::{IsTerminal, stderr, stdin};
 
-use crate::key::KeyText;
+use crate::sign::key::KeyText;
 
 /// The answer, if somebody is there to give one: both ends of the dialogue are a terminal.
-pub(super) fn prompt(question: &str) -> Option<KeyText> {
+pub(crate) fn prompt(question: &str) -> Option<KeyText> {
     if !(stdin().is_terminal() && stderr().is_terminal()) {
         return None;
     }

@@ -4,37 +4,38 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::args::{Attach, Keygen, Request, Resign};
-use super::predict::open_image;
+use super::output::{Failure, Screen};
 use super::progress::watch;
 use super::prompt::prompt;
-use super::render;
-use super::screen::{Failure, Screen};
+use super::text::findings;
+use crate::session::predict::open_image;
 use anyhow::Context as _;
 
 use crate::build::write_whole;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
-use crate::image::certificate::Certificate;
-use crate::image::ddi::Ddi;
+use crate::image::dissect::Ddi;
 use crate::image::signature::{SignaturePartition, sign_root_hash};
-use crate::key;
-use crate::pending::PendingFile;
-use crate::sign::{self, Attached, SignRequest};
-use crate::signing_key::Secrets;
-use crate::trust;
+use crate::image::x509::Certificate;
+use crate::io::atomic_file::PendingFile;
+use crate::sign::deferred;
+use crate::sign::deferred::{Attached, SignRequest};
+use crate::sign::key;
+use crate::sign::passphrase::Secrets;
+use crate::sign::trust;
 
 /// The certificate that was named, if one was.
 fn named(path: Option<&Path>) -> Result<Option<Certificate>, Finding> {
     path.map(trust::read_one).transpose()
 }
 
-pub(super) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
+pub(crate) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
     let certificate = named(args.certificate.as_deref())?;
     let mut requests = Vec::new();
     for path in &args.images {
         let image = open_image(path)?;
         let request = watch(screen, |progress| {
-            sign::request(&image, certificate.as_ref(), progress)
+            deferred::request(&image, certificate.as_ref(), progress)
         })?;
         requests.push(request);
     }
@@ -48,22 +49,22 @@ pub(super) fn request(screen: &Screen, args: &Request) -> Result<(), Failure> {
     };
     write_whole(path, text.as_bytes(), 0o644)?;
     screen.result(
-        &format!("sign request: {}\n", render::path(path)),
+        &format!("sign request: {}\n", findings::path(path)),
         &serde_json::json!({"schemaVersion": 1, "signRequest": path}),
     )
 }
 
-pub(super) fn attach(screen: &Screen, args: &Attach) -> Result<(), Failure> {
+pub(crate) fn attach(screen: &Screen, args: &Attach) -> Result<(), Failure> {
     let certificate = named(args.certificate.as_deref())?;
     let image = open_image(&args.image)?;
-    let signature = sign::read_signature(&image, &args.signature, certificate.as_ref())?;
+    let signature = deferred::read_signature(&image, &args.signature, certificate.as_ref())?;
     put(screen, &image, &signature)
 }
 
-pub(super) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
+pub(crate) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
     let certificate = trust::read_one(&args.certificate)?;
     let image = open_image(&args.image)?;
-    let root = sign::root_hash(&image)?;
+    let root = deferred::root_hash(&image)?;
     let variable = |name: &str| std::env::var(name).ok();
     let secrets = Secrets::new(&variable, &prompt);
     let reference = KeyReference::from(args.key.clone());
@@ -78,7 +79,7 @@ pub(super) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
 }
 
 fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(), Failure> {
-    let outcome = sign::attach(image, signature)?;
+    let outcome = deferred::attach(image, signature)?;
     let word = match outcome {
         Attached::Attached => "signed",
         Attached::Replaced => "signed anew",
@@ -87,7 +88,7 @@ fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(
     let signer = signature.certificate_fingerprint.as_deref();
     let text = format!(
         "{word}: {}, by the certificate {}\n",
-        render::path(&image.path),
+        findings::path(&image.path),
         signer.unwrap_or("?")
     );
     screen.result(
@@ -101,7 +102,7 @@ fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(
     )
 }
 
-pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
+pub(crate) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
     for path in [&args.key, &args.certificate] {
         if path.symlink_metadata().is_ok() {
             return Err(Finding::error(
@@ -116,8 +117,8 @@ pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
     write_pair(args, &pair)?;
     let text = format!(
         "private key: {}\ncertificate: {}\n",
-        render::path(&args.key),
-        render::path(&args.certificate)
+        findings::path(&args.key),
+        findings::path(&args.certificate)
     );
     screen.result(
         &text,
@@ -126,7 +127,7 @@ pub(super) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
 }
 
 /// Seconds since 1970.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(0)
 }

@@ -2,20 +2,21 @@
 
 use sha2::Sha384;
 
+use super::apply::refuse_unsigned;
 use super::args::TridentArgs;
-use super::predict::open_image;
+use super::expand::write;
+use super::output::{Failure, Screen};
 use super::progress::watch;
-use super::render;
-use super::screen::{Failure, Screen};
-use super::session::Session;
-use super::{apply::refuse_unsigned, expand::write};
-use crate::digest::digest_file;
+use super::text::findings;
 use crate::finding::Finding;
-use crate::image::ddi::Ddi;
-use crate::trident::{Entry, Listed, PLACEHOLDER, check, check_url, snippet};
+use crate::image::dissect::Ddi;
+use crate::io::digest::digest_file;
+use crate::place::trident::{Entry, Listed, PLACEHOLDER, check, check_url, snippet};
+use crate::session::Session;
+use crate::session::predict::open_image;
 
 /// Writes the snippet if it was asked for; says where it is.
-pub(super) fn trident(
+pub(crate) fn trident(
     screen: &Screen,
     session: &Session,
     args: &TridentArgs,
@@ -52,7 +53,7 @@ pub(super) fn trident(
             digest_file::<Sha384>(&planned.image, stage, progress)
         });
         let (sha384, _) = digest.map_err(|error| {
-            let message = format!("reading {}: {error}", render::path(&planned.image));
+            let message = format!("reading {}: {error}", findings::path(&planned.image));
             Finding::error("image-unreadable", message).at(&planned.at)
         })?;
         entries.push((
@@ -68,5 +69,5 @@ pub(super) fn trident(
         );
     }
     write(path, &text)?;
-    Ok(format!("trident snippet: {}\n", render::path(path)))
+    Ok(format!("trident snippet: {}\n", findings::path(path)))
 }

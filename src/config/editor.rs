@@ -16,7 +16,7 @@ use crate::base::profile;
 
 /// Changes no meaning, only the form.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ForEditors;
+pub(crate) struct ForEditors;
 
 impl Transform for ForEditors {
     fn transform(&mut self, schema: &mut Schema) {

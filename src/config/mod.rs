@@ -1,21 +1,19 @@
 //! What the user wrote: the `sysext:` block, the parts of Prism's config that
 //! bear on it, and the text with its positions.
 
-mod editor;
-pub mod merge;
+pub(crate) mod editor;
+pub mod mkosi_import;
 pub mod model;
+pub mod pitfalls;
 pub mod prism;
-pub mod schema;
-pub mod scripts;
 mod shorthand;
 pub mod source;
-pub mod traps;
 pub mod validate;
 
 use std::path::{Path, PathBuf};
 
+use crate::config::mkosi_import as mkosi;
 use crate::finding::{Finding, Place};
-use crate::mkosi::import as mkosi;
 use crate::prism::node::Node;
 use model::Sysext;
 use prism::Prism;

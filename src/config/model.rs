@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
-use crate::repair::Mended;
+use crate::plan::repair::Mended;
 
 use super::editor::{OrText, Permissions, ProfileOrFacts, Size, WordOrSwitch};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
-use crate::release::ExtensionKind;
+use crate::systemd::release_file::ExtensionKind;
 
 /// System extensions to build or take in, place, trust and switch on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

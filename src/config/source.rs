@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::finding::{Finding, Place};
-use crate::input::{self, folder_of};
-use crate::prism::node::{self, At, Body, Document, Node, Trouble};
+use crate::io::open;
+use crate::io::open::folder_of;
+use crate::prism::node;
+use crate::prism::node::{At, Body, Document, Node, Trouble};
 
 /// Largest config that is read, in bytes; the largest known ones have some ten thousand lines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -77,7 +79,7 @@ impl Source {
             source: Source::empty(path),
             findings: vec![finding.in_file(path)],
         };
-        let bytes = input::read(path, MAX_BYTES).map_err(|error| {
+        let bytes = open::read(path, MAX_BYTES).map_err(|error| {
             let help = match error.kind() {
                 std::io::ErrorKind::NotFound => "name the config with --config-file FILE",
                 _ => "make it a file that you may read, of at most 16 MiB",

@@ -46,23 +46,22 @@
 //! which comments and blank lines an entry owns and how new ones are laid out,
 //! and was seen to splice into the middle of `- &source: a.txt`.
 
-mod cut;
-mod graft;
-mod layout;
+mod insert;
 mod literal;
-mod plan;
+mod missing;
 mod proof;
 mod rebase;
-mod source;
+mod remove;
+mod spans;
 mod splice;
-mod steps;
+mod style;
 
-pub(crate) use steps::{CONFEXT_COPY, certificates_drop_in};
-pub use steps::{DropIn, enable_script, policy_drop_in, policy_path};
+pub(crate) use crate::systemd::drop_in::{CONFEXT_COPY, certificates_drop_in};
+pub use crate::systemd::drop_in::{DropIn, enable_script, policy_drop_in, policy_path};
 
 use std::collections::BTreeMap;
 
-use source::Source;
+use spans::Source;
 
 /// What a config gains by expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,7 +263,7 @@ pub fn expand_on(
 ) -> Result<String, ExpandError> {
     let source = Source::parse(text)?;
     let input = proof::read(&source)?;
-    let missing = plan::missing(&input, additions)?;
+    let missing = missing::missing(&input, additions)?;
     let edits = splice::edits(&source, &input, &missing, bases)?;
     let (output, written) = splice::apply(&source, edits);
     let input = rebase::rebased(input, bases);

@@ -11,7 +11,7 @@ use serde_yaml::Value;
 
 use super::ExpandError;
 use super::literal::{Layout, Literal};
-use super::source::Source;
+use super::spans::Source;
 use super::splice::SECTION;
 
 /// One edit as it was made.

@@ -9,10 +9,10 @@ use std::ops::Range;
 use serde_yaml::Value;
 
 use super::ExpandError;
-use super::layout;
 use super::literal::{Layout, Literal};
 use super::proof::{Written, snippet};
-use super::source::{Body, Node, Source};
+use super::spans::{Body, Node, Source};
+use super::style;
 
 /// The key of the section that Prism does not know.
 pub(super) const SECTION: &str = "sysext";
@@ -242,7 +242,7 @@ impl Splice<'_, '_> {
             return Ok(());
         };
         self.tagged_keys(root, adds || !bases.is_empty())?;
-        self.layout = layout::of(source, root, self.layout);
+        self.layout = style::of(source, root, self.layout);
         if let Some((index, entry)) = root.entry(SECTION) {
             self.cut(root, index, entry)?;
         } else if value.get(SECTION).is_some() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::hex;
+use crate::io::hex;
 
 /// Longest root hash or signature that is read, in bytes; systemd has no such limit, real ones have
 /// some 1 KiB.

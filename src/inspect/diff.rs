@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::listing::{Entry, digest, list};
 use super::{SCHEMA_VERSION, lossy};
-use crate::image::ddi::{Ddi, Layout, SignatureState};
-use crate::image::filesystem::{FileKind, FileSystem, FsError};
-use crate::image::hex;
+use crate::image::dissect::{Ddi, Layout, SignatureState};
+use crate::image::read::{FileKind, FileSystem, FsError};
+use crate::io::hex;
 
 /// What two images differ in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

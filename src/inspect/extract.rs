@@ -20,9 +20,9 @@ use serde::Serialize;
 use super::SCHEMA_VERSION;
 use super::listing::Entry;
 use crate::finding::Finding;
-use crate::image::filesystem::{FileKind, FileSystem, Xattrs};
-use crate::image::wrapped::Sparse;
-use crate::input;
+use crate::image::compressed::Sparse;
+use crate::image::read::{FileKind, FileSystem, Xattrs};
+use crate::io::open;
 
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -278,7 +278,7 @@ impl Target<'_> {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), link).map_err(failed)?;
         }
         // No call takes a folder and a name; the folder is one that was opened without links.
-        let path = input::by_descriptor(parent).join(name);
+        let path = open::by_descriptor(parent).join(name);
         let mut left_out = 0;
         for (name, value) in self.attributes(entry)? {
             let set = rustix::fs::lsetxattr(&path, name.as_slice(), &value, XattrFlags::empty());

@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::{SCHEMA_VERSION, lossy, survey::MAX_ENTRIES};
-use crate::image::filesystem::{FileKind, FileSystem, FsError, Metadata};
-use crate::image::hex;
+use super::survey::MAX_ENTRIES;
+use super::{SCHEMA_VERSION, lossy};
+use crate::image::read::{FileKind, FileSystem, FsError, Metadata};
+use crate::io::hex;
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;

@@ -6,13 +6,14 @@ mod extract;
 mod listing;
 mod sidecar;
 mod survey;
+pub mod verify;
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::path::Path;
 
 use crate::finding::Finding;
-use crate::image::ddi::Ddi;
+use crate::image::dissect::Ddi;
 
 pub use diff::{Change, Changed, Difference, Field, What, diff};
 pub use extract::{Extracted, extract};

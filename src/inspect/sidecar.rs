@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::finding::Finding;
-use crate::image::hex;
-use crate::image::sidecar::{self, MAX_BYTES, MIN_HASH, SidecarKind};
-use crate::input;
+use crate::image::sidecar;
+use crate::image::sidecar::{MAX_BYTES, MIN_HASH, SidecarKind};
+use crate::io::hex;
+use crate::io::open;
 
 /// A file beside an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -50,7 +51,7 @@ impl Beside {
         for (hash, signature) in [(RootHash, RootHashSignature), (UsrHash, UsrHashSignature)] {
             let path = hash.beside(image);
             let name = format!("user.verity.{}", hash.ending());
-            found.root_hash = match input::attribute(&input::open(image)?, &name)? {
+            found.root_hash = match open::attribute(&open::open(image)?, &name)? {
                 Some(text) => {
                     let hash = sidecar::root_hash(&text).map(|hash| hex::encode(&hash));
                     let none = || format!("the attribute {name} holds no root hash");
@@ -61,7 +62,7 @@ impl Beside {
             };
             let path = signature.beside(image);
             found.signature = match open(&path)? {
-                Some(_) => Some(input::read(&path, MAX_BYTES)?),
+                Some(_) => Some(open::read(&path, MAX_BYTES)?),
                 None => None,
             };
             break;
@@ -135,7 +136,7 @@ fn describe(path: &Path, kind: SidecarKind) -> io::Result<Option<Sidecar>> {
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {
-    match input::open(path) {
+    match open::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),
     }
@@ -143,7 +144,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 
 /// The root hash in a file, hex; nothing if systemd would refuse it.
 fn root_hash(path: &Path) -> io::Result<Option<String>> {
-    let text = input::read(path, MAX_BYTES)?;
+    let text = open::read(path, MAX_BYTES)?;
     Ok(sidecar::root_hash(&text).map(|hash| hex::encode(&hash)))
 }
 

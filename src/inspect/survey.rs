@@ -7,7 +7,7 @@ use super::lossy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::image::filesystem::{FileKind, FileSystem, FsError, Metadata, Xattr};
+use crate::image::read::{FileKind, FileSystem, FsError, Metadata, Xattr};
 
 /// Most entries of an image that are gone through.
 pub(super) const MAX_ENTRIES: usize = 2_000_000;

@@ -7,7 +7,5 @@
 //! are those of mkosi 25.3 (mkosi/config.py), and the words of `Verity=` those
 //! of 26.
 
-pub mod import;
 pub mod ini;
-pub mod run;
 pub mod settings;

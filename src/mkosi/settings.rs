@@ -9,9 +9,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::ini::{self, Setting};
+use super::ini;
+use super::ini::Setting;
 use crate::finding::Finding;
-use crate::input;
+use crate::io::open;
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -402,7 +403,7 @@ fn unreadable(message: String) -> Finding {
 
 fn text_of(path: &Path) -> Result<String, Finding> {
     let why = |error: String| unreadable(format!("reading {}: {error}", path.display()));
-    let bytes = input::read(path, MAX_BYTES).map_err(|error| why(error.to_string()))?;
+    let bytes = open::read(path, MAX_BYTES).map_err(|error| why(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| why(error.to_string()))
 }
 
@@ -444,7 +445,7 @@ fn verity(text: &str) -> Result<Verity, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::testing::folder;
+    use crate::io::open::testing::folder;
 
     fn read(files: &[(&str, &str)]) -> Settings {
         let dir = folder(files);

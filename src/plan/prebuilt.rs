@@ -8,20 +8,23 @@ use super::{
     BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, file_system, in_config,
     placed_in, signing,
 };
-use crate::arch::Arch;
+use crate::build::content::Wanted;
 use crate::check::sidecars;
 use crate::config::Config;
 use crate::config::model::{Extension, Layout, Reload, Sysext, Verity};
 use crate::config::validate::signed_by;
-use crate::content::Wanted;
-use crate::demands::{too_large, unmet};
 use crate::finding::{Finding, Severity};
-use crate::image::ddi::{self, Ddi};
-use crate::image::filesystem::FileKind;
-use crate::ingest::{self, Join, TakenFolder, TakenIn};
-use crate::name;
-use crate::progress::Progress;
-use crate::repair::{self, Change, Goal, Mended, WantedImage};
+use crate::image::dissect;
+use crate::image::dissect::Ddi;
+use crate::image::read::FileKind;
+use crate::io::progress::Progress;
+use crate::plan::ingest;
+use crate::plan::ingest::{Join, TakenFolder, TakenIn};
+use crate::plan::limits::{too_large, unmet};
+use crate::plan::repair;
+use crate::plan::repair::{Change, Goal, Mended, WantedImage};
+use crate::systemd::arch::Arch;
+use crate::systemd::extension_name;
 
 /// Most entries of a prebuilt image that are looked at.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -133,7 +136,7 @@ fn repaired(
     let refuse = |finding: Finding| vec![finding.at(&at_image)];
     let path = config.resolve(&image.path);
     // What can't be read, or is nothing that can be told by its release file, take_in refuses.
-    let Ok(ddi) = ddi::open_wrapped(&path) else {
+    let Ok(ddi) = dissect::open_wrapped(&path) else {
         return Ok(Repaired::AsItIs(Vec::new()));
     };
     let readable = ddi
@@ -197,7 +200,7 @@ fn repaired(
         return Ok(Repaired::AsItIs(vec![finding.help(help)]));
     }
     let name = repair.name;
-    name::check(&name).map_err(refuse)?;
+    extension_name::check(&name).map_err(refuse)?;
     let signing =
         signing(config, sysext, extension, repair.verity, at).map_err(|finding| vec![finding])?;
     let file_name = format!("{name}.raw");

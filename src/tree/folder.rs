@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::read::{ReadError, Reader};
 use super::{Inode, InodeId, Kind, Tree};
-use crate::input;
-use crate::progress::Progress;
+use crate::io::open;
+use crate::io::progress::Progress;
 
 /// Begins every digest, so that none is that of a file.
 const DOMAIN: &[u8] = b"prism-sysext folder v1\0";
@@ -185,7 +185,7 @@ impl Writer<'_> {
         }
         for (name, value) in &inode.xattrs {
             // There is no setxattrat before Linux 6.13.
-            let place = input::by_descriptor(&self.folder).join(path);
+            let place = open::by_descriptor(&self.folder).join(path);
             rustix::fs::lsetxattr(&place, name.as_slice(), value, XattrFlags::empty())
                 .map_err(|errno| failed("set an attribute of", path, errno))?;
         }

@@ -3,16 +3,17 @@
 //! A [`Tree`] knows names, modes, owners, extended attributes, hard links and
 //! where the bytes of each file come from. It knows no on-disk format.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-
-pub mod archive;
 pub mod collect;
 pub mod folder;
-mod follow;
-pub mod layer;
+pub mod oci;
 mod pax;
 pub mod read;
+mod tar_links;
+pub mod tar_read;
+pub mod tar_write;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 /// Longest name of a directory entry in bytes (NAME_MAX of Linux).
 const LONGEST_NAME: usize = 255;
@@ -75,7 +76,7 @@ pub enum Source {
     /// Bytes made by us, such as the release file.
     Bytes(Vec<u8>),
     /// A range of an archive.
-    Packed(layer::Packed),
+    Packed(tar_read::Packed),
 }
 
 impl Inode {

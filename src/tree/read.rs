@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{OFlags, SeekFrom};
 
 use super::Source;
-use super::layer::Packed;
+use super::tar_read::Packed;
 
 /// Why the bytes of a file cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use prism_sysext::config::validate::validate;
 use prism_sysext::config::Config;
 use prism_sysext::finding::Place;
 use prism_sysext::prism;
-use prism_sysext::release::ExtensionKind;
+use prism_sysext::systemd::release_file::ExtensionKind;
 use prism_sysext::expand::{AdditionalFile, Additions, Enable, enable_script, expand};
 
 fuzz_target!(|data: &[u8]| {

@@ -4,9 +4,9 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::image::ddi;
-use prism_sysext::progress::Progress;
-use prism_sysext::verify::verify_ddi;
+use prism_sysext::image::dissect;
+use prism_sysext::io::progress::Progress;
+use prism_sysext::inspect::verify::verify_ddi;
 
 // libFuzzer aborts on every panic, also on those that our reader catches; without its hook
 // only a panic that reaches it counts.
@@ -17,7 +17,7 @@ fuzz_target!(init: drop(std::panic::take_hook()), |data: &[u8]| {
     if file.write_all(data).is_err() {
         return;
     }
-    let Ok(ddi) = ddi::open(file.path()) else {
+    let Ok(ddi) = dissect::open(file.path()) else {
         return;
     };
     let _ = verify_ddi(&ddi, &[], &Progress::new());

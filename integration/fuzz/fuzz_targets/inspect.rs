@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::image::ddi;
+use prism_sysext::image::dissect;
 use prism_sysext::inspect::{diff, inspect, list, mtree};
 
 // libFuzzer aborts on every panic, also on those that our reader catches; without its hook
@@ -17,7 +17,7 @@ fuzz_target!(init: drop(std::panic::take_hook()), |data: &[u8]| {
     if file.write_all(data).is_err() {
         return;
     }
-    let Ok(image) = ddi::open_wrapped(file.path()) else {
+    let Ok(image) = dissect::open_wrapped(file.path()) else {
         return;
     };
     if let Ok(fs) = image.file_system()

@@ -4,8 +4,8 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::oci;
-use prism_sysext::tree::layer::Pick;
+use prism_sysext::tree::oci;
+use prism_sysext::tree::tar_read::Pick;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut file) = tempfile::NamedTempFile::new() else {

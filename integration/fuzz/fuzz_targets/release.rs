@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::release::ReleaseFields;
+use prism_sysext::systemd::release_file::ReleaseFields;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(fields) = ReleaseFields::parse(data)

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::image::wrapped::{Codec, unwrapped};
+use prism_sysext::image::compressed::{Codec, unwrapped};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut file) = tempfile::tempfile() else {

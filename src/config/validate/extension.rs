@@ -3,14 +3,14 @@
 use super::files::one_file;
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
-use crate::arch::Arch;
-use crate::compression::Setting;
 use crate::config::model::{Extension, Format, ImagePolicy, Layout, Sysext, Verity};
 use crate::config::nearest;
 use crate::finding::Finding;
-use crate::name;
-use crate::release::ExtensionKind;
-use crate::repair::Mended;
+use crate::plan::compression::Setting;
+use crate::plan::repair::Mended;
+use crate::systemd::arch::Arch;
+use crate::systemd::extension_name;
+use crate::systemd::release_file::ExtensionKind;
 
 pub(super) fn one_extension(
     sysext: &Sysext,
@@ -75,7 +75,7 @@ pub(super) fn one_extension(
     let (signer, key) = (extension.signer.as_ref(), extension.verity_key.as_ref());
     signing_keys(signer, key, at, findings);
     if let Some(text) = &extension.name
-        && let Err(finding) = name::check(text)
+        && let Err(finding) = extension_name::check(text)
     {
         findings.push(finding.at(at_key("name")));
     }

@@ -8,7 +8,7 @@ use super::compress::{Codec, Compression, SEGMENT_BLOCKS, SEGMENT_SIZE};
 use super::format::BLOCK_SIZE;
 use super::stream::{LARGE, Spare};
 use super::write::WriteError;
-use crate::progress::Progress;
+use crate::io::progress::Progress;
 use crate::tree::read::Reader;
 
 /// Bytes that one thread works on at a time: the longest piece of a file, and about what short

@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::record::{Incoming, Recorder};
 use super::share::Sum;
 pub use super::stream::{Sink, Spare};
-use crate::progress::Progress;
+use crate::io::progress::Progress;
 use crate::tree::read::{ReadError, Reader};
 use crate::tree::{Kind, Source, Tree};
 

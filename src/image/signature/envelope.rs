@@ -8,8 +8,8 @@ use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKeyRef};
 
 use super::{OID_SIGNED_DATA, Signer, issuer_and_serial};
-use crate::image::certificate::Certificate;
-use crate::image::der;
+use crate::image::x509::Certificate;
+use crate::image::x509::der;
 
 /// 1.2.840.113549.1.7.1, pkcs7-data
 const OID_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
@@ -160,7 +160,7 @@ mod tests {
     use super::super::testing::{HASH, signer};
     use super::super::{SignerVerdict, check};
     use super::*;
-    use crate::image::certificate::testing::{ec_key, rsa_key};
+    use crate::image::x509::testing::{ec_key, rsa_key};
 
     fn by_openssl(key: &PKey<Private>, certificate: &Certificate) -> Vec<u8> {
         let flags = Pkcs7Flags::DETACHED | Pkcs7Flags::NOATTR | Pkcs7Flags::BINARY;

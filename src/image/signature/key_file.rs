@@ -9,7 +9,7 @@ use openssl::pkey::{PKey, Private};
 
 use super::Signer;
 use super::envelope::check_algorithm;
-use crate::image::certificate::Certificate;
+use crate::image::x509::Certificate;
 
 /// A private key in memory, read from PEM.
 pub struct KeyFile {
@@ -145,7 +145,7 @@ mod tests {
     use openssl::nid::Nid;
 
     use super::*;
-    use crate::image::certificate::testing::{certificate, ec_key};
+    use crate::image::x509::testing::{certificate, ec_key};
 
     #[test]
     fn unusable_keys_are_refused_with_the_reason() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::hex;
+use crate::io::hex;
 
 /// Bytes of the signature partition (systemd `src/repart/repart.c`, `VERITY_SIG_SIZE`).
 pub const PARTITION_SIZE: u64 = 16 * 1024;

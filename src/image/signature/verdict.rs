@@ -8,8 +8,9 @@ use openssl::x509::store::X509StoreBuilder;
 use serde::Serialize;
 
 use super::{OID_SIGNED_DATA, issuer_and_serial};
-use crate::image::certificate::{Certificate, name_text};
-use crate::image::{der, hex};
+use crate::image::x509::der;
+use crate::image::x509::{Certificate, name_text};
+use crate::io::hex;
 
 /// Who made a signature, as the signature itself says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -154,7 +155,7 @@ mod tests {
     use super::super::sign_root_hash;
     use super::super::testing::{HASH, signer};
     use super::*;
-    use crate::image::certificate::testing::ec_key;
+    use crate::image::x509::testing::ec_key;
 
     #[test]
     fn verdicts_tell_stranger_from_forger() {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::RootHash;
 use super::superblock::{Algorithm, HashType, SUPERBLOCK_SIZE, Superblock, SuperblockError};
-use crate::progress::Progress;
+use crate::io::progress::Progress;
 
 /// Why data and hash tree do not belong together.
 #[derive(Debug, thiserror::Error)]

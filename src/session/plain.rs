@@ -1,0 +1,234 @@
+//! `check` of a config without a `sysext` section, that brings extensions in with `os.additionalFiles`.
+
+use std::path::Path;
+
+use super::predict::{PlacedServices, Placement, TrustedBy, predict_placed};
+use crate::base::Base;
+use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::base::rootfs::RootFs;
+use crate::base::unit::{DropIn, unit_name};
+use crate::check::{Prediction, Verdict};
+use crate::cli::output::{Failure, Screen};
+use crate::cli::progress::watch;
+use crate::config::Config;
+use crate::config::pitfalls::scripts;
+use crate::config::prism::AdditionalFile;
+use crate::finding::Finding;
+use crate::image::sidecar::{SidecarFile, SidecarKind};
+use crate::image::x509::Certificate;
+use crate::io::open;
+use crate::sign::trust;
+use crate::systemd::release_file::ExtensionKind;
+
+/// Longest drop-in that is read, in bytes.
+const DROP_IN_LIMIT: u64 = 1 << 20;
+
+/// What becomes of the extensions that Prism will copy; `None` if there are none.
+pub(crate) fn check(
+    screen: &Screen,
+    config: &Config,
+    base: &Base,
+    root: Option<&dyn RootFs>,
+) -> Result<Option<Prediction>, Failure> {
+    let placements = placements(config);
+    if placements.is_empty() {
+        return Ok(None);
+    }
+    let mut findings = scripts::traps(&config.prism);
+    let placed = certificates(config, &mut findings);
+    let trusted = |kind| {
+        let mut trusted = base.trusted(kind);
+        let counting = placed.iter().filter(|it| it.counts_for(config, kind));
+        trusted.extend(counting.map(|it| it.certificate.clone()));
+        trusted
+    };
+    let policy = |kind| base.unit(kind).image_policy_with(&drop_ins(config, kind));
+    let (sysext, confext) = (
+        policy(ExtensionKind::Sysext),
+        policy(ExtensionKind::Confext),
+    );
+    let services = PlacedServices {
+        trusted: TrustedBy::each(trusted),
+        policy: &|kind| match kind {
+            ExtensionKind::Sysext => sysext.as_deref(),
+            ExtensionKind::Confext => confext.as_deref(),
+        },
+        enabled: &|kind| enables(config, kind),
+    };
+    let prediction = watch(screen, |progress| {
+        predict_placed(base, root, &placements, &services, progress)
+    });
+    let listed = || prediction.extensions.iter().filter(|it| it.listed);
+    let newer = base
+        .systemd_version()
+        .is_some_and(|version| version.major >= 254);
+    let any = placements
+        .iter()
+        .any(|it| (services.policy)(it.kind).is_none());
+    if newer && any && listed().all(|judgement| judgement.verdict <= Verdict::MergesVerity) {
+        findings.push(crate::cli::apply::not_enforced());
+    }
+    screen.findings(Some(&config.source), &findings);
+    Ok(Some(prediction))
+}
+
+/// Files that land where systemd looks for extensions, with what lands beside them.
+fn placements(config: &Config) -> Vec<Placement> {
+    let files = || {
+        let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+        files.flatten().enumerate()
+    };
+    let is_beside = |path: &Path| {
+        files().any(|(_, other)| {
+            let other = other.destination.as_deref().map(Path::new);
+            let images = other.filter(|it| it.extension().is_some_and(|ending| ending == "raw"));
+            images.is_some_and(|image| SidecarKind::ALL.iter().any(|it| it.beside(image) == path))
+        })
+    };
+    let beside = |image: &Path| {
+        let found = SidecarKind::ALL.into_iter().filter_map(|kind| {
+            let place = kind.beside(image);
+            let lands = |to: Option<&str>| to.is_some_and(|to| Path::new(to) == place);
+            let (_, file) = files().find(|(_, file)| lands(file.destination.as_deref()))?;
+            let path = config.resolve(Path::new(file.source.as_deref()?));
+            Some(SidecarFile { kind, path })
+        });
+        found.collect()
+    };
+    let placed = files().filter_map(|(index, file)| {
+        let destination = file.destination.as_deref()?;
+        let path = Path::new(destination);
+        let folder = path.parent()?.to_str()?;
+        let kind = match () {
+            () if SYSEXT_DIRS.contains(&folder) => ExtensionKind::Sysext,
+            () if CONFEXT_DIRS.contains(&folder) => ExtensionKind::Confext,
+            () => return None,
+        };
+        if is_beside(path) {
+            return None;
+        }
+        Some(Placement {
+            kind,
+            at: format!("os.additionalFiles[{index}].destination"),
+            source: config.resolve(Path::new(file.source.as_deref()?)),
+            destination: destination.to_owned(),
+            beside: beside(path),
+        })
+    });
+    placed.collect()
+}
+
+/// Drop-ins that Prism copies, for the unit of a kind.
+fn drop_ins(config: &Config, kind: ExtensionKind) -> Vec<DropIn> {
+    let files = beside_unit(config, kind).filter(|(path, _)| path.ends_with(".conf"));
+    let found = files.filter_map(|(path, file)| {
+        let text = match (&file.content, &file.source) {
+            (Some(text), _) => text.clone(),
+            (None, Some(source)) => {
+                let bytes = open::read(&config.resolve(Path::new(source)), DROP_IN_LIMIT).ok()?;
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            (None, None) => return None,
+        };
+        Some(DropIn {
+            path: path.to_owned(),
+            text,
+        })
+    });
+    found.collect()
+}
+
+/// Files that Prism copies into the folder of drop-ins of a unit, with their destinations.
+fn beside_unit(
+    config: &Config,
+    kind: ExtensionKind,
+) -> impl Iterator<Item = (&str, &AdditionalFile)> {
+    let folder = format!("/etc/systemd/system/{}.d/", unit_name(kind));
+    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+    files.flatten().filter_map(move |file| {
+        let path = file.destination.as_deref()?;
+        path.starts_with(&folder).then_some((path, file))
+    })
+}
+
+/// A certificate that Prism copies.
+struct Placed {
+    certificate: Certificate,
+    /// Where to, if that is only the store from which a unit copies it on.
+    stored: Option<String>,
+}
+
+impl Placed {
+    /// Whether systemd finds it when it merges extensions of a kind: at once, or because a drop-in of
+    /// the unit copies it.
+    fn counts_for(&self, config: &Config, kind: ExtensionKind) -> bool {
+        let Some(stored) = &self.stored else {
+            return true;
+        };
+        let mut texts = beside_unit(config, kind).filter_map(|(_, file)| file.content.as_deref());
+        texts.any(|text| text.split_whitespace().any(|word| word == stored))
+    }
+}
+
+/// Certificates that land where systemd looks for them under a name that it reads.
+fn certificates(config: &Config, findings: &mut Vec<Finding>) -> Vec<Placed> {
+    let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
+    let mut certificates = Vec::new();
+    for (index, file) in files.flatten().enumerate() {
+        let at = format!("os.additionalFiles[{index}]");
+        let Some(destination) = &file.destination else {
+            continue;
+        };
+        let destination = Path::new(destination);
+        let folder = destination.parent().and_then(Path::to_str);
+        let is_stored = folder == Some(CERTIFICATE_STORE);
+        if !is_stored && !folder.is_some_and(|folder| CERTIFICATE_DIRS.contains(&folder)) {
+            continue;
+        }
+        if destination.extension().is_none_or(|ending| ending != "crt") {
+            let message = format!("systemd does not read {}", destination.display());
+            findings.push(
+                Finding::warning("certificate-not-read", message)
+                    .because("only files that end in .crt are read (`validate_signature_userspace`, src/shared/dissect-image.c)")
+                    .help(format!("name it {}", destination.with_extension("crt").display()))
+                    .at(format!("{at}.destination")),
+            );
+            continue;
+        }
+        if folder == Some("/run/verity.d") {
+            let message = format!("{} is not there at boot", destination.display());
+            findings.push(
+                Finding::warning("certificate-not-taken", message)
+                    .because("/run is a file system in memory that begins empty")
+                    .help("copy it to /etc/verity.d")
+                    .at(format!("{at}.destination")),
+            );
+            continue;
+        }
+        let (read, key) = match (&file.source, &file.content) {
+            (Some(source), _) => (
+                trust::read_one(&config.resolve(Path::new(source))),
+                "source",
+            ),
+            (None, Some(text)) => (trust::one_of(text.as_bytes(), "the text"), "content"),
+            (None, None) => continue,
+        };
+        match read {
+            Ok(certificate) => certificates.push(Placed {
+                certificate,
+                stored: is_stored.then(|| destination.display().to_string()),
+            }),
+            Err(finding) => findings.push(finding.at(format!("{at}.{key}"))),
+        }
+    }
+    certificates
+}
+
+fn enables(config: &Config, kind: ExtensionKind) -> bool {
+    let unit = unit_name(kind);
+    let stem = unit.trim_end_matches(".service");
+    let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
+    let enabled = services.and_then(|services| services.enable.as_ref());
+    let mut enabled = enabled.into_iter().flatten().flatten();
+    enabled.any(|name| name == unit || name == stem) || scripts::enables(&config.prism, stem)
+}

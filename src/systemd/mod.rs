@@ -1,0 +1,8 @@
+//! What holds of systemd whatever the base is: names, paths, versions, and the rules of release files.
+
+pub mod arch;
+pub mod citations;
+pub mod drop_in;
+pub mod extension_name;
+pub mod release_file;
+pub mod release_match;
