@@ -16,11 +16,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mutilate::{cuts, mangled};
-use prism_sysext::expand::{
-    AdditionalFile, Additions, Enable, ExpandError, decode, enable_script, expand, policy_drop_in,
-    policy_path,
-};
-use prism_sysext::systemd::release_file::ExtensionKind;
+use prism_sysext::expand::{AdditionalFile, Additions, Enable, ExpandError, decode, expand};
+use prism_sysext::systemd::drop_in::{enable_script, policy_drop_in, policy_path};
+use prism_sysext::systemd::kind::ExtensionKind;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use serde_json::{Value, json};

@@ -18,7 +18,7 @@ use prism_sysext::io::root::RootDir;
 use prism_sysext::place::{
     FileSource, Options, PlacedFile, PlacedKind, Placements, apply, list, remove,
 };
-use prism_sysext::systemd::release_file::ExtensionKind;
+use prism_sysext::systemd::kind::ExtensionKind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
 

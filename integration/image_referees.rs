@@ -16,9 +16,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symli
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prism_sysext::build::assemble::{
-    Assembled, FileSystem, Ids, Recipe, Verity, assemble, threads,
-};
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
 use prism_sysext::image::mkfs::squashfs;
@@ -299,15 +298,15 @@ fn look(root: &Path) -> BTreeMap<OsString, Seen> {
 }
 
 /// All the ways to write EROFS.
-const EROFS: [FileSystem; 4] = [
+const EROFS: [ImageFormat; 4] = [
     erofs(None),
     erofs(Some(Compression::Lz4)),
     erofs(Some(Compression::Lz4hc)),
     erofs(Some(Compression::Zstd { level: 3 })),
 ];
 
-const fn erofs(compression: Option<Compression>) -> FileSystem {
-    FileSystem::Erofs {
+const fn erofs(compression: Option<Compression>) -> ImageFormat {
+    ImageFormat::Erofs {
         compression,
         share_compressed: true,
     }
@@ -316,7 +315,7 @@ const fn erofs(compression: Option<Compression>) -> FileSystem {
 /// A source tree and where images of it go.
 struct Bench {
     dir: TempDir,
-    file_system: FileSystem,
+    file_system: ImageFormat,
 }
 
 impl Bench {
@@ -385,9 +384,9 @@ impl Bench {
         let options = format!("loop,ro,offset={offset}");
         let image = self.path("x.raw");
         let kind = match self.file_system {
-            FileSystem::Erofs { .. } => "erofs",
-            FileSystem::Squashfs(_) => "squashfs",
-            FileSystem::Ext4 => "ext4",
+            ImageFormat::Erofs { .. } => "erofs",
+            ImageFormat::Squashfs(_) => "squashfs",
+            ImageFormat::Ext4 => "ext4",
         };
         let mut all = args(&["-t", kind, "-o", &options]);
         all.extend([image.as_os_str(), target.as_os_str()]);
@@ -463,7 +462,7 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
         return;
     }
     let mut bench = Bench::new();
-    bench.file_system = FileSystem::Squashfs(squashfs::Compression::Gzip);
+    bench.file_system = ImageFormat::Squashfs(squashfs::Compression::Gzip);
     let error = bench.try_build(Verity::None).unwrap_err();
     let error = format!("{error:#}");
     for expected in ["squashfs", "system.posix_acl_", "/usr/", "format: erofs"] {
@@ -481,7 +480,7 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
         squashfs::Compression::Lz4hc,
         squashfs::Compression::Zstd { level: 3 },
     ] {
-        bench.file_system = FileSystem::Squashfs(compression);
+        bench.file_system = ImageFormat::Squashfs(compression);
         shows_the_source_tree(&bench);
         let first = fs::read(bench.path("x.raw")).unwrap();
         bench.build(Verity::None);
@@ -501,7 +500,7 @@ fn the_kernel_shows_the_source_tree_in_ext4() {
         return;
     }
     let mut bench = Bench::new();
-    bench.file_system = FileSystem::Ext4;
+    bench.file_system = ImageFormat::Ext4;
     let error = bench.try_build(Verity::None).unwrap_err();
     let error = format!("{error:#}");
     for expected in ["line break", "new\\nline", "format: erofs"] {

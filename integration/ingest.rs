@@ -12,7 +12,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prism_sysext::build::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Ids, Recipe, Verity, assemble};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::dissect::{Ddi, DdiError, Layout, SignatureState, Strict};
 use prism_sysext::image::gpt;
@@ -26,7 +27,7 @@ use prism_sysext::image::x509::Certificate;
 use prism_sysext::inspect::verify::{Outcome, Report, verify};
 use prism_sysext::io::progress::Progress;
 use prism_sysext::systemd::arch::Arch;
-use prism_sysext::systemd::release_file::ExtensionKind;
+use prism_sysext::systemd::kind::ExtensionKind;
 use prism_sysext::tree::collect::{Options, collect};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -510,7 +511,7 @@ fn our_own_images_are_read_like_any_other() {
             verity,
             ids,
             epoch_seconds: 0,
-            file_system: FileSystem::Erofs {
+            file_system: ImageFormat::Erofs {
                 compression: None,
                 share_compressed: false,
             },

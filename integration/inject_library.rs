@@ -16,7 +16,7 @@ use prism_sysext::io::root::{Ownership, RootDir};
 use prism_sysext::place::{
     Applied, FileSource, Options, Outcome, PlacedFile, PlacedKind, Placements, apply, list, remove,
 };
-use prism_sysext::systemd::release_file::ExtensionKind;
+use prism_sysext::systemd::kind::ExtensionKind;
 use sha2::{Digest, Sha256};
 
 const IMAGE: &str = "/var/lib/extensions/tools.raw";

@@ -11,7 +11,8 @@ use std::fs::{self, OpenOptions};
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::build::assemble::{Assembled, FileSystem, Verity};
+use prism_sysext::build::assemble::{Assembled, Verity};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt;
@@ -26,7 +27,7 @@ use support::guest::{BOOTED, REMERGE, Stage, boot, possible};
 use support::{namespace, tools, trixie};
 use uuid::Uuid;
 
-const PLAIN: FileSystem = FileSystem::Erofs {
+const PLAIN: ImageFormat = ImageFormat::Erofs {
     compression: None,
     share_compressed: false,
 };
@@ -41,7 +42,7 @@ struct Original<'a> {
     release: &'a str,
     /// Further files.
     files: &'a [&'a str],
-    format: FileSystem,
+    format: ImageFormat,
     verity: Verity<'a>,
 }
 
@@ -58,7 +59,7 @@ impl Default for Original<'_> {
 }
 
 impl Original<'_> {
-    fn of(format: FileSystem) -> Self {
+    fn of(format: ImageFormat) -> Self {
         Original {
             format,
             ..Original::default()
@@ -235,7 +236,7 @@ fn cases() -> Vec<Case> {
             "squashfs alone",
             of(|_, path| {
                 let gzip = squashfs::Compression::Gzip;
-                Original::of(FileSystem::Squashfs(gzip)).make_naked(path);
+                Original::of(ImageFormat::Squashfs(gzip)).make_naked(path);
             }),
             SIGNED,
             ("merges-unprotected", "merges-signed"),
@@ -243,7 +244,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "ext4 alone",
-            of(|_, path| Original::of(FileSystem::Ext4).make_naked(path)),
+            of(|_, path| Original::of(ImageFormat::Ext4).make_naked(path)),
             SIGNED,
             ("merges-unprotected", "merges-signed"),
             &["protection"],
@@ -266,7 +267,7 @@ fn cases() -> Vec<Case> {
             "a compression that the kernel lacks",
             of(|_, path| {
                 let compression = Some(Compression::Zstd { level: 3 });
-                let format = FileSystem::Erofs {
+                let format = ImageFormat::Erofs {
                     compression,
                     share_compressed: false,
                 };

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use prism_sysext::build::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
 use prism_sysext::io::progress::Progress;
@@ -29,11 +30,11 @@ const IDS: Ids = Ids {
     salt: [6; 32],
 };
 
-const PLAIN: FileSystem = erofs(None);
-const LZ4: FileSystem = erofs(Some(Compression::Lz4));
+const PLAIN: ImageFormat = erofs(None);
+const LZ4: ImageFormat = erofs(Some(Compression::Lz4));
 
-const fn erofs(compression: Option<Compression>) -> FileSystem {
-    FileSystem::Erofs {
+const fn erofs(compression: Option<Compression>) -> ImageFormat {
+    ImageFormat::Erofs {
         compression,
         share_compressed: true,
     }
@@ -60,7 +61,7 @@ impl Place {
     fn try_build(
         &self,
         tree: &Tree,
-        file_system: FileSystem,
+        file_system: ImageFormat,
         threads: usize,
     ) -> anyhow::Result<Assembled> {
         let recipe = Recipe {
@@ -77,7 +78,7 @@ impl Place {
         assemble(&recipe, &self.path("x.raw"))
     }
 
-    fn build(&self, tree: &Tree, file_system: FileSystem) -> Assembled {
+    fn build(&self, tree: &Tree, file_system: ImageFormat) -> Assembled {
         self.try_build(tree, file_system, 2).unwrap()
     }
 

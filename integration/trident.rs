@@ -8,7 +8,7 @@ mod support;
 
 use prism_sysext::image::dissect;
 use prism_sysext::place::trident::{Listed, check};
-use prism_sysext::systemd::release_file::ExtensionKind;
+use prism_sysext::systemd::kind::ExtensionKind;
 use program::Ground;
 use serde_json::{Value, json};
 use support::tools::{command, have, run};

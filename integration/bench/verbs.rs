@@ -26,7 +26,8 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::Run;
-use prism_sysext::build::assemble::{FileSystem, Verity, threads};
+use prism_sysext::build::assemble::{Verity, threads};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::tree::{Source, Tree};
 use tempfile::TempDir;
@@ -209,7 +210,7 @@ fn image(name: &str, files: impl Iterator<Item = (String, usize)>, to: &Path, ve
         bytes.truncate(size);
         add(&path, bytes);
     }
-    let file_system = FileSystem::Erofs {
+    let file_system = ImageFormat::Erofs {
         compression: None,
         share_compressed: false,
     };

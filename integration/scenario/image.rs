@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use prism_sysext::build::assemble::{Assembled, FileSystem, Verity};
+use prism_sysext::build::assemble::{Assembled, Verity};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::gpt;
 use prism_sysext::image::gpt::Partition;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use super::{Content, Node};
 
-const EROFS: FileSystem = FileSystem::Erofs {
+const EROFS: ImageFormat = ImageFormat::Erofs {
     compression: None,
     share_compressed: false,
 };
@@ -39,8 +40,8 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
         "zeros" => fs::write(path, vec![0; 1 << 20]).unwrap(),
         "empty-file" => fs::write(path, b"").unwrap(),
         "raw-naked-erofs" => naked(path, content, EROFS),
-        "raw-naked-squashfs" => naked(path, content, FileSystem::Squashfs(Compression::Gzip)),
-        "raw-naked-ext4" => naked(path, content, FileSystem::Ext4),
+        "raw-naked-squashfs" => naked(path, content, ImageFormat::Squashfs(Compression::Gzip)),
+        "raw-naked-ext4" => naked(path, content, ImageFormat::Ext4),
         "raw-naked-vfat" => vfat(path),
         "raw-naked-erofs-cut" | "raw-naked-ext4-cut" => {
             let mut content = content.clone();
@@ -50,7 +51,7 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
             naked(
                 path,
                 &content,
-                if is_ext4 { FileSystem::Ext4 } else { EROFS },
+                if is_ext4 { ImageFormat::Ext4 } else { EROFS },
             );
             let file = OpenOptions::new().write(true).open(path).unwrap();
             let length = file.metadata().unwrap().len();
@@ -64,10 +65,10 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
         }
         "raw-gpt-erofs" => drop(partitioned(path, content, EROFS, Verity::None)),
         "raw-gpt-squashfs" => {
-            let format = FileSystem::Squashfs(Compression::Gzip);
+            let format = ImageFormat::Squashfs(Compression::Gzip);
             partitioned(path, content, format, Verity::None);
         }
-        "raw-gpt-ext4" => drop(partitioned(path, content, FileSystem::Ext4, Verity::None)),
+        "raw-gpt-ext4" => drop(partitioned(path, content, ImageFormat::Ext4, Verity::None)),
         "raw-gpt-hash" => drop(partitioned(path, content, EROFS, Verity::Hash)),
         "raw-gpt-signed" => drop(signed(path, content)),
         "raw-gpt-signed-flipped" => {
@@ -217,14 +218,14 @@ fn of_usr(content: &Content) -> Content {
 fn partitioned(
     path: &Path,
     content: &Content,
-    format: FileSystem,
+    format: ImageFormat,
     verity: Verity<'_>,
 ) -> Assembled {
     let tree = built(content);
     sample::assembled(&tree, format, verity, NonZero::<usize>::MIN, path)
 }
 
-fn naked(path: &Path, content: &Content, format: FileSystem) {
+fn naked(path: &Path, content: &Content, format: ImageFormat) {
     let made = partitioned(path, content, format, Verity::None);
     sample::strip(&made, path);
 }

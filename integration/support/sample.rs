@@ -4,14 +4,15 @@ use std::fs;
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::build::assemble::{Assembled, FileSystem, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::image::ImageFormat;
 use prism_sysext::io::progress::Progress;
 use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::Tree;
 
 pub(crate) fn assembled(
     tree: &Tree,
-    file_system: FileSystem,
+    file_system: ImageFormat,
     verity: Verity<'_>,
     threads: NonZero<usize>,
     path: &Path,

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::extensions::CERTIFICATE_DIRS;
 use super::facts::Facts;
-use super::unit::words;
 use crate::io::root::EntryKind;
+use crate::systemd::paths::CERTIFICATE_DIRS;
+use crate::systemd::unit_file::split_command;
 
 /// A certificate that is copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,16 +80,16 @@ impl Command {
         // Prefixes of systemd.service(5); `-` lets a failure pass.
         let bare = command.trim_start_matches(['@', '-', ':', '+', '!']);
         let prefix = command.get(..command.len().checked_sub(bare.len())?)?;
-        let mut words = words(bare).into_iter();
-        let program = words.next()?;
+        let mut split_command = split_command(bare).into_iter();
+        let program = split_command.next()?;
         if Path::new(&program).file_name()? != "install" {
             return None;
         }
         let (mut makes_folder, mut paths) = (false, Vec::new());
-        while let Some(word) = words.next() {
+        while let Some(word) = split_command.next() {
             match word.as_str() {
                 "-D" => makes_folder = true,
-                "-m" => drop(words.next()?),
+                "-m" => drop(split_command.next()?),
                 _ if word.starts_with("-m") || word.starts_with("--mode=") => {}
                 _ if word.starts_with('-') => return None,
                 _ => paths.push(word.replace("%%", "%")),

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use super::rootfs::RootFs;
 use crate::finding::Finding;
-use crate::image::dissect::Files;
 use crate::image::gpt;
 use crate::image::gpt::Entry;
 use crate::image::gpt::types::Role;
 use crate::image::read;
+use crate::image::read::view::FileView;
 use crate::image::read::{FileKind, FileSystem, FsError, FsKind, Window, Xattr};
 use crate::image::verity::superblock::SIGNATURE;
 use crate::io::open;
@@ -151,7 +151,7 @@ impl DiskRoot {
             source => RootError::Image {
                 action,
                 path,
-                source,
+                source: source.into(),
             },
         }
     }
@@ -323,9 +323,9 @@ impl RootFs for DiskRoot {
     }
 }
 
-impl Files for DiskRoot {
+impl FileView for DiskRoot {
     fn kind(&self, path: &Path) -> Result<Option<FileKind>, FsError> {
-        Files::kind(&self.fs, path)
+        FileView::kind(&self.fs, path)
     }
 
     fn entries(&self, folder: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
@@ -336,7 +336,19 @@ impl Files for DiskRoot {
         self.fs.bytes(path, limit)
     }
 
+    fn start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
+        self.fs.start(path, count)
+    }
+
+    fn target(&self, path: &Path) -> Result<PathBuf, FsError> {
+        self.fs.target(path)
+    }
+
     fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError> {
         self.fs.attribute(path, name)
+    }
+
+    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, read::Metadata)>, FsError> {
+        self.fs.walk(limit)
     }
 }

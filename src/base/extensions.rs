@@ -1,5 +1,8 @@
 //! Extensions and certificates that a base already carries.
 
+use crate::systemd::paths::CERTIFICATE_DIRS;
+use crate::systemd::paths::CONFEXT_DIRS;
+use crate::systemd::paths::SYSEXT_DIRS;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -10,38 +13,7 @@ use super::systemd::Systemd;
 use crate::finding::Finding;
 use crate::image::x509::{Certificate, first_pem_as_systemd};
 use crate::io::root::EntryKind;
-use crate::systemd::release_file::ExtensionKind;
-
-/// Where systemd looks for system extensions, the earlier first
-/// (systemd `src/shared/discover-image.c`; those below `/usr` only up to 253).
-pub const SYSEXT_DIRS: &[&str] = &[
-    "/etc/extensions",
-    "/run/extensions",
-    "/var/lib/extensions",
-    "/usr/local/lib/extensions",
-    "/usr/lib/extensions",
-];
-
-/// Where systemd looks for configuration extensions (same source, since 254).
-pub const CONFEXT_DIRS: &[&str] = &[
-    "/run/confexts",
-    "/var/lib/confexts",
-    "/usr/local/lib/confexts",
-    "/usr/lib/confexts",
-];
-
-/// Where systemd looks for certificates, the earlier first
-/// (systemd `src/shared/dissect-image.c`, `CONF_PATHS("verity.d")`).
-pub const CERTIFICATE_DIRS: &[&str] = &[
-    "/etc/verity.d",
-    "/run/verity.d",
-    "/usr/local/lib/verity.d",
-    "/usr/lib/verity.d",
-    "/lib/verity.d",
-];
-
-/// Where certificates are kept that a unit copies to `/run/verity.d`; systemd does not look here.
-pub const CERTIFICATE_STORE: &str = "/usr/lib/prism-sysext/verity.d";
+use crate::systemd::kind::ExtensionKind;
 
 /// Most of one certificate file that is read.
 const CERTIFICATE_LIMIT: u64 = 1024 * 1024;
@@ -226,7 +198,9 @@ pub(super) fn read_certificates(
         // A link to /dev/null or an empty file hides the name in later folders
         // (systemd `src/basic/conf-files.c`, CONF_FILES_FILTER_MASKED).
         let masks = metadata.size == 0 && metadata.kind == EntryKind::File
-            || link.as_deref().is_some_and(super::unit::is_dev_null);
+            || link
+                .as_deref()
+                .is_some_and(crate::systemd::unit_file::is_dev_null);
         if !masks && metadata.kind != EntryKind::File {
             continue;
         }

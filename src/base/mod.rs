@@ -24,8 +24,10 @@ use serde::{Serialize, Serializer};
 
 use crate::finding::Finding;
 use crate::systemd::arch::Arch;
+use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields, SystemdVersion};
+use crate::systemd::release_file::ReleaseFields;
+use crate::systemd::version::SystemdVersion;
 
 use crate::image::x509::Certificate;
 use extensions::{CertificateFile, ExistingExtension};
@@ -304,7 +306,7 @@ mod tests {
         symlink("usr/lib", root.join("lib")).unwrap();
         write(root, "var/lib/extensions/a.raw", b"abc");
         symlink("/gone", root.join("var/lib/extensions/b.raw")).unwrap();
-        let pair = crate::sign::key::generate("a", 1_700_000_000, 1).unwrap();
+        let pair = crate::image::x509::key_pair::KeyPair::generate("a", 1_700_000_000, 1).unwrap();
         write(root, "etc/verity.d/k.crt", &pair.certificate);
         write(root, "usr/lib/verity.d/broken.crt", b"no certificate");
         write(root, "usr/lib/verity.d/k.crt", b"hidden");

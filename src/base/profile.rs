@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::certificate_copies::Copies;
 use super::kernel::{Kernel, KernelFeatures, Support};
 use super::systemd::Systemd;
-use super::unit::{Enablement, UnitState, unit_name};
+use super::unit::{Enablement, UnitState};
 use super::{Base, Origin};
 use crate::base::mounts::SelinuxMode;
-use crate::config::nearest;
 use crate::finding::Finding;
+use crate::finding::suggest::nearest;
 use crate::systemd::arch::Arch;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::ReleaseFields;
 
 struct Profile {
     name: &'static str,
@@ -333,8 +334,8 @@ fn bare(
     // systemd-sysext came with 248, systemd-confext with 254 (systemd NEWS).
     let (sysext, confext) = (since(248), since(254));
     let unit = |kind: ExtensionKind, exists: bool, command: String| UnitState {
-        name: unit_name(kind),
-        file: exists.then(|| format!("/usr/lib/systemd/system/{}", unit_name(kind))),
+        name: kind.unit(),
+        file: exists.then(|| format!("/usr/lib/systemd/system/{}", kind.unit())),
         masked: None,
         enablement: Enablement::Disabled,
         text: exists.then(|| format!("[Service]\nExecStart={command}\n")),
@@ -375,7 +376,7 @@ fn bare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::release_file::SystemdVersion;
+    use crate::systemd::version::SystemdVersion;
 
     #[test]
     fn every_profile_can_be_had() {

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::image::dissect::Files;
+use crate::image::read::view::FileView;
 use crate::io::root::{EntryKind, Metadata, Names, RootDir, RootError};
 
 /// A root file system, for reading. Paths begin at it, and no link leads out of it.
-pub trait RootFs: Files {
+pub trait RootFs: FileView {
     /// Where it is on this machine, for messages.
     fn path(&self) -> &Path;
     /// A folder of it as a root file system of its own; nothing if there is none.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::Facts;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// The first version that reads them.
 pub(super) const SINCE: u32 = 259;

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
 use crate::systemd::arch::{Arch, ELF_START};
-use crate::systemd::release_file::SystemdVersion;
+use crate::systemd::version::SystemdVersion;
 
 /// The library whose name carries the version since systemd 231 (`src/shared/meson.build`).
 const LIBRARY_PREFIX: &str = "libsystemd-shared-";

@@ -1,5 +1,7 @@
 //! The unit that merges at boot: where it is, whether it is on, what it runs.
 
+use crate::systemd::unit_file::is_dev_null;
+use crate::systemd::unit_file::split_command;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -9,7 +11,7 @@ use super::certificate_copies::Copies;
 use super::facts::Facts;
 use super::systemd::Systemd;
 use crate::io::root::EntryKind;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// The unit that merges system extensions.
 pub const UNIT: &str = "systemd-sysext.service";
@@ -92,23 +94,9 @@ impl UnitState {
     }
 }
 
-/// The unit that merges extensions of this kind.
-pub fn unit_name(kind: ExtensionKind) -> &'static str {
-    match kind {
-        ExtensionKind::Sysext => UNIT,
-        ExtensionKind::Confext => "systemd-confext.service",
-    }
-}
-
 /// The link that `systemctl enable` makes.
 pub fn enablement_link(unit: &str) -> String {
     format!("/etc/systemd/system/{WANTED_BY}/{unit}")
-}
-
-/// Whether a link target is `/dev/null`, which masks.
-pub(super) fn is_dev_null(target: &str) -> bool {
-    let climbed = target.trim_start_matches("../");
-    target == "/dev/null" || (climbed != target && climbed == "dev/null")
 }
 
 /// Unit folders of an image, the earlier first (systemd `src/libsystemd/sd-path/path-lookup.c`).
@@ -135,7 +123,7 @@ pub(super) fn read_unit(
     kind: ExtensionKind,
     systemd: Option<&Systemd>,
 ) -> UnitState {
-    let name = unit_name(kind);
+    let name = kind.unit();
     let dirs = unit_dirs(systemd);
     let (mut file, mut masked) = (None, None);
     for dir in dirs {
@@ -276,31 +264,13 @@ fn environment(settings: &[(String, String)]) -> BTreeMap<String, String> {
         if value.is_empty() {
             variables.clear();
         }
-        for word in words(value) {
+        for word in split_command(value) {
             if let Some((name, value)) = word.split_once('=') {
                 variables.insert(name.to_owned(), value.to_owned());
             }
         }
     }
     variables
-}
-
-/// Words of a setting, quoted as a whole or in part.
-pub(super) fn words(text: &str) -> Vec<String> {
-    let (mut words, mut open, mut quote) = (Vec::new(), None::<String>, None);
-    for c in text.chars() {
-        match quote {
-            Some(end) if c == end => quote = None,
-            None if c == '"' || c == '\'' => {
-                quote = Some(c);
-                open.get_or_insert_default();
-            }
-            None if c.is_whitespace() => words.extend(open.take()),
-            _ => open.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(open);
-    words
 }
 
 /// Lines without comments, continued ones joined by a space.
@@ -336,13 +306,13 @@ fn asked_for(commands: &[String]) -> Option<String> {
 
 /// The value of `--image-policy` in a command line.
 fn image_policy(command: &str) -> Option<String> {
-    let mut words = command
+    let mut split_command = command
         .split_whitespace()
         .map(|word| word.trim_matches(['"', '\'']));
     let mut policy = None;
-    while let Some(word) = words.next() {
+    while let Some(word) = split_command.next() {
         let value = match word.strip_prefix("--image-policy") {
-            Some("") => words.next(),
+            Some("") => split_command.next(),
             Some(rest) => rest.strip_prefix('='),
             None => None,
         };

@@ -1,22 +1,26 @@
 //! What goes into an extension that is built: the user's tree and files, the
 //! release file, links for PATH; and the rules that content must keep.
 
+use crate::plan::content::ArchivePlan;
+use crate::plan::content::ContentPlan;
+use crate::plan::content::FileContent;
+use crate::plan::content::FilePlan;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::model::Reload;
 use crate::config::validate::{could_take_folder, inside_hierarchy};
 use crate::finding::Finding;
 use crate::io::open;
 use crate::plan::limits::unmet;
-use crate::plan::repair::{WantedImage, tree_of};
-use crate::systemd::arch::Arch;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
+use crate::plan::repair::tree_of;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect;
 use crate::tree::collect::collect;
 use crate::tree::oci;
 use crate::tree::read::Reader;
-use crate::tree::tar_read::{Layers, Pick};
+use crate::tree::tar_read::Layers;
 use crate::tree::{Inode, Kind, Source, Tree, TreeError};
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
@@ -30,68 +34,6 @@ const UNIT_DIRS: &[&str] = &[
 
 /// Largest release file of the content that is read, in bytes.
 const MAX_RELEASE_FILE: u64 = 1 << 20;
-
-/// What the config asks to put in.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Path in the config, for findings.
-    pub at: String,
-    /// Name of the image and of the release file.
-    pub name: String,
-    /// Which hierarchies it may add to.
-    pub kind: ExtensionKind,
-    /// Folder with `usr/` and/or `opt/`, or `etc/`.
-    pub tree: Option<PathBuf>,
-    /// An archive or a container image instead of a folder.
-    pub archive: Option<WantedArchive>,
-    /// A prebuilt image that is repaired.
-    pub image: Option<WantedImage>,
-    /// Single files.
-    pub files: Vec<WantedFile>,
-    /// Whether owners of the tree are kept.
-    pub keep_owners: bool,
-    /// Fields of the release file, in the order in which they are written.
-    pub release: ReleaseFields,
-    /// Whether systemd reloads its units.
-    pub reload: Reload,
-    /// Programs that get a link in `/usr/bin`.
-    pub path_links: Vec<String>,
-    /// Globs that must match.
-    pub expect: Vec<String>,
-    /// Globs that must not match.
-    pub forbid: Vec<String>,
-}
-
-/// An archive whose content is taken.
-#[derive(Debug, Clone)]
-pub struct WantedArchive {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// What of it is taken.
-    pub pick: Pick,
-    /// Whether it is a container image, and for which architecture.
-    pub container: Option<Option<Arch>>,
-}
-
-/// What a single file consists of.
-#[derive(Debug, Clone)]
-pub enum FileContent {
-    /// A file on this machine.
-    Path(PathBuf),
-    /// The bytes, as the config holds them.
-    Bytes(Vec<u8>),
-}
-
-/// One file to add.
-#[derive(Debug, Clone)]
-pub struct WantedFile {
-    /// What it consists of.
-    pub content: FileContent,
-    /// Absolute path in the extension.
-    pub destination: String,
-    /// Mode, or that of the source.
-    pub permissions: Option<u16>,
-}
 
 /// The tree of an extension, complete.
 #[derive(Debug, Clone)]
@@ -107,7 +49,7 @@ pub struct Content {
 }
 
 /// Brings everything together, or says all that is wrong with it.
-pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
+pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut tree = match (&wanted.tree, &wanted.archive, &wanted.image) {
@@ -194,7 +136,7 @@ pub fn gather(wanted: &Wanted) -> Result<Content, Vec<Finding>> {
     }
 }
 
-fn unpack(archive: &WantedArchive) -> Result<(Tree, Vec<Finding>), Finding> {
+fn unpack(archive: &ArchivePlan) -> Result<(Tree, Vec<Finding>), Finding> {
     if let Some(arch) = archive.container {
         return oci::read(&archive.path, arch, &archive.pick);
     }
@@ -247,8 +189,8 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 /// Adds a file, or a folder with all that is in it; what was left out comes back as notes.
 fn add_file(
     tree: &mut Tree,
-    file: &WantedFile,
-    wanted: &Wanted,
+    file: &FilePlan,
+    wanted: &ContentPlan,
 ) -> Result<Vec<Finding>, Vec<Finding>> {
     let conflict = |error: TreeError| Finding::error("content-conflict", error.to_string());
     if let FileContent::Path(path) = &file.content
@@ -276,7 +218,7 @@ fn add_file(
     Ok(Vec::new())
 }
 
-fn add_single(tree: &mut Tree, file: &WantedFile, kind: ExtensionKind) -> Result<(), Finding> {
+fn add_single(tree: &mut Tree, file: &FilePlan, kind: ExtensionKind) -> Result<(), Finding> {
     let taken_by_folders =
         !inside_hierarchy(&file.destination, kind) && could_take_folder(&file.destination, kind);
     let (source, size, mode) = match &file.content {
@@ -508,11 +450,11 @@ fn link_program(tree: &mut Tree, program: &str) -> Result<(), Finding> {
 mod tests {
     use super::*;
 
-    fn wanted(files: &[(&str, &str)]) -> Wanted {
+    fn wanted(files: &[(&str, &str)]) -> ContentPlan {
         let mut release = ReleaseFields::new();
         release.set("ID", "azurelinux");
         release.set("VERSION_ID", "3.0");
-        Wanted {
+        ContentPlan {
             at: "sysext.extensions[0]".into(),
             name: "tools".into(),
             kind: ExtensionKind::Sysext,
@@ -521,7 +463,7 @@ mod tests {
             image: None,
             files: files
                 .iter()
-                .map(|(destination, text)| WantedFile {
+                .map(|(destination, text)| FilePlan {
                     content: FileContent::Bytes(text.as_bytes().to_vec()),
                     destination: (*destination).to_owned(),
                     permissions: Some(0o755),
@@ -536,7 +478,7 @@ mod tests {
         }
     }
 
-    fn refusal(wanted: &Wanted) -> &'static str {
+    fn refusal(wanted: &ContentPlan) -> &'static str {
         gather(wanted).unwrap_err()[0].id
     }
 
@@ -607,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_configuration_extension_is_etc_and_nothing_else() {
-        let confext = |path| Wanted {
+        let confext = |path| ContentPlan {
             kind: ExtensionKind::Confext,
             ..wanted(&[(path, "")])
         };

@@ -1,17 +1,19 @@
 //! Extensions that are folders: built, or taken as they are.
 
+use crate::tree::folder::owners;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use rustix::fs::Mode;
 
 use super::fields;
-use crate::build::content::{Content, FileContent};
+use crate::build::content::Content;
 use crate::build::manifest::{Entry, Origin};
 use crate::config::model::Layout;
 use crate::finding::{Finding, Findings};
-use crate::io::atomic_folder::StagedFolder;
+use crate::io::atomic_folder::AtomicFolder;
 use crate::io::progress::Progress;
+use crate::plan::content::FileContent;
 use crate::plan::ingest::TakenFolder;
 use crate::plan::limits::{too_large, unmet};
 use crate::plan::{BuildStep, Plan, Planned};
@@ -36,7 +38,7 @@ pub(super) fn build_folder(
     }
     progress.begin(format!("building {}", extension.name), size);
     let writing = || format!("writing the folder {}", extension.image.display());
-    let staged = StagedFolder::create(&extension.image).with_context(writing)?;
+    let staged = AtomicFolder::create(&extension.image).with_context(writing)?;
     let epoch = step.epoch.unwrap_or(plan.epoch);
     let written = folder::write(&content.tree, staged.folder(), epoch, progress);
     written.map_err(|error| match error {
@@ -84,13 +86,6 @@ fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
     );
     let finding = Finding::error("would-overwrite", message).at(&extension.at);
     Err(finding.help("remove or move it, or name another folder with `outputDirectory`"))
-}
-
-/// Who may not give files away can still have an image made.
-pub(crate) fn owners(error: &FolderError) -> Finding {
-    Finding::error("owners-not-settable", error.to_string())
-        .because("owners of files are those that programs see after the merge")
-        .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")
 }
 
 /// What a folder that is taken as it is holds, or all that is wrong with it.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::config::model::Format;
 use crate::image::verity::RootHash;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What makes an extension this extension; the order of the fields is part of the format.
 #[derive(Debug, Clone, Serialize)]

@@ -5,10 +5,10 @@
 use serde::Serialize;
 
 use crate::config::model::{Format, Layout, Verity};
+use crate::config::repair::RepairChange;
 use crate::image::compressed::Codec;
 use crate::image::sidecar::SidecarKind;
-use crate::plan::repair::Change;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// File name in the output directory.
 pub const FILE_NAME: &str = "sysext-manifest.json";
@@ -85,7 +85,7 @@ pub struct Repaired {
     /// SHA-256 of the original, hex.
     pub original_sha256: String,
     /// What was changed.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RepairChange>,
 }
 
 /// A file that is placed beside an image.

@@ -12,14 +12,13 @@ pub mod manifest;
 mod prebuilt;
 mod sidecars;
 
+use crate::io::atomic_file::write_whole;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sha2::Sha256;
-
-pub(crate) use folder::owners;
 
 use crate::build::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble, threads};
 use crate::build::content::{Content, gather};
@@ -32,19 +31,18 @@ use crate::image::dissect::{Ddi, SignatureState};
 use crate::image::gpt::types::{Designator, PartitionType, Role};
 use crate::image::signature::Signer;
 use crate::image::verity::RootHash;
-use crate::io::atomic_file::PendingFile;
 use crate::io::digest::{digest, sha256_and_sha384};
 use crate::io::open;
 use crate::io::progress::Progress;
 use crate::plan::compression;
 use crate::plan::limits::too_large;
-use crate::plan::settings::Folder;
 use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step};
 use crate::sign::command::CommandSigner;
 use crate::sign::deferred;
 use crate::sign::deferred::SignRequest;
 use crate::sign::passphrase::Secrets;
 use crate::systemd::release_file::ReleaseFields;
+use crate::tree::Folder;
 use crate::tree::Tree;
 use folder::{build_folder, folder_entry, gather_folder};
 use prebuilt::{take_in_one, wrapper};
@@ -189,16 +187,6 @@ pub fn write_manifest(plan: &Plan, built: &Built, overrides: &[String]) -> anyho
     let text = manifest.to_text()?;
     write_whole(&path, text.as_bytes(), 0o644)?;
     Ok(path)
-}
-
-/// Writes a small file that appears complete or not at all.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    let write = || {
-        let mut pending = PendingFile::create(path, mode)?;
-        std::io::Write::write_all(pending.file(), bytes)?;
-        pending.commit()
-    };
-    write().with_context(|| format!("writing {}", path.display()))
 }
 
 fn make_folder(path: &Path) -> Result<(), Findings> {

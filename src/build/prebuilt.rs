@@ -10,7 +10,7 @@ use super::{fields, make_folder, wanted};
 use crate::build::manifest::{Companion, Entry, Origin, UnpackedFrom};
 use crate::config::model::Verity;
 use crate::image::compressed::{Wrapped, unwrap};
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
 use crate::io::digest::{digest, digest_file};
 use crate::io::open;
 use crate::io::progress::Progress;
@@ -110,7 +110,7 @@ fn unwrap_one(
     let file = open::open(path).with_context(reading)?;
     let from = wrapper(path, wrapped)?;
     let writing = || format!("writing {}", extension.image.display());
-    let mut pending = PendingFile::create(&extension.image, 0o644).with_context(writing)?;
+    let mut pending = AtomicFile::create(&extension.image, 0o644).with_context(writing)?;
     unwrap(&file, wrapped.codec, pending.file()).with_context(reading)?;
     pending.commit().with_context(writing)?;
     Ok(from)

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 
 use super::destinations::clashes;
 use super::{Chain, Link};
-use crate::base::unit::unit_name;
 use crate::config::validate::around;
 use crate::config::{Config, model};
-use crate::expand::{AdditionalFile, Additions, Enable, ExpandError, enable_script, expand_on};
+use crate::expand::{AdditionalFile, Additions, Enable, ExpandError, expand_on};
 use crate::finding::{Finding, Severity};
 use crate::plan::{BaseIdentity, Environment, Plan, Step, finish, overlays, plan};
 use crate::sign::trust::Trusted;
+use crate::systemd::drop_in::enable_script;
 
 /// What the sections of a chain come to.
 #[derive(Debug)]
@@ -286,10 +286,7 @@ fn additions(plan: &Plan) -> Additions {
             Enable::Script { name, content }
         }
         model::Enable::Service => Enable::Services {
-            units: kinds
-                .iter()
-                .map(|kind| unit_name(*kind).to_owned())
-                .collect(),
+            units: kinds.iter().map(|kind| kind.unit().to_owned()).collect(),
         },
         model::Enable::None => Enable::None,
     };

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::finding::Finding;
-use crate::image::dissect::Files;
+use crate::image::read::view::FileView;
 use crate::image::read::{FileKind, FsError};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// Most entries that are looked at in one layer.
 const MAX_ENTRIES: usize = 2_000_000;
@@ -47,7 +47,7 @@ pub struct Layer<'a> {
     /// Where it lies on the target.
     pub path: &'a str,
     /// What it holds.
-    pub files: Box<dyn Files + 'a>,
+    pub files: Box<dyn FileView + 'a>,
     /// Whether its root is what others have in `usr`.
     pub is_usr: bool,
 }
@@ -73,7 +73,7 @@ impl Layer<'_> {
 pub fn find(
     class: ExtensionKind,
     layers: &[Layer<'_>],
-    base: Option<&dyn Files>,
+    base: Option<&dyn FileView>,
     allow: &[Pattern],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -110,7 +110,7 @@ struct Found {
 /// All layers so far.
 struct Comparison<'a> {
     layers: &'a [Layer<'a>],
-    base: Option<&'a dyn Files>,
+    base: Option<&'a dyn FileView>,
     /// What is visible: its kind and the layer it is from.
     visible: HashMap<Vec<u8>, (FileKind, usize)>,
     /// Folders of the base that layers have as well; nothing for those that are not there.
@@ -119,7 +119,7 @@ struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    fn new(layers: &'a [Layer<'a>], base: Option<&'a dyn Files>) -> Comparison<'a> {
+    fn new(layers: &'a [Layer<'a>], base: Option<&'a dyn FileView>) -> Comparison<'a> {
         let indexes = INDEXES.iter().filter_map(|glob| Pattern::new(glob).ok());
         Comparison {
             layers,
@@ -200,7 +200,7 @@ enum Names {
 }
 
 impl Names {
-    fn read(base: &dyn Files, folder: &Path) -> Names {
+    fn read(base: &dyn FileView, folder: &Path) -> Names {
         match base.entries(folder) {
             Ok(entries) => Names::Known(entries.into_iter().collect()),
             Err(_) => Names::TooMany,
@@ -294,8 +294,8 @@ fn walk(
     mut each: impl FnMut(&Path, FileKind),
 ) -> Result<(), FsError> {
     let release_dir = Path::new(class.release_dir());
-    if let Some(all) = layer.files.all(MAX_ENTRIES) {
-        for (path, kind) in all? {
+    if layer.files.walks_fast() {
+        for (path, found) in layer.files.walk(MAX_ENTRIES)? {
             let path = path.strip_prefix("/").unwrap_or(&path);
             let merged = match layer.is_usr {
                 true => Path::new("usr").join(path),
@@ -305,7 +305,7 @@ fn walk(
             // The hierarchies themselves are everybody's.
             let is_inside = tops.any(|top| merged.starts_with(top) && merged.as_os_str() != *top);
             if is_inside && merged.parent() != Some(release_dir) {
-                each(&merged, kind);
+                each(&merged, found.kind);
             }
         }
         return Ok(());

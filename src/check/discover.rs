@@ -9,7 +9,8 @@ use crate::base::extensions::{ExistingExtension, Member};
 use crate::io::root::EntryKind;
 use crate::systemd::arch::Arch;
 use crate::systemd::extension_name;
-use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::version::SystemdVersion;
 
 /// An extension that systemd finds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,9 @@ use crate::image::dissect::{Content, Ddi};
 use crate::image::x509::Certificate;
 use crate::inspect::verify::Report;
 use crate::systemd::arch::Arch;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::ReleaseFields;
+use crate::systemd::version::SystemdVersion;
 
 /// What the rules need to know of the base.
 #[derive(Debug)]

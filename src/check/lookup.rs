@@ -3,7 +3,8 @@
 use super::Candidate;
 use super::discover::strip_class;
 use crate::image::dissect::{Content, Fault, ReleaseFile, Strict};
-use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::version::SystemdVersion;
 
 /// What the search for a release file ends with.
 pub(super) enum Found<'a> {

@@ -31,7 +31,8 @@ use crate::image::dissect::{Content, Ddi, Layout};
 use crate::inspect::verify::Report;
 use crate::systemd::extension_name;
 use crate::systemd::extension_name::Effect;
-use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::version::SystemdVersion;
 
 use crate::systemd::citations;
 pub use crate::systemd::citations::COVERED;

@@ -5,7 +5,7 @@ use crate::base::kernel::Support;
 use crate::image::dissect::Ddi;
 use crate::image::read::FsKind;
 use crate::systemd::citations;
-use crate::systemd::release_file::SystemdVersion;
+use crate::systemd::version::SystemdVersion;
 
 /// Judges the file system and its compressions.
 pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) {

@@ -5,7 +5,8 @@
 //! that of `src/shared/dissect-image.c` (`dissect_image`), both since 254.
 
 use crate::image::gpt::types::Designator;
-use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::version::SystemdVersion;
 
 /// What a partition may be, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::image::signature::{SignerVerdict, check};
 use crate::inspect::verify::{Outcome, Report};
 use crate::io::hex;
 use crate::systemd::citations;
-use crate::systemd::release_file::SystemdVersion;
+use crate::systemd::version::SystemdVersion;
 
 use std::ops::ControlFlow;
 

@@ -6,7 +6,9 @@ use super::{Case, Host, Verdict};
 use crate::image::dissect::{Content, Fault};
 use crate::systemd::arch::Arch;
 use crate::systemd::citations;
-use crate::systemd::release_file::{Decision, ExtensionKind, SystemdVersion, matches};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::{Decision, matches};
+use crate::systemd::version::SystemdVersion;
 
 /// An extension whose release file is looked for.
 #[derive(Clone, Copy)]

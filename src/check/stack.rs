@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{Host, Judgement, Verdict};
 use crate::base::certificate_copies::Copies;
-use crate::base::unit::{UnitState, unit_name};
+use crate::base::unit::UnitState;
 use crate::finding::Finding;
 use crate::systemd::citations;
 use crate::systemd::extension_name;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What mount(2) takes: one page less the final NUL.
 const MAX_OPTIONS: usize = 4095;
@@ -209,7 +209,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
 }
 
 fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> {
-    let unit = unit_name(class);
+    let unit = class.unit();
     let finding = |id, message: String, help: String| {
         Some(
             Finding::error(id, message)

@@ -13,7 +13,6 @@ use super::text::changes;
 use super::text::findings;
 use super::text::plan;
 use crate::base::Base;
-use crate::base::unit::unit_name;
 use crate::build;
 use crate::build::{Built, BuiltImage};
 use crate::check::{Allowed, Prediction};
@@ -35,7 +34,7 @@ use crate::plan::{Environment, Plan, Planned as PlannedExtension, Step};
 use crate::session::Session;
 use crate::session::base::{find_base, open_root};
 use crate::session::predict::predict_present;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 use crate::tree::collect::{Options, collect};
 use crate::tree::folder;
 
@@ -437,7 +436,7 @@ pub(crate) fn list(screen: &Screen, args: &List) -> std::result::Result<(), Fail
             (_, _, true) => "enabled",
             _ => "disabled",
         };
-        rows.push(vec![state.to_owned(), unit_name(kind).to_owned()]);
+        rows.push(vec![state.to_owned(), kind.unit().to_owned()]);
     }
     screen.result(&findings::table(&rows), &versioned(listing))
 }

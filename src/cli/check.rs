@@ -1,5 +1,6 @@
 //! `check`, `schema` and `build`.
 
+use crate::io::atomic_file::write_whole;
 use std::path::Path;
 
 use super::apply::judge;
@@ -12,10 +13,11 @@ use crate::base::Base;
 use crate::build;
 use crate::chain::Chain;
 use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Stack, Verdict};
+use crate::config::Config;
 use crate::config::source::Source as ConfigSource;
-use crate::config::{Config, nearest};
 use crate::finding::Finding;
 use crate::finding::catalog;
+use crate::finding::suggest::nearest;
 use crate::io::open;
 use crate::io::progress::Progress;
 use crate::output;
@@ -28,7 +30,7 @@ use crate::session::plain;
 use crate::session::predict::{
     image_and_beside, local_folder, look_inside, predict_on, predict_present,
 };
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// Longest saved status that is read, in bytes.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
@@ -293,7 +295,7 @@ pub(crate) fn schema(screen: &Screen, args: &Schema) -> Result<(), Failure> {
         let mut written = Vec::new();
         for (name, text) in schema::files() {
             let path = folder.join(name);
-            build::write_whole(&path, text.as_bytes(), 0o644)?;
+            write_whole(&path, text.as_bytes(), 0o644)?;
             written.push(path);
         }
         let lines: Vec<String> = written

@@ -1,5 +1,6 @@
 //! `expand` and `customize`: with Prism.
 
+use crate::io::atomic_file::write_whole;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,7 @@ pub(crate) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
 }
 
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    build::write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
+    write_whole(path, text.as_bytes(), 0o644).map_err(Failure::Other)
 }
 
 /// Writes plain configs, what others build on first.

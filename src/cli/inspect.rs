@@ -10,6 +10,7 @@ use crate::image::dissect::Ddi;
 use crate::image::read::{FileKind, FsError};
 use crate::image::signature::KeyFile;
 use crate::image::x509::first_pem_as_systemd;
+use crate::image::x509::key_pair::KeyPair;
 use crate::inspect;
 use crate::inspect::verify::{add_negative_control, verify_set};
 use crate::inspect::{Entry, Listing};
@@ -112,7 +113,7 @@ pub(crate) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
         verify_set(&ddi, &beside, &trusted, progress)
     });
     if args.negative_control {
-        let stranger = key::generate("negative control", now(), 1)?;
+        let stranger = KeyPair::generate("negative control", now(), 1)?;
         let certificate =
             first_pem_as_systemd(&stranger.certificate).map_err(anyhow::Error::from)?;
         let stranger = KeyFile::from_pem(stranger.key.bytes(), &certificate)?;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stderr, stdin};
 
-use crate::sign::key::KeyText;
+use crate::io::secret::KeyText;
 
 /// The answer, if somebody is there to give one: both ends of the dialogue are a terminal.
 pub(crate) fn prompt(question: &str) -> Option<KeyText> {

@@ -1,5 +1,15 @@
 //! `sign`: key pairs, and signatures that are made later or anew.
 
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
+use crate::image::x509::key_pair::KeyPair;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -11,13 +21,13 @@ use super::text::findings;
 use crate::session::predict::open_image;
 use anyhow::Context as _;
 
-use crate::build::write_whole;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::image::dissect::Ddi;
 use crate::image::signature::{SignaturePartition, sign_root_hash};
 use crate::image::x509::Certificate;
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
+use crate::io::atomic_file::write_whole;
 use crate::sign::deferred;
 use crate::sign::deferred::{Attached, SignRequest};
 use crate::sign::key;
@@ -113,7 +123,7 @@ pub(crate) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
             .into());
         }
     }
-    let pair = key::generate(&args.common_name, now(), args.days)?;
+    let pair = KeyPair::generate(&args.common_name, now(), args.days)?;
     write_pair(args, &pair)?;
     let text = format!(
         "private key: {}\ncertificate: {}\n",
@@ -136,7 +146,7 @@ pub(crate) fn now() -> i64 {
 fn write_pair(args: &Keygen, pair: &key::KeyPair) -> anyhow::Result<()> {
     let start = |path: &Path, bytes: &[u8], mode| {
         let begin = || {
-            let mut pending = PendingFile::create(path, mode)?;
+            let mut pending = AtomicFile::create(path, mode)?;
             pending.file().write_all(bytes).map(|()| pending)
         };
         begin().with_context(|| format!("writing {}", path.display()))

@@ -17,7 +17,7 @@ use crate::finding::Finding;
 use crate::io::open::folder_of;
 use crate::mkosi::settings::{ExtraTree, Foreign, Settings, Verity as Word};
 use crate::systemd::extension_name;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What a mkosi configuration amounts to.
 #[derive(Debug, Clone)]

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::repair::RepairKind;
 use crate::finding::Finding;
-use crate::plan::repair::Mended;
 
 use super::editor::{OrText, Permissions, ProfileOrFacts, Size, WordOrSwitch};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// System extensions to build or take in, place, trust and switch on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -679,7 +679,7 @@ pub enum Repair {
     #[default]
     Never,
     /// It may be rebuilt so that it works, but for these changes.
-    But(Vec<Mended>),
+    But(Vec<RepairKind>),
 }
 
 impl Repair {
@@ -689,7 +689,7 @@ impl Repair {
     }
 
     /// What is left as it is.
-    pub fn exceptions(&self) -> &[Mended] {
+    pub fn exceptions(&self) -> &[RepairKind] {
         match self {
             Repair::Never => &[],
             Repair::But(exceptions) => exceptions,
@@ -702,7 +702,7 @@ impl Repair {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Exceptions {
     /// What is left as it is in a repair.
-    pub(super) except: Vec<Mended>,
+    pub(super) except: Vec<RepairKind>,
 }
 
 /// Schema only: `repair` in a word, or with exceptions.

@@ -56,9 +56,6 @@ mod spans;
 mod splice;
 mod style;
 
-pub(crate) use crate::systemd::drop_in::{CONFEXT_COPY, certificates_drop_in};
-pub use crate::systemd::drop_in::{DropIn, enable_script, policy_drop_in, policy_path};
-
 use std::collections::BTreeMap;
 
 use spans::Source;

@@ -1,6 +1,7 @@
 //! What a check has to say: one fact, its place, and the way out.
 
 pub mod catalog;
+pub mod suggest;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -10,3 +10,19 @@ pub mod sidecar;
 pub mod signature;
 pub mod verity;
 pub mod x509;
+
+/// A file system and how it compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// EROFS, written here.
+    Erofs {
+        /// How files are compressed.
+        compression: Option<erofs::compress::Compression>,
+        /// Whether equal compressed files share their data, see [`erofs::write::Params`].
+        share_compressed: bool,
+    },
+    /// squashfs, by `mksquashfs`.
+    Squashfs(mkfs::squashfs::Compression),
+    /// ext4, by `mkfs.ext4` and `debugfs`.
+    Ext4,
+}

@@ -5,6 +5,7 @@
 //! is removed when dropped. `commit` syncs, renames over the final name and
 //! syncs the directory.
 
+use anyhow::Context as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -19,22 +20,22 @@ use crate::io::open::folder_of;
 
 /// A file under construction beside its final name.
 #[derive(Debug)]
-pub struct PendingFile {
+pub struct AtomicFile {
     file: File,
     dir: OwnedFd,
     name: OsString,
     temporary: Option<OsString>,
 }
 
-impl PendingFile {
+impl AtomicFile {
     /// Starts a file that [`commit`](Self::commit) will place at `path`.
-    pub fn create(path: &Path, mode: u32) -> io::Result<PendingFile> {
+    pub fn create(path: &Path, mode: u32) -> io::Result<AtomicFile> {
         let (dir, name) = place_of(path)?;
-        PendingFile::create_in(dir, name, mode)
+        AtomicFile::create_in(dir, name, mode)
     }
 
     /// Starts a file that [`commit`](Self::commit) will place as `name` in the open directory `dir`.
-    pub fn create_in(dir: OwnedFd, name: &OsStr, mode: u32) -> io::Result<PendingFile> {
+    pub fn create_in(dir: OwnedFd, name: &OsStr, mode: u32) -> io::Result<AtomicFile> {
         let access = OFlags::RDWR | OFlags::CLOEXEC;
         let private = Mode::RUSR | Mode::WUSR;
         let (fd, temporary) = match rustix::fs::openat(&dir, ".", access | OFlags::TMPFILE, private)
@@ -51,7 +52,7 @@ impl PendingFile {
         };
         // Explicit, because the umask of the caller must not show in what we write.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        Ok(PendingFile {
+        Ok(AtomicFile {
             file: File::from(fd),
             dir,
             name: name.to_owned(),
@@ -127,7 +128,7 @@ pub(crate) fn place_of(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     Ok((folder, name))
 }
 
-impl Drop for PendingFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
             // Best effort: the error that led here is the one to report.
@@ -146,6 +147,16 @@ fn temporary_name(name: &OsStr) -> OsString {
     OsString::from_vec(temporary)
 }
 
+/// Writes a small file that appears complete or not at all.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let write = || {
+        let mut pending = AtomicFile::create(path, mode)?;
+        std::io::Write::write_all(pending.file(), bytes)?;
+        pending.commit()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "old").unwrap();
-        let mut pending = PendingFile::create(&path, 0o640).unwrap();
+        let mut pending = AtomicFile::create(&path, 0o640).unwrap();
         pending.file().write_all(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         pending.commit().unwrap();
@@ -175,7 +186,7 @@ mod tests {
         let path = dir.path().join("x");
         std::fs::write(&path, "old").unwrap();
         std::fs::write(dir.path().join(temporary_name(OsStr::new("x"))), "left").unwrap();
-        let mut pending = PendingFile::create(&path, 0o644).unwrap();
+        let mut pending = AtomicFile::create(&path, 0o644).unwrap();
         pending.file().write_all(b"new").unwrap();
         pending.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
@@ -185,7 +196,7 @@ mod tests {
     #[test]
     fn a_dropped_file_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut pending = PendingFile::create(&dir.path().join("x"), 0o644).unwrap();
+        let mut pending = AtomicFile::create(&dir.path().join("x"), 0o644).unwrap();
         pending.file().write_all(b"half").unwrap();
         drop(pending);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -193,6 +204,6 @@ mod tests {
 
     #[test]
     fn a_path_without_a_name_is_refused() {
-        assert!(PendingFile::create(Path::new("/"), 0o644).is_err());
+        assert!(AtomicFile::create(Path::new("/"), 0o644).is_err());
     }
 }

@@ -23,27 +23,27 @@ const OPEN: OFlags = OFlags::RDONLY
 
 /// A folder under construction beside its final name; unless it is committed, it goes when this does.
 #[derive(Debug)]
-pub struct StagedFolder {
+pub struct AtomicFolder {
     parent: OwnedFd,
     name: OsString,
     folder: OwnedFd,
     is_placed: bool,
 }
 
-impl StagedFolder {
+impl AtomicFolder {
     /// Starts a folder that [`commit`](Self::commit) will place at `path`.
-    pub fn create(path: &Path) -> io::Result<StagedFolder> {
+    pub fn create(path: &Path) -> io::Result<AtomicFolder> {
         let (parent, name) = place_of(path)?;
-        StagedFolder::create_in(parent, name)
+        AtomicFolder::create_in(parent, name)
     }
 
     /// Starts a folder that will be `name` in an open one.
-    pub fn create_in(parent: OwnedFd, name: &OsStr) -> io::Result<StagedFolder> {
+    pub fn create_in(parent: OwnedFd, name: &OsStr) -> io::Result<AtomicFolder> {
         let staged = beside(name, "new");
         clear(parent.as_fd(), &staged)?;
         rustix::fs::mkdirat(&parent, &staged, Mode::RWXU)?;
         let folder = rustix::fs::openat(&parent, &staged, OPEN, Mode::empty())?;
-        Ok(StagedFolder {
+        Ok(AtomicFolder {
             parent,
             name: name.to_owned(),
             folder,
@@ -76,7 +76,7 @@ impl StagedFolder {
     }
 }
 
-impl Drop for StagedFolder {
+impl Drop for AtomicFolder {
     fn drop(&mut self) {
         if !self.is_placed {
             // Best effort: the error that led here is the one to report.
@@ -134,7 +134,7 @@ mod tests {
         // What a killed process left.
         std::fs::create_dir_all(dir.path().join(".#x.new/deep")).unwrap();
         for text in ["one", "two"] {
-            let staged = StagedFolder::create(&path).unwrap();
+            let staged = AtomicFolder::create(&path).unwrap();
             let file = dir.path().join(".#x.new/file");
             std::fs::write(&file, text).unwrap();
             if text == "two" {
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(std::fs::read(path.join("file")).unwrap(), text.as_bytes());
             assert_eq!(names(dir.path()), ["x"]);
         }
-        drop(StagedFolder::create(&path).unwrap());
+        drop(AtomicFolder::create(&path).unwrap());
         assert_eq!(names(dir.path()), ["x"]);
         let parent: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
         remove(parent.as_fd(), OsStr::new("x")).unwrap();
@@ -158,7 +158,7 @@ mod tests {
         std::fs::create_dir(&canary).unwrap();
         std::os::unix::fs::symlink(&canary, dir.path().join("x")).unwrap();
         std::os::unix::fs::symlink(&canary, dir.path().join(".#x.new")).unwrap();
-        StagedFolder::create(&dir.path().join("x"))
+        AtomicFolder::create(&dir.path().join("x"))
             .unwrap()
             .commit()
             .unwrap();

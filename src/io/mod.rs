@@ -7,3 +7,4 @@ pub mod hex;
 pub mod open;
 pub mod progress;
 pub mod root;
+pub mod secret;

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::base::unit::unit_name;
 use crate::build::manifest::Entry;
 use crate::check::Prediction;
 use crate::config::model::Enable;
@@ -22,7 +21,7 @@ use crate::io::root::Ownership;
 use crate::mkosi::settings::Foreign;
 use crate::place::{Applied, Outcome, Removed};
 use crate::plan::{Plan, Step};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// Version of all these formats.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -344,7 +343,7 @@ impl<'a> From<&'a Removed> for Changes<'a> {
 
 /// Whether a link starts the service for extensions of a kind.
 fn starts(link: &str, kind: ExtensionKind) -> bool {
-    link.rsplit('/').next() == Some(unit_name(kind))
+    link.rsplit('/').next() == Some(kind.unit())
 }
 
 fn taken_out(paths: &[String]) -> impl Iterator<Item = ChangedFile<'_>> {

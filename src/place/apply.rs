@@ -13,15 +13,15 @@ use super::record::{RECORD_PATH, Record, RecordedFile, RecordedLink};
 use super::{
     FileSource, Options, PlacedFile, PlacedKind, PlacedTree, Placements, copy_hashed, take_away,
 };
-use crate::build::owners;
 use crate::finding::{Finding, Findings};
-use crate::io::atomic_file::PendingFile;
-use crate::io::atomic_folder::StagedFolder;
+use crate::io::atomic_file::AtomicFile;
+use crate::io::atomic_folder::AtomicFolder;
 use crate::io::hex;
 use crate::io::progress::Progress;
 use crate::io::root::{Ownership, RootDir};
 use crate::tree::folder;
 use crate::tree::folder::FolderError;
+use crate::tree::folder::owners;
 
 /// What was done about a file or link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -328,8 +328,8 @@ fn prepare_folder(
 
 /// Something that lies ready beside its final name.
 enum Prepared {
-    File(PendingFile),
-    Folder(StagedFolder),
+    File(AtomicFile),
+    Folder(AtomicFolder),
 }
 
 impl Prepared {

@@ -8,7 +8,7 @@ use crate::base::extensions::TakenAs;
 use crate::base::rootfs::RootFs;
 use crate::base::unit::UnitState;
 use crate::finding::{Finding, Severity};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What a root file system carries.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]

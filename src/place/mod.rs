@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::finding::{Finding, Findings};
 use crate::image::sidecar::SidecarKind;
 use crate::io::progress::Progress;
 use crate::io::root::{EntryKind, RootDir, RootError};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::tree::Tree;
 use crate::tree::collect::{Options as Collecting, collect};
 use crate::tree::folder;

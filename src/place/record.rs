@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::PlacedKind;
-use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::rootfs::RootFs;
-use crate::base::unit::{enablement_link, unit_name};
+use crate::base::unit::enablement_link;
 use crate::finding::{Finding, Findings};
 use crate::io::hex;
 use crate::io::root::{RootDir, RootError};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 
 /// Where the record is, inside the root file system.
 pub const RECORD_PATH: &str = "/var/lib/prism-sysext/applied.json";
@@ -125,7 +125,7 @@ impl Record {
                 return Some(format!("has no SHA-256 for `{}`", file.path.escape_debug()));
             }
         }
-        let units = [ExtensionKind::Sysext, ExtensionKind::Confext].map(unit_name);
+        let units = [ExtensionKind::Sysext, ExtensionKind::Confext].map(ExtensionKind::unit);
         let known =
             |link: &RecordedLink| units.iter().any(|unit| enablement_link(unit) == link.path);
         if !self.links.iter().all(known) {

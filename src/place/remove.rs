@@ -1,5 +1,6 @@
 //! Taking an extension out again, with what only it needed.
 
+use crate::systemd::kind::ExtensionKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,8 +9,8 @@ use super::enable::intact_links;
 use super::preflight::{may_remove_changed, stop_at_errors};
 use super::record::{RECORD_PATH, Record, RecordedFile};
 use super::{Options, PlacedKind, Present, class_of, take_away};
-use crate::base::unit::{enablement_link, unit_name};
-use crate::config::nearest;
+use crate::base::unit::enablement_link;
+use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Findings};
 use crate::io::root::{Ownership, RootDir, RootError};
 
@@ -62,11 +63,11 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
             .iter()
             .any(|file: &RecordedFile| file.kind.is_extension() && class_of(&file.path) == class)
     };
-    use crate::systemd::release_file::ExtensionKind::{Confext, Sysext};
+    use crate::systemd::kind::ExtensionKind::{Confext, Sysext};
     let idle: Vec<_> = [Sysext, Confext]
         .into_iter()
         .filter(|class| !images(*class))
-        .map(unit_name)
+        .map(ExtensionKind::unit)
         .collect();
     let unneeded: Vec<String> = idle.iter().map(|unit| enablement_link(unit)).collect();
     if !images(Sysext) && !images(Confext) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::finding::Finding;
 use crate::image::dissect::Ddi;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// The URL when none was given; whoever serves the images knows the real one.
 pub const PLACEHOLDER: &str = "https://HOST/PATH/{file}";

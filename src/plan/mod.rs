@@ -6,6 +6,7 @@
 //! trees nor keys.
 
 pub mod compression;
+pub mod content;
 pub mod ingest;
 pub mod limits;
 mod prebuilt;
@@ -16,30 +17,32 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::extensions::CERTIFICATE_STORE;
 use crate::base::kernel::KernelFeatures;
-use crate::build::assemble::FileSystem;
-use crate::build::content::{FileContent, Wanted, WantedArchive, WantedFile};
+use crate::config::Config;
+use crate::config::compression::CompressionSetting;
 use crate::config::model::{
     CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
 };
 use crate::config::prism::cleaned;
+use crate::config::repair::RepairChange;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
-use crate::config::{Config, nearest};
-use crate::expand::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
+use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Severity};
+use crate::image::ImageFormat;
 use crate::image::dissect;
 use crate::image::sidecar::SidecarFile;
 use crate::image::x509::Certificate;
-use crate::plan::compression::Setting;
+use crate::plan::content::{ArchivePlan, ContentPlan, FileContent, FilePlan};
 use crate::plan::ingest::{TakenFolder, TakenIn};
-use crate::plan::repair::Change;
 use crate::sign::command::SignerCommand;
 use crate::sign::trust;
 use crate::sign::trust::Trusted;
 use crate::systemd::arch::Arch;
+use crate::systemd::drop_in::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
 use crate::systemd::extension_name;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::CERTIFICATE_STORE;
+use crate::systemd::release_file::ReleaseFields;
 use crate::tree::tar_read::Pick;
 
 /// What the plan needs to know of the base to build for it.
@@ -174,7 +177,7 @@ pub struct BuildStep {
     /// Who signs it.
     pub signing: Option<Signing>,
     /// File system and compression.
-    pub file_system: FileSystem,
+    pub file_system: ImageFormat,
     /// Seed written by the user.
     pub seed: Option<String>,
     /// Time stamp for this extension alone, in Unix seconds.
@@ -182,9 +185,9 @@ pub struct BuildStep {
     /// Most bytes that it may have.
     pub max_size: Option<u64>,
     /// What is changed in a prebuilt image; nothing where it is built from something else.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RepairChange>,
     /// The content.
-    pub content: Wanted,
+    pub content: ContentPlan,
 }
 
 impl Plan {
@@ -256,7 +259,7 @@ pub enum SigningKey {
 }
 
 /// Joins one config and the base; all errors at once. What several configs have to do with each
-/// other is for [`crate::chain::join`], and [`finish`] looks at the whole.
+/// other is for the chain that a config belongs to, and [`finish`] looks at the whole.
 pub fn plan(
     config: &Config,
     base: Option<&BaseIdentity<'_>>,
@@ -380,7 +383,7 @@ fn build(
     let files = extension
         .files
         .iter()
-        .map(|file| WantedFile {
+        .map(|file| FilePlan {
             content: match (&file.source, &file.content) {
                 (Some(path), _) => FileContent::Path(config.resolve(path)),
                 (None, text) => FileContent::Bytes(text.clone().unwrap_or_default().into_bytes()),
@@ -415,7 +418,7 @@ fn build(
             epoch: extension.source_date_epoch,
             max_size: extension.max_size,
             changes: Vec::new(),
-            content: Wanted {
+            content: ContentPlan {
                 at: at.clone(),
                 name: name.clone(),
                 kind: extension.kind,
@@ -439,11 +442,11 @@ fn build(
 }
 
 /// The file system of an extension that is built.
-fn file_system(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> FileSystem {
+fn file_system(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> ImageFormat {
     // validate() has refused what is no setting.
-    let setting: Setting = match &extension.compression {
+    let setting: CompressionSetting = match &extension.compression {
         Some(text) => text.parse().unwrap_or_default(),
-        None => Setting::Auto,
+        None => CompressionSetting::Auto,
     };
     setting.for_target(
         extension.format,
@@ -508,7 +511,7 @@ fn signing(
 }
 
 /// The archive of an extension; its globs were checked.
-fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option<WantedArchive> {
+fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option<ArchivePlan> {
     let source = extension.tar.as_ref().or(extension.oci.as_ref())?;
     let globs = |texts: &[String]| {
         let globs = texts
@@ -516,7 +519,7 @@ fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option
             .filter_map(|text| glob::Pattern::new(text).ok());
         globs.collect()
     };
-    Some(WantedArchive {
+    Some(ArchivePlan {
         path: config.resolve(&source.path),
         pick: Pick {
             include: globs(&source.include),

@@ -8,21 +8,23 @@ use super::{
     BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, file_system, in_config,
     placed_in, signing,
 };
-use crate::build::content::Wanted;
 use crate::check::sidecars;
 use crate::config::Config;
 use crate::config::model::{Extension, Layout, Reload, Sysext, Verity};
+use crate::config::repair::{RepairChange, RepairKind};
 use crate::config::validate::signed_by;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect;
 use crate::image::dissect::Ddi;
 use crate::image::read::FileKind;
 use crate::io::progress::Progress;
+use crate::plan::content::ContentPlan;
+use crate::plan::content::RepairedImage;
 use crate::plan::ingest;
 use crate::plan::ingest::{Join, TakenFolder, TakenIn};
 use crate::plan::limits::{too_large, unmet};
 use crate::plan::repair;
-use crate::plan::repair::{Change, Goal, Mended, WantedImage};
+use crate::plan::repair::Goal;
 use crate::systemd::arch::Arch;
 use crate::systemd::extension_name;
 
@@ -163,8 +165,11 @@ fn repaired(
     let repair = repair::examine(&ddi, &release, goal).map_err(refuse)?;
     let kept = extension.repair.exceptions();
     let root_hash = repair::joinable(&ddi, &beside);
-    let root_hash = root_hash.filter(|_| !extension.resign && !kept.contains(&Mended::Protection));
-    let other = |change: &Change| !matches!(change.what, Mended::Protection | Mended::Outside);
+    let root_hash =
+        root_hash.filter(|_| !extension.resign && !kept.contains(&RepairKind::Protection));
+    let other = |change: &RepairChange| {
+        !matches!(change.what, RepairKind::Protection | RepairKind::Outside)
+    };
     let others = repair.iter().flat_map(|repair| &repair.changes).any(other);
     if let Some(root_hash) = root_hash.filter(|_| !others) {
         let declared = release.fields.as_ref();
@@ -237,13 +242,13 @@ fn repaired(
             epoch: extension.source_date_epoch,
             max_size: extension.max_size,
             changes: repair.changes,
-            content: Wanted {
+            content: ContentPlan {
                 at: at.to_owned(),
                 name: name.clone(),
                 kind: extension.kind,
                 tree: None,
                 archive: None,
-                image: Some(WantedImage {
+                image: Some(RepairedImage {
                     release_file: format!(
                         "{}/extension-release.{}",
                         extension.kind.release_dir(),

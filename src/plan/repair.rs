@@ -4,15 +4,15 @@
 //! plan then holds a build whose content is that of the image ([`tree_of`]),
 //! and the manifest records the changes and the original's digest.
 
+use crate::config::repair::RepairChange;
+use crate::config::repair::RepairKind;
+use crate::plan::content::RepairedImage;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
@@ -25,7 +25,8 @@ use crate::image::verity::RootHash;
 use crate::inspect::verify::{Outcome, verify_ddi};
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{changes_an_overlay, is_kept};
 use crate::tree::tar_read::Packed;
 use crate::tree::{Inode, InodeId, Kind, Source, Tree, TreeError};
@@ -39,57 +40,6 @@ const MIN_ALLOWANCE: u64 = 256 << 20;
 /// A forbidden file (`extension_has_forbidden_content`, systemd src/shared/extension-util.c).
 const OS_RELEASE: &str = "usr/lib/os-release";
 
-/// What a repair changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mended {
-    /// The release file has the name of the image now.
-    ReleaseFile,
-    /// `SYSEXT_ID=` or `CONFEXT_ID=` was missing.
-    Id,
-    /// `ARCHITECTURE=` was spelled in a way that systemd does not know.
-    Architecture,
-    /// There is a hash tree, or a signature, now.
-    Protection,
-    /// It was a `/usr` partition, which is mounted unverified before systemd 258.
-    UsrPartition,
-    /// The kernel of the base could not mount it.
-    FileSystem,
-    /// It held an os-release file, which systemd forbids.
-    OsRelease,
-    /// It would have deleted files of the base.
-    Whiteouts,
-    /// It held files that are never merged. This alone is no reason for a repair.
-    Outside,
-}
-
-impl Mended {
-    /// The word in the YAML and the manifest.
-    pub fn word(self) -> &'static str {
-        match self {
-            Mended::ReleaseFile => "release-file",
-            Mended::Id => "id",
-            Mended::Architecture => "architecture",
-            Mended::Protection => "protection",
-            Mended::UsrPartition => "usr-partition",
-            Mended::FileSystem => "file-system",
-            Mended::OsRelease => "os-release",
-            Mended::Whiteouts => "whiteouts",
-            Mended::Outside => "outside",
-        }
-    }
-}
-
-/// One change, for people and the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Change {
-    /// What was changed.
-    pub what: Mended,
-    /// From what to what.
-    pub detail: String,
-}
-
 /// What the repaired image is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal<'a> {
@@ -102,7 +52,7 @@ pub struct Goal<'a> {
     /// How it is to be protected; none is at least as it was.
     pub verity: Option<Verity>,
     /// What is left as it is.
-    pub except: &'a [Mended],
+    pub except: &'a [RepairKind],
     /// What lies beside the image.
     pub beside: &'a Sidecars,
 }
@@ -119,20 +69,7 @@ pub struct Repair {
     /// Whether the image has a signature, which goes.
     pub was_signed: bool,
     /// What is changed; at least one is a reason for it.
-    pub changes: Vec<Change>,
-}
-
-/// An image whose content a build takes.
-#[derive(Debug, Clone)]
-pub struct WantedImage {
-    /// The image, open.
-    pub ddi: Arc<Ddi>,
-    /// Path in the tree of its release file, which gets a new name.
-    pub release_file: String,
-    /// What is left as it is.
-    pub keep: Vec<Mended>,
-    /// What lies beside it and must fit, too.
-    pub beside: Sidecars,
+    pub changes: Vec<RepairChange>,
 }
 
 /// Finds what a rebuild would mend; nothing if nothing needs it. The image is read for names and
@@ -149,7 +86,7 @@ pub fn examine(
     let mut left = Vec::new();
     let wanted = |what| !goal.except.contains(&what);
     let mut change = |what, detail: String| match wanted(what) {
-        true => changes.push(Change { what, detail }),
+        true => changes.push(RepairChange { what, detail }),
         false => left.push(what),
     };
     // `name` may be that without the version.
@@ -159,7 +96,7 @@ pub fn examine(
     };
     let name = goal
         .name
-        .filter(|name| other(name) && wanted(Mended::ReleaseFile))
+        .filter(|name| other(name) && wanted(RepairKind::ReleaseFile))
         .unwrap_or(&release.suffix)
         .to_owned();
     if name != release.suffix {
@@ -167,55 +104,55 @@ pub fn examine(
             "extension-release.{} became extension-release.{name}",
             release.suffix
         );
-        change(Mended::ReleaseFile, detail);
+        change(RepairKind::ReleaseFile, detail);
     }
     let beside = &goal.beside.signature;
     let was_signed = beside.is_some() || matches!(ddi.signature, SignatureState::Present { .. });
     let id = format!("{}_ID", goal.kind.key_prefix());
     // systemd does without; that alone is no reason to break a signature.
     if fields.filled(&id).is_none() && !was_signed {
-        change(Mended::Id, format!("{id}={name} was added"));
+        change(RepairKind::Id, format!("{id}={name} was added"));
     }
     if let Some(spelled) = fields.filled("ARCHITECTURE").map(str::to_owned)
         && let Some(arch) = Arch::parse(&spelled)
         && arch.name() != spelled
     {
         let detail = format!("ARCHITECTURE={spelled} became {}", arch.name());
-        change(Mended::Architecture, detail);
-        if wanted(Mended::Architecture) {
+        change(RepairKind::Architecture, detail);
+        if wanted(RepairKind::Architecture) {
             fields.set("ARCHITECTURE", arch.name());
         }
     }
     let was = protection(ddi);
-    let verity = goal.verity.filter(|_| wanted(Mended::Protection));
+    let verity = goal.verity.filter(|_| wanted(RepairKind::Protection));
     let verity = verity.unwrap_or(was);
     if rank(verity) > rank(was) {
         let mut detail = format!("verity: {} became {}", was.word(), verity.word());
         if goal.beside.root_hash.is_some() {
             detail.push_str(", and what lies beside the image is of no use any more");
         }
-        change(Mended::Protection, detail);
+        change(RepairKind::Protection, detail);
     }
     if ddi.designator == Designator::Usr {
         change(
-            Mended::UsrPartition,
+            RepairKind::UsrPartition,
             "the partition for /usr became one for the root".to_owned(),
         );
     }
     if let Some(what) = not_mounted(ddi, goal.kernel) {
         change(
-            Mended::FileSystem,
+            RepairKind::FileSystem,
             format!("{what}, which the base can't mount, was replaced"),
         );
     }
     let found = look(ddi, goal.kind).map_err(|error| refused(error.to_string()))?;
     let content = ddi.content.as_ref();
     if content.is_some_and(|content| content.has_os_release) {
-        change(Mended::OsRelease, format!("/{OS_RELEASE} was removed"));
+        change(RepairKind::OsRelease, format!("/{OS_RELEASE} was removed"));
     }
     if !found.whiteouts.is_empty() {
         change(
-            Mended::Whiteouts,
+            RepairKind::Whiteouts,
             format!("removed: {}", list(&found.whiteouts)),
         );
     }
@@ -225,7 +162,7 @@ pub fn examine(
     // A new image has a partition for the root and a file system of ours, whatever is wanted.
     if let Some(what) = left
         .iter()
-        .find(|what| matches!(what, Mended::UsrPartition | Mended::FileSystem))
+        .find(|what| matches!(what, RepairKind::UsrPartition | RepairKind::FileSystem))
     {
         let details: Vec<&str> = changes
             .iter()
@@ -240,12 +177,12 @@ pub fn examine(
     }
     if !found.outside.is_empty() {
         let detail = format!("left out: {}", list(&found.outside));
-        changes.push(Change {
-            what: Mended::Outside,
+        changes.push(RepairChange {
+            what: RepairKind::Outside,
             detail,
         });
     }
-    if fields.filled(&id).is_none() && wanted(Mended::Id) {
+    if fields.filled(&id).is_none() && wanted(RepairKind::Id) {
         fields.set(&id, name.as_str());
     }
     Ok(Some(Repair {
@@ -276,10 +213,10 @@ pub fn joinable(ddi: &Ddi, beside: &Sidecars) -> Option<RootHash> {
 }
 
 /// What [`joinable`] changes.
-pub fn joined() -> Change {
+pub fn joined() -> RepairChange {
     let detail = "the signature beside it, with the hash tree, was put into it";
-    Change {
-        what: Mended::Protection,
+    RepairChange {
+        what: RepairKind::Protection,
         detail: detail.to_owned(),
     }
 }
@@ -393,7 +330,10 @@ fn refused(why: impl Into<String>) -> Finding {
 
 /// The content of an image, without what the repair removes. Data under a hash tree is checked
 /// against it first: what was tampered with must not get a new one.
-pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Finding>), Finding> {
+pub fn tree_of(
+    image: &RepairedImage,
+    kind: ExtensionKind,
+) -> Result<(Tree, Vec<Finding>), Finding> {
     let ddi = &image.ddi;
     let name = ddi.path.display();
     let refused_io = |error: io::Error| refused(format!("reading {name}: {error}"));
@@ -439,8 +379,8 @@ pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Fi
     for (path, found) in fs.walk(MAX_ENTRIES).map_err(in_fs)? {
         let place = placed(ddi, &path);
         let removed = place == Path::new(&image.release_file)
-            || (place == Path::new(OS_RELEASE) && !keeps(Mended::OsRelease))
-            || (is_whiteout(&found) && !keeps(Mended::Whiteouts));
+            || (place == Path::new(OS_RELEASE) && !keeps(RepairKind::OsRelease))
+            || (is_whiteout(&found) && !keeps(RepairKind::Whiteouts));
         if !inside(&place, kind) || removed {
             continue;
         }
@@ -460,7 +400,7 @@ pub fn tree_of(image: &WantedImage, kind: ExtensionKind) -> Result<(Tree, Vec<Fi
         };
         for (attribute, value) in xattrs {
             let marks = changes_an_overlay(&attribute);
-            if is_kept(&attribute) || (marks && keeps(Mended::Whiteouts)) {
+            if is_kept(&attribute) || (marks && keeps(RepairKind::Whiteouts)) {
                 inode.xattrs.insert(attribute, value);
             } else if !marks {
                 dropped.push(String::from_utf8_lossy(&attribute).into_owned());

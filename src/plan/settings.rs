@@ -10,17 +10,7 @@ use crate::config::model::{CertificateLocation, ImagePolicy, OverlayConflict, Sy
 use crate::config::prism::Prism;
 use crate::finding::Finding;
 use crate::io::root::EntryKind;
-
-/// A folder of an extension that will be built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
-    /// Path in the config of the extension.
-    pub at: String,
-    /// Absolute path in the extension.
-    pub path: String,
-    /// Its permission bits.
-    pub mode: u16,
-}
+use crate::tree::Folder;
 
 /// Overlays of the base on `/usr` and `/opt`, and SELinux where systemd does not label its overlay.
 pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::node::{At, Body, Entry, Node};
 use super::scalar::{is_switch, number};
 use super::tables::{ACCIDENTAL, Kind, Object, PARTITION_TYPES, Version};
-use crate::config::nearest;
 use crate::finding::Finding;
+use crate::finding::suggest::nearest;
 
 /// Most values that are visited; aliases can make a small file a large tree.
 const MAX_VISITS: usize = 1_000_000;

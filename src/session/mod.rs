@@ -29,7 +29,6 @@ use crate::config::model::{CertificateLocation, Enable, Layout};
 use crate::config::pitfalls::EnabledUnit;
 use crate::config::validate::validate;
 use crate::config::{Config, pitfalls};
-use crate::expand::policy_path;
 use crate::finding::{Finding, Findings, Severity};
 use crate::image::dissect;
 use crate::image::x509::Certificate;
@@ -43,7 +42,8 @@ use crate::session::predict::{
     TrustedBy, coming_image, host, in_search_order, local_folder, look_inside, present, service,
 };
 use crate::sign::passphrase::Secrets;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::drop_in::policy_path;
+use crate::systemd::kind::ExtensionKind;
 
 /// Config, base and plan.
 pub(crate) struct Session {

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::predict::{PlacedServices, Placement, TrustedBy, predict_placed};
 use crate::base::Base;
-use crate::base::extensions::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::rootfs::RootFs;
-use crate::base::unit::{DropIn, unit_name};
+use crate::base::unit::DropIn;
 use crate::check::{Prediction, Verdict};
 use crate::cli::output::{Failure, Screen};
 use crate::cli::progress::watch;
@@ -18,7 +17,8 @@ use crate::image::sidecar::{SidecarFile, SidecarKind};
 use crate::image::x509::Certificate;
 use crate::io::open;
 use crate::sign::trust;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 
 /// Longest drop-in that is read, in bytes.
 const DROP_IN_LIMIT: u64 = 1 << 20;
@@ -143,7 +143,7 @@ fn beside_unit(
     config: &Config,
     kind: ExtensionKind,
 ) -> impl Iterator<Item = (&str, &AdditionalFile)> {
-    let folder = format!("/etc/systemd/system/{}.d/", unit_name(kind));
+    let folder = format!("/etc/systemd/system/{}.d/", kind.unit());
     let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
     files.flatten().filter_map(move |file| {
         let path = file.destination.as_deref()?;
@@ -225,7 +225,7 @@ fn certificates(config: &Config, findings: &mut Vec<Finding>) -> Vec<Placed> {
 }
 
 fn enables(config: &Config, kind: ExtensionKind) -> bool {
-    let unit = unit_name(kind);
+    let unit = kind.unit();
     let stem = unit.trim_end_matches(".service");
     let services = config.prism.os.as_ref().and_then(|os| os.services.as_ref());
     let enabled = services.and_then(|services| services.enable.as_ref());

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::base::Base;
-use crate::base::extensions::{CONFEXT_DIRS, SYSEXT_DIRS};
 use crate::base::folder::folder_content;
 use crate::base::rootfs::RootFs;
 use crate::check::conflicts;
 use crate::check::conflicts::Layer;
 use crate::check::discover::{What, discover};
-use crate::check::lint;
 use crate::check::lint::{Subject, Target, lint};
 use crate::check::sidecars::Coming;
 use crate::check::{
@@ -20,14 +18,17 @@ use crate::check::{
 };
 use crate::finding::Finding;
 use crate::image::dissect;
-use crate::image::dissect::{Ddi, Files};
+use crate::image::dissect::Ddi;
 use crate::image::gpt::types::Designator;
+use crate::image::read::view::FileView;
 use crate::image::sidecar::SidecarFile;
 use crate::image::x509::Certificate;
 use crate::inspect::verify::verify_ddi;
 use crate::io::progress::Progress;
 use crate::io::root::RootDir;
-use crate::systemd::release_file::{ExtensionKind, SystemdVersion};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::{CONFEXT_DIRS, SYSEXT_DIRS};
+use crate::systemd::version::SystemdVersion;
 
 /// Largest image of a base whose hash tree is recomputed, in bytes; a sparse file can claim any
 /// size, and reading it must end.
@@ -149,13 +150,13 @@ fn add_conflicts(
             let (_, candidate) = judged().find(|(judgement, candidate)| {
                 judgement.verdict.merges() && candidate.class == class && candidate.name == *name
             })?;
-            let (files, is_usr): (Box<dyn Files>, bool) = match &candidate.image {
+            let (files, is_usr): (Box<dyn FileView>, bool) = match &candidate.image {
                 Image::Disk(ddi, ..) => {
                     let is_usr = ddi.designator == Designator::Usr;
                     (Box::new(ddi.file_system().ok()?), is_usr)
                 }
                 Image::Folder { local, .. } => {
-                    let folder: Box<dyn Files> = match local {
+                    let folder: Box<dyn FileView> = match local {
                         Some(path) => Box::new(RootDir::open(path).ok()?),
                         None => root?.enter(Path::new(&candidate.path)).ok()??,
                     };
@@ -172,7 +173,7 @@ fn add_conflicts(
             })
         };
         let layers: Vec<Layer<'_>> = stack.layers.iter().filter_map(layer).collect();
-        let base = root.map(|root| -> &dyn Files { root });
+        let base = root.map(|root| -> &dyn FileView { root });
         told.push((class, conflicts::find(class, &layers, base, allow)));
     }
     for (class, found) in told {
@@ -229,7 +230,7 @@ pub(crate) fn look_inside(
 }
 
 fn lacks(candidate: &Candidate, target: Target<'_>) -> Vec<Finding> {
-    let (fs, is_usr): (Box<dyn lint::Files>, bool) = match &candidate.image {
+    let (fs, is_usr): (Box<dyn FileView>, bool) = match &candidate.image {
         Image::Disk(ddi, ..) => match ddi.file_system() {
             Ok(fs) => (Box::new(fs), ddi.designator == Designator::Usr),
             Err(_) => return Vec::new(),

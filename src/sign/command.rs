@@ -172,7 +172,7 @@ mod tests {
 
     fn signed(script: &str, retries: u32, seconds: u64) -> Result<Vec<u8>> {
         let dir = tempfile::tempdir().unwrap();
-        let pair = crate::sign::key::generate("t", 1_700_000_000, 1).unwrap();
+        let pair = crate::image::x509::key_pair::KeyPair::generate("t", 1_700_000_000, 1).unwrap();
         let certificate = x509::load(&pair.certificate).unwrap().remove(0);
         let command = SignerCommand {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::build::write_whole;
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, SignatureState};
 use crate::image::signature::{
@@ -18,7 +17,8 @@ use crate::image::signature::{
 };
 use crate::image::verity::RootHash;
 use crate::image::x509::Certificate;
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
+use crate::io::atomic_file::write_whole;
 use crate::io::digest::digest;
 use crate::io::hex;
 use crate::io::open;
@@ -220,7 +220,7 @@ pub fn attach(image: &Ddi, signature: &SignaturePartition) -> anyhow::Result<Att
         );
         let mut from: &File = image.file();
         let mode = from.metadata()?.mode() & 0o7777;
-        let mut pending = PendingFile::create(&image.path, mode)?;
+        let mut pending = AtomicFile::create(&image.path, mode)?;
         from.seek(SeekFrom::Start(0))?;
         // Shares the blocks where the file system can.
         std::io::copy(&mut from, pending.file())?;

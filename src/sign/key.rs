@@ -1,18 +1,9 @@
-//! Private keys: reading them without ever showing them, and making one for development.
+//! Private keys: reading them without ever showing them.
 
+use crate::io::secret::KeyText;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-use anyhow::Context as _;
-use openssl::asn1::Asn1Time;
-use openssl::bn::{BigNum, MsbOption};
-use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
-use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, KeyUsage};
-use openssl::x509::{X509, X509NameBuilder};
-use zeroize::Zeroizing;
 
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
@@ -20,29 +11,6 @@ use crate::io::open;
 
 /// Largest key file that is read, in bytes; an RSA key of 16384 bits has about 12 KiB.
 const MAX_KEY_BYTES: u64 = 64 << 10;
-
-/// The text of a private key or a passphrase. It has no `Debug` and is wiped when dropped.
-pub struct KeyText(Zeroizing<Vec<u8>>);
-
-impl KeyText {
-    /// The PEM bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// What stands before the first line break, as in a file that holds a passphrase.
-    pub fn first_line(&self) -> &[u8] {
-        let end = self.0.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-        self.0
-            .get(..end.unwrap_or(self.0.len()))
-            .unwrap_or_default()
-    }
-
-    /// Key text that was read from somewhere else than a file.
-    pub fn from_bytes(bytes: Vec<u8>) -> KeyText {
-        KeyText(Zeroizing::new(bytes))
-    }
-}
 
 /// Reads what a reference names; `what` ends the advice for a variable that is not set.
 pub fn read(
@@ -97,9 +65,9 @@ pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
         usize::try_from(metadata.len()).unwrap_or(0).min(1 << 16),
     ));
     file.take(MAX_KEY_BYTES + 1)
-        .read_to_end(&mut text.0)
+        .read_to_end(text.bytes_mut())
         .map_err(|error| refuse(error.to_string(), "check the file system"))?;
-    if text.0.len() as u64 > MAX_KEY_BYTES {
+    if text.bytes().len() as u64 > MAX_KEY_BYTES {
         return Err(refuse(
             "it is larger than 64 KiB".to_owned(),
             "name a PEM file",
@@ -108,55 +76,10 @@ pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
     Ok(text)
 }
 
-/// A private key and its self-signed certificate, both PEM.
-pub struct KeyPair {
-    /// PKCS#8 private key.
-    pub key: KeyText,
-    /// X.509 certificate.
-    pub certificate: Vec<u8>,
-}
-
-/// Makes an RSA-2048 pair for development. `not_before` is in Unix seconds, `days` the validity.
-pub fn generate(common_name: &str, not_before: i64, days: i64) -> anyhow::Result<KeyPair> {
-    let key = PKey::from_rsa(Rsa::generate(2048).context("generating an RSA key")?)?;
-    let mut name = X509NameBuilder::new()?;
-    name.append_entry_by_text("CN", common_name)
-        .with_context(|| format!("using `{common_name}` as the common name"))?;
-    let name = name.build();
-    let mut serial = BigNum::new()?;
-    // 20 octets at most, positive (RFC 5280, 4.1.2.2).
-    serial.rand(159, MsbOption::MAYBE_ZERO, false)?;
-    let mut builder = X509::builder()?;
-    builder.set_version(2)?;
-    builder.set_serial_number(serial.to_asn1_integer()?.as_ref())?;
-    builder.set_subject_name(&name)?;
-    builder.set_issuer_name(&name)?;
-    builder.set_pubkey(&key)?;
-    builder.set_not_before(Asn1Time::from_unix(not_before)?.as_ref())?;
-    let not_after = not_before.saturating_add(days.saturating_mul(86_400));
-    builder.set_not_after(Asn1Time::from_unix(not_after)?.as_ref())?;
-    builder.append_extension(BasicConstraints::new().critical().build()?)?;
-    builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
-    builder.sign(&key, MessageDigest::sha256())?;
-    Ok(KeyPair {
-        key: KeyText::from_bytes(key.private_key_to_pem_pkcs8()?),
-        certificate: builder.build().to_pem()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_generated_pair_belongs_together() {
-        let pair = generate("test key", 1_700_000_000, 30).unwrap();
-        let key = PKey::private_key_from_pem(pair.key.bytes()).unwrap();
-        let certificate = X509::from_pem(&pair.certificate).unwrap();
-        assert!(certificate.public_key().unwrap().public_eq(&key));
-        assert!(certificate.verify(&key).unwrap());
-    }
 
     #[test]
     fn others_must_not_be_able_to_read_a_key() {

@@ -6,8 +6,8 @@ use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::image::signature::{KeyFile, needs_passphrase};
 use crate::image::x509::Certificate;
+use crate::io::secret::KeyText;
 use crate::sign::key;
-use crate::sign::key::KeyText;
 
 /// Longest passphrase, in bytes (PEM_BUFSIZE of OpenSSL's `pem.h`).
 const MAX_PASSPHRASE: usize = 1024;
@@ -99,13 +99,14 @@ fn named(reference: &KeyReference) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::x509::key_pair::KeyPair;
     use openssl::pkey::PKey;
     use openssl::symm::Cipher;
     use std::cell::Cell;
 
     #[test]
     fn a_person_is_asked_once_and_only_where_it_helps() {
-        let pair = key::generate("x", 1_700_000_000, 1).unwrap();
+        let pair = KeyPair::generate("x", 1_700_000_000, 1).unwrap();
         let certificate = crate::image::x509::load(&pair.certificate).unwrap();
         let certificate = certificate.into_iter().next().unwrap();
         let key = PKey::private_key_from_pem(pair.key.bytes()).unwrap();

@@ -256,7 +256,9 @@ mod tests {
     #[test]
     fn one_certificate_per_file_under_a_crt_name() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str| crate::sign::key::generate(name, 1_700_000_000, 1).unwrap();
+        let make = |name: &str| {
+            crate::image::x509::key_pair::KeyPair::generate(name, 1_700_000_000, 1).unwrap()
+        };
         let (a, b) = (make("a"), make("b"));
         let write =
             |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();

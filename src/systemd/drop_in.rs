@@ -1,8 +1,7 @@
 //! The texts that Prism's steps put into the image: drop-ins and enable script.
 
-use crate::base::extensions::CERTIFICATE_STORE;
-use crate::base::unit::unit_name;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::CERTIFICATE_STORE;
 
 /// How the names end under which certificates are copied for configuration extensions.
 pub(crate) const CONFEXT_COPY: &str = ".confext.crt";
@@ -74,7 +73,7 @@ pub(crate) fn certificates_drop_in<'a>(
 }
 
 fn drop_in_path(kind: ExtensionKind, name: &str) -> String {
-    format!("/etc/systemd/system/{}.d/{name}", unit_name(kind))
+    format!("/etc/systemd/system/{}.d/{name}", kind.unit())
 }
 
 /// Name and content of the step that switches the merge of these kinds at boot on.
@@ -91,7 +90,7 @@ pub fn enable_script(kinds: &[ExtensionKind], start: bool) -> (String, String) {
     };
     for verb in verbs {
         for kind in kinds {
-            content.push_str(&format!("systemctl {verb} {}\n", unit_name(*kind)));
+            content.push_str(&format!("systemctl {verb} {}\n", kind.unit()));
         }
     }
     ("sysext-enable".to_owned(), content)
@@ -100,7 +99,7 @@ pub fn enable_script(kinds: &[ExtensionKind], start: bool) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::release_file::ExtensionKind::{Confext, Sysext};
+    use crate::systemd::kind::ExtensionKind::{Confext, Sysext};
 
     #[test]
     fn the_drop_in_resets_before_it_sets() {

@@ -7,8 +7,6 @@
 //! `src/shared/extension-release.c`). Where the file of an extension is found
 //! is not decided here.
 
-use std::fmt;
-
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 pub use crate::systemd::release_match::{Decision, Refusal, matches};
@@ -16,128 +14,6 @@ pub use crate::systemd::release_match::{Decision, Refusal, matches};
 /// Larger files are refused, as systemd does (`src/basic/fileio.h`, `READ_FULL_BYTES_MAX`
 /// allows 64 MiB; no release file is anywhere near).
 pub const MAX_SIZE: u64 = 1024 * 1024;
-
-/// Which hierarchies an extension adds to.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum ExtensionKind {
-    /// A system extension: `/usr` and `/opt`.
-    #[default]
-    Sysext,
-    /// A configuration extension: `/etc`.
-    Confext,
-}
-
-impl ExtensionKind {
-    /// The name in messages, units and suffixes.
-    pub fn name(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "sysext",
-            ExtensionKind::Confext => "confext",
-        }
-    }
-
-    /// The top folders of an extension that are merged (systemd `src/sysext/sysext.c`,
-    /// `image_class_info`).
-    pub fn hierarchies(self) -> &'static [&'static str] {
-        match self {
-            ExtensionKind::Sysext => &["usr", "opt"],
-            ExtensionKind::Confext => &["etc"],
-        }
-    }
-
-    /// The same for a sentence.
-    pub fn places(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "/usr and /opt",
-            ExtensionKind::Confext => "/etc",
-        }
-    }
-
-    /// What it is, for a sentence.
-    pub fn noun(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "system extension",
-            ExtensionKind::Confext => "configuration extension",
-        }
-    }
-
-    /// The program that merges.
-    pub fn program(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "systemd-sysext",
-            ExtensionKind::Confext => "systemd-confext",
-        }
-    }
-
-    /// The folder of the release files inside an extension, without a leading slash.
-    pub fn release_dir(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "usr/lib/extension-release.d",
-            ExtensionKind::Confext => "etc/extension-release.d",
-        }
-    }
-
-    /// The prefix of `_LEVEL`, `_SCOPE`, `_ID` and the like in release files.
-    pub fn key_prefix(self) -> &'static str {
-        match self {
-            ExtensionKind::Sysext => "SYSEXT",
-            ExtensionKind::Confext => "CONFEXT",
-        }
-    }
-}
-
-/// A release of systemd; point releases count, because rules were ported back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SystemdVersion {
-    /// 255 in 255.4.
-    pub major: u32,
-    /// 4 in 255.4; 0 when there is none.
-    pub minor: u32,
-}
-
-impl SystemdVersion {
-    /// `major.minor`.
-    pub const fn new(major: u32, minor: u32) -> SystemdVersion {
-        SystemdVersion { major, minor }
-    }
-
-    /// Reads `255`, `255.4`, and distribution versions such as `252.39-1~deb12u2` or `262~devel`.
-    pub fn parse(text: &str) -> Option<SystemdVersion> {
-        let end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
-        let mut parts = text.get(..end)?.split('.');
-        let major = parts.next()?.parse().ok()?;
-        let minor = match parts.next() {
-            Some(minor) if !minor.is_empty() => minor.parse().ok()?,
-            _ => 0,
-        };
-        Some(SystemdVersion { major, minor })
-    }
-}
-
-impl fmt::Display for SystemdVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.minor {
-            0 => write!(f, "{}", self.major),
-            minor => write!(f, "{}.{minor}", self.major),
-        }
-    }
-}
 
 /// The keys and values of a release file, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -471,22 +347,6 @@ mod tests {
         let mut bad = ReleaseFields::new();
         bad.set("a b", "x");
         assert!(matches!(bad.to_text(), Err(ReleaseError::Key(_))));
-    }
-
-    #[test]
-    fn versions_of_distributions_are_understood() {
-        for (text, major, minor) in [
-            ("255", 255, 0),
-            ("255.4-1ubuntu8", 255, 4),
-            ("252.39-1~deb12u2", 252, 39),
-            ("262~devel", 262, 0),
-        ] {
-            assert_eq!(
-                SystemdVersion::parse(text),
-                Some(SystemdVersion::new(major, minor))
-            );
-        }
-        assert_eq!(SystemdVersion::parse("v255"), None);
     }
 
     proptest! {

@@ -2,8 +2,10 @@
 //! src/shared/extension-util.c; up to 253 src/shared/extension-release.c). Where the file of an
 //! extension is found is not decided here.
 
-use super::release_file::{ExtensionKind, ReleaseFields, SystemdVersion};
+use super::release_file::ReleaseFields;
 use crate::systemd::arch::Arch;
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::version::SystemdVersion;
 
 /// What systemd makes of an extension on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Names, types, modes, owners, hard links, extended attributes and bytes count, times do not: a tree
 //! that is written to a folder, collected and digested again has the same digest.
 
+use crate::finding::Finding;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -312,6 +313,13 @@ impl TreeDigest {
     fn finish(self) -> [u8; 32] {
         self.0.finalize().into()
     }
+}
+
+/// Who may not give files away can still have an image made.
+pub fn owners(error: &FolderError) -> Finding {
+    Finding::error("owners-not-settable", error.to_string())
+        .because("owners of files are those that programs see after the merge")
+        .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")
 }
 
 #[cfg(test)]

@@ -468,6 +468,17 @@ fn shown(path: &[u8]) -> String {
     format!("/{}", relative.escape_ascii())
 }
 
+/// A folder of an extension that will be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Path in the config of the extension.
+    pub at: String,
+    /// Absolute path in the extension.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u16,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

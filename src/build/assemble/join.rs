@@ -15,7 +15,7 @@ use crate::image::gpt::types::Role;
 use crate::image::signature;
 use crate::image::signature::SignaturePartition;
 use crate::image::verity::RootHash;
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
 
@@ -61,7 +61,7 @@ pub fn join(parts: &Parts<'_>, out: &Path) -> Result<()> {
 }
 
 fn make(parts: &Parts<'_>, out: &Path) -> Result<()> {
-    let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
+    let mut pending = AtomicFile::create(out, 0o644).context("creating the file")?;
     let file = pending.file();
     let mut table = Table::new(parts.arch);
     let (first, second) = parts.root_hash.uuid_halves();

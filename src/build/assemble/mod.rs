@@ -16,6 +16,7 @@
 pub mod join;
 mod root;
 
+use crate::image::ImageFormat;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::num::NonZero;
@@ -32,12 +33,11 @@ use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::gpt;
 use crate::image::gpt::types::{Designator, PartitionType, Role};
 use crate::image::gpt::{Partition, SECTOR};
-use crate::image::mkfs::squashfs;
 use crate::image::signature;
 use crate::image::signature::{SignaturePartition, Signer};
 use crate::image::verity::RootHash;
 use crate::image::x509::Certificate;
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
 use crate::io::hex;
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
@@ -88,22 +88,6 @@ pub struct Ids {
     pub salt: [u8; 32],
 }
 
-/// A file system and how it compresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileSystem {
-    /// EROFS, written here.
-    Erofs {
-        /// How files are compressed.
-        compression: Option<Compression>,
-        /// Whether equal compressed files share their data, see [`erofs::write::Params`].
-        share_compressed: bool,
-    },
-    /// squashfs, by `mksquashfs`.
-    Squashfs(squashfs::Compression),
-    /// ext4, by `mkfs.ext4` and `debugfs`.
-    Ext4,
-}
-
 /// All that decides the bytes of an image.
 pub struct Recipe<'a> {
     /// The content, release file included.
@@ -117,7 +101,7 @@ pub struct Recipe<'a> {
     /// The modification time of everything, in seconds since 1970.
     pub epoch_seconds: u64,
     /// The file system that holds the content.
-    pub file_system: FileSystem,
+    pub file_system: ImageFormat,
     /// How many threads read and compress; as many, up to four, hash and write.
     pub threads: NonZero<usize>,
     /// Most bytes that the image may have.
@@ -156,9 +140,9 @@ impl Recipe<'_> {
 }
 
 /// As many threads as there are processors, within what our memory allows.
-pub fn threads(file_system: FileSystem) -> NonZero<usize> {
+pub fn threads(file_system: ImageFormat) -> NonZero<usize> {
     let most = match file_system {
-        FileSystem::Erofs {
+        ImageFormat::Erofs {
             compression:
                 Some(Compression::Zstd {
                     level: SLOW_LEVEL..,
@@ -191,7 +175,7 @@ pub fn assemble(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
 }
 
 fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
-    let mut pending = PendingFile::create(out, 0o644).context("creating the file")?;
+    let mut pending = AtomicFile::create(out, 0o644).context("creating the file")?;
     let file = pending.file();
     let scratch = out.parent().unwrap_or(Path::new(""));
     let (blocks, leaves) = root::write(recipe, file, scratch)?;
@@ -332,7 +316,7 @@ mod tests {
         salt: [6; 32],
     };
 
-    const PLAIN: FileSystem = FileSystem::Erofs {
+    const PLAIN: ImageFormat = ImageFormat::Erofs {
         compression: None,
         share_compressed: false,
     };

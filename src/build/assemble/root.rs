@@ -13,7 +13,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};
 
-use super::{FileSystem, Recipe, Verity};
+use super::{Recipe, Verity};
+use crate::image::ImageFormat;
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::erofs::write as erofs;
 use crate::image::mkfs::{ext4, squashfs};
@@ -41,7 +42,7 @@ pub(super) fn write(
         }
     };
     let bytes = match recipe.file_system {
-        FileSystem::Erofs {
+        ImageFormat::Erofs {
             compression,
             share_compressed,
         } => {
@@ -56,7 +57,7 @@ pub(super) fn write(
             let blocks = write_erofs(recipe, &params, file, leaves.as_ref())?;
             return Ok((blocks, leaves));
         }
-        FileSystem::Squashfs(compression) => squashfs::write(
+        ImageFormat::Squashfs(compression) => squashfs::write(
             recipe.tree,
             compression,
             recipe.epoch_seconds,
@@ -64,7 +65,7 @@ pub(super) fn write(
             file,
             recipe.first_offset(),
         )?,
-        FileSystem::Ext4 => ext4::write(
+        ImageFormat::Ext4 => ext4::write(
             recipe.tree,
             recipe.ids.file_system,
             recipe.epoch_seconds,

@@ -8,14 +8,15 @@ mod programs;
 mod secrets;
 mod units;
 
+use crate::image::read::view::FileView;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
 use crate::finding::Finding;
-use crate::image::read::{FileKind, FileSystem, FsError, Metadata};
-use crate::systemd::release_file::ExtensionKind;
+use crate::image::read::{FileKind, FsError, Metadata};
+use crate::systemd::kind::ExtensionKind;
 
 /// Most entries of an image that are looked at.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -31,35 +32,11 @@ pub struct Target<'a> {
     pub root: Option<&'a dyn RootFs>,
 }
 
-/// What of an extension is looked at.
-pub trait Files {
-    /// All that is in it, by absolute path; an error if that is more than `limit`.
-    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError>;
-    /// The first bytes of a file, at most `count`.
-    fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError>;
-    /// The target of a symbolic link.
-    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError>;
-}
-
-impl Files for FileSystem {
-    fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError> {
-        FileSystem::walk(self, limit)
-    }
-
-    fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
-        FileSystem::read_start(self, path, count)
-    }
-
-    fn read_link(&self, path: &Path) -> Result<PathBuf, FsError> {
-        FileSystem::read_link(self, path)
-    }
-}
-
 /// An extension to look at.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// Its file system.
-    pub fs: &'a dyn Files,
+    pub fs: &'a dyn FileView,
     /// Which hierarchies it adds to.
     pub kind: ExtensionKind,
     /// Whether that file system is what comes to lie at `/usr`.
@@ -115,13 +92,13 @@ impl Contents<'_> {
     }
 
     fn start(&self, path: &str, count: u64) -> Vec<u8> {
-        let start = self.subject.fs.read_start(self.inside(path), count);
+        let start = self.subject.fs.start(self.inside(path), count);
         // What can't be read is told when the image is verified.
         start.unwrap_or_default()
     }
 
     fn link_target(&self, path: &str) -> Option<String> {
-        let target = self.subject.fs.read_link(self.inside(path)).ok()?;
+        let target = self.subject.fs.target(self.inside(path)).ok()?;
         target.into_os_string().into_string().ok()
     }
 

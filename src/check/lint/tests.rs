@@ -4,6 +4,7 @@ use std::sync::Arc as Shared;
 
 use super::*;
 use crate::image::erofs::write::{Params, Sink, Spare, write};
+use crate::image::read::FileSystem;
 use crate::image::read::Window;
 use crate::io::open::testing::folder;
 use crate::io::progress::Progress;

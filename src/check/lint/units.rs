@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Contents, named, split};
 use crate::finding::Finding;
 use crate::image::read::FileKind;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// Units of the system manager that an extension can bring.
 const UNIT_DIR: &str = "/usr/lib/systemd/system";

@@ -1,10 +1,9 @@
 //! What `apply` and `remove` did, for people.
 
 use super::findings::table;
-use crate::base::unit::unit_name;
 use crate::io::root::Ownership;
 use crate::output::{Action, Changes};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What was placed or taken out.
 pub(crate) fn text(changes: &Changes<'_>) -> String {
@@ -24,7 +23,7 @@ pub(crate) fn text(changes: &Changes<'_>) -> String {
             Action::Removed => "disabled",
             other => other.word(),
         };
-        rows.push(vec![word.to_owned(), unit_name(kind).to_owned()]);
+        rows.push(vec![word.to_owned(), kind.unit().to_owned()]);
     }
     let mut text = table(&rows);
     if changes.ownership == Ownership::Caller {

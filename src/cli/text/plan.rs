@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 
 use super::findings::{path, size, table};
-use crate::base::unit::unit_name;
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
 use crate::config::model::Layout;
 use crate::inspect::verify::{Outcome, Report};
 use crate::plan::{Plan, Step};
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// What will be done.
 pub(crate) fn plan(plan: &Plan) -> String {
@@ -57,7 +56,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         _ => "enable",
     };
     for kind in plan.kinds() {
-        rows.push(vec![how.to_owned(), unit_name(kind).to_owned()]);
+        rows.push(vec![how.to_owned(), kind.unit().to_owned()]);
     }
     table(&rows)
 }

@@ -3,14 +3,14 @@
 use super::files::one_file;
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
+use crate::config::compression::CompressionSetting;
 use crate::config::model::{Extension, Format, ImagePolicy, Layout, Sysext, Verity};
-use crate::config::nearest;
+use crate::config::repair::RepairKind;
 use crate::finding::Finding;
-use crate::plan::compression::Setting;
-use crate::plan::repair::Mended;
+use crate::finding::suggest::nearest;
 use crate::systemd::arch::Arch;
 use crate::systemd::extension_name;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 pub(super) fn one_extension(
     sysext: &Sysext,
@@ -53,9 +53,9 @@ pub(super) fn one_extension(
         Some(Err(message)) => {
             findings.push(Finding::error("unknown-value", message).at(at_key("compression")));
         }
-        Some(Ok(Setting::Lz4 | Setting::Lz4hc | Setting::Zstd(_)))
-            if extension.format == Format::Ext4 =>
-        {
+        Some(Ok(
+            CompressionSetting::Lz4 | CompressionSetting::Lz4hc | CompressionSetting::Zstd(_),
+        )) if extension.format == Format::Ext4 => {
             let finding = Finding::error("no-compression", "ext4 has no compression");
             let finding = finding.at(at_key("compression"));
             findings.push(finding.help("leave `compression` out, or use `format: erofs`"));
@@ -130,7 +130,7 @@ pub(super) fn one_extension(
 /// Only prebuilt images are repaired, and of those none that must stay as it is.
 fn repair(extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
     let auto = extension.repair.is_wanted();
-    if extension.repair.exceptions().contains(&Mended::Outside) {
+    if extension.repair.exceptions().contains(&RepairKind::Outside) {
         let message = "files that are never merged can't be kept in a repaired image";
         findings.push(
             Finding::error("wrong-value", message)

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use crate::config::model::FileEntry;
 use crate::finding::Finding;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 
 /// Whether a path leads below a hierarchy of an extension without `..` or repeated slashes.
 pub fn inside_hierarchy(destination: &str, kind: ExtensionKind) -> bool {

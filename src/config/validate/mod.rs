@@ -10,10 +10,9 @@ mod signing;
 use super::model::{ImagePolicy, Sysext};
 use super::pitfalls::scripts;
 use super::{Config, pitfalls};
-use crate::base::unit::unit_name;
 use crate::finding::Finding;
 use crate::systemd::extension_name;
-use crate::systemd::release_file::ExtensionKind;
+use crate::systemd::kind::ExtensionKind;
 use extension::one_extension;
 use signing::{key_text, signing_keys};
 
@@ -137,12 +136,12 @@ fn prism(config: &Config, findings: &mut Vec<Finding>) {
         let Some(unit) = unit.as_deref() else {
             continue;
         };
-        let of_unit = |kind: &&ExtensionKind| unit == unit_name(**kind) || unit == kind.program();
+        let of_unit = |kind: &&ExtensionKind| unit == kind.unit() || unit == kind.program();
         if let Some(kind) = kinds.iter().find(of_unit) {
             findings.push(
                 Finding::error(
                     "service-disabled",
-                    format!("`os.services.disable` switches {} off", unit_name(*kind)),
+                    format!("`os.services.disable` switches {} off", kind.unit()),
                 )
                 .at(format!("os.services.disable[{index}]"))
                 .because("Prism disables after it enables, so nothing would be merged at boot")

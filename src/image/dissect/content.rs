@@ -1,5 +1,6 @@
 //! What the file system of an image holds that decides how systemd treats it.
 
+use crate::image::read::view::FileView;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::image::gpt::types::Designator;
-use crate::image::read::{FileKind, FileSystem, FsError, Xattr};
-use crate::systemd::release_file::{ExtensionKind, MAX_SIZE, ReleaseFields};
+use crate::image::read::{FileKind, FsError, Xattr};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::{MAX_SIZE, ReleaseFields};
 
 /// Endings of unit files (systemd `src/basic/unit-def.c`).
 const UNIT_SUFFIXES: &[&str] = &[
@@ -27,47 +29,6 @@ const UNIT_SUFFIXES: &[&str] = &[
 
 /// Most folders that are looked into for [`Content::filled`].
 const MAX_FOLDERS: usize = 4096;
-
-/// The content of an extension, whether image or folder. Links stay inside of it.
-pub trait Files {
-    /// What is at a path, links followed; nothing also where a link leads nowhere.
-    fn kind(&self, path: &Path) -> Result<Option<FileKind>, FsError>;
-    /// Names in a folder and what they are themselves.
-    fn entries(&self, folder: &Path) -> Result<Vec<(OsString, FileKind)>, FsError>;
-    /// The bytes of a regular file of at most `limit` bytes, links followed.
-    fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError>;
-    /// An extended attribute.
-    fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError>;
-    /// Everything, folders before what is in them, at most `limit` entries; `None` where that is no
-    /// faster than folder by folder.
-    fn all(&self, _limit: usize) -> Option<Result<Vec<(PathBuf, FileKind)>, FsError>> {
-        None
-    }
-}
-
-impl Files for FileSystem {
-    fn kind(&self, path: &Path) -> Result<Option<FileKind>, FsError> {
-        Ok(self.metadata(path)?.map(|found| found.kind))
-    }
-
-    fn entries(&self, folder: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
-        let entries = self.list(folder)?.into_iter();
-        Ok(entries.map(|(name, found)| (name, found.kind)).collect())
-    }
-
-    fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FsError> {
-        self.read(path, limit)
-    }
-
-    fn attribute(&self, path: &Path, name: &str) -> Result<Xattr, FsError> {
-        self.xattr(path, name)
-    }
-
-    fn all(&self, limit: usize) -> Option<Result<Vec<(PathBuf, FileKind)>, FsError>> {
-        let all = self.walk(limit);
-        Some(all.map(|all| all.into_iter().map(|(path, it)| (path, it.kind)).collect()))
-    }
-}
 
 /// What the file system of an image holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -143,7 +104,7 @@ pub enum Strict {
 }
 
 /// Looks at everything in the file system that decides how systemd treats it.
-pub fn content(fs: &dyn Files, designator: Designator) -> Result<Content, FsError> {
+pub fn content(fs: &dyn FileView, designator: Designator) -> Result<Content, FsError> {
     // A usr file system is mounted at /usr, so its paths lack that part.
     let inside = |path: &str| match designator {
         Designator::Root => Some(PathBuf::from(path)),
@@ -210,7 +171,7 @@ fn names<'a>(found: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
         .collect()
 }
 
-fn list_if_there(fs: &dyn Files, dir: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
+fn list_if_there(fs: &dyn FileView, dir: &Path) -> Result<Vec<(OsString, FileKind)>, FsError> {
     match fs.kind(dir)? {
         Some(FileKind::Directory) => fs.entries(dir),
         _ => Ok(Vec::new()),
@@ -218,7 +179,7 @@ fn list_if_there(fs: &dyn Files, dir: &Path) -> Result<Vec<(OsString, FileKind)>
 }
 
 fn filled(
-    fs: &dyn Files,
+    fs: &dyn FileView,
     top_level: &[String],
     designator: Designator,
 ) -> Result<BTreeSet<String>, FsError> {
@@ -254,7 +215,7 @@ fn filled(
 }
 
 fn release_files(
-    fs: &dyn Files,
+    fs: &dyn FileView,
     kind: ExtensionKind,
     dir: &Path,
 ) -> Result<Vec<ReleaseFile>, FsError> {

@@ -33,7 +33,7 @@ use crate::systemd::arch::Arch;
 
 use choose::{Parts, choose};
 
-pub use content::{Content, Fault, Files, ReleaseFile, Strict, content};
+pub use content::{Content, Fault, ReleaseFile, Strict, content};
 
 /// An image, described.
 #[derive(Debug, Serialize, JsonSchema)]

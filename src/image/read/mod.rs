@@ -11,6 +11,7 @@ mod blocks;
 mod erofs;
 mod ext4;
 mod squashfs;
+pub mod view;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};

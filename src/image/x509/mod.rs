@@ -2,6 +2,7 @@
 
 pub mod der;
 pub mod flaws;
+pub mod key_pair;
 
 use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;

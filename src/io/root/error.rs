@@ -7,7 +7,6 @@ use rustix::io::Errno;
 
 use super::EntryKind;
 use crate::finding::{Finding, Findings};
-use crate::image::read::FsError;
 
 /// Why a root file system could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +29,7 @@ pub enum RootError {
         /// The image and the path inside it.
         path: PathBuf,
         /// What was wrong.
-        source: FsError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Something else stands where a regular file was expected.
     #[error("{} is a {found}, expected a regular file", path.display())]

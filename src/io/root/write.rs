@@ -10,9 +10,9 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawMode, Uid};
 use rustix::io::Errno;
 
 use super::{EntryKind, Ownership, RootDir, RootError, plain_components, relative};
-use crate::io::atomic_file::PendingFile;
+use crate::io::atomic_file::AtomicFile;
 use crate::io::atomic_folder;
-use crate::io::atomic_folder::StagedFolder;
+use crate::io::atomic_folder::AtomicFolder;
 
 /// Mode of folders that are made on the way to a file.
 const FOLDER_MODE: RawMode = 0o755;
@@ -71,10 +71,10 @@ impl RootDir {
         }
     }
 
-    /// Starts a file that appears at `path` on [`PendingFile::commit`], replacing a file or link there.
+    /// Starts a file that appears at `path` on [`AtomicFile::commit`], replacing a file or link there.
     ///
     /// The folder must exist; a link as last component is not followed.
-    pub fn create(&self, path: &Path, mode: u32) -> Result<PendingFile, RootError> {
+    pub fn create(&self, path: &Path, mode: u32) -> Result<AtomicFile, RootError> {
         let ownership = self.ownership()?;
         let failed = |errno| self.failed("write", path, errno);
         let (parent, name) = self.parent_of(path)?;
@@ -86,7 +86,7 @@ impl RootDir {
             Err(errno) => return Err(failed(errno)),
         }
         let name = OsStr::from_bytes(name.as_bytes());
-        let mut pending = PendingFile::create_in(parent, name, mode)
+        let mut pending = AtomicFile::create_in(parent, name, mode)
             .map_err(|error| self.io_failed("write", path, &error))?;
         own(&pending.file(), ownership).map_err(failed)?;
         // Changing the owner takes set-id bits away (chown(2)).
@@ -95,11 +95,11 @@ impl RootDir {
         Ok(pending)
     }
 
-    /// Starts a folder that appears at `path` on [`StagedFolder::commit`], replacing what is there.
-    pub fn stage(&self, path: &Path, mode: u32) -> Result<StagedFolder, RootError> {
+    /// Starts a folder that appears at `path` on [`AtomicFolder::commit`], replacing what is there.
+    pub fn stage(&self, path: &Path, mode: u32) -> Result<AtomicFolder, RootError> {
         let ownership = self.ownership()?;
         let (parent, name) = self.parent_of(path)?;
-        let staged = StagedFolder::create_in(parent, OsStr::from_bytes(name.as_bytes()))
+        let staged = AtomicFolder::create_in(parent, OsStr::from_bytes(name.as_bytes()))
             .map_err(|error| self.io_failed("write", path, &error))?;
         let failed = |errno| self.failed("write", path, errno);
         own(&staged.folder(), ownership).map_err(failed)?;

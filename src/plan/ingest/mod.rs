@@ -23,7 +23,8 @@ use crate::io::progress::Progress;
 use crate::io::root::RootDir;
 use crate::sign::trust::Trusted;
 use crate::systemd::extension_name;
-use crate::systemd::release_file::{ExtensionKind, ReleaseFields};
+use crate::systemd::kind::ExtensionKind;
+use crate::systemd::release_file::ReleaseFields;
 
 /// A prebuilt image, read.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use crate::config::repair::RepairChange;
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, SignatureState};
 use crate::image::gpt::types::Designator;
 use crate::image::sidecar::{MAX_BYTES, SidecarFile, SidecarKind, root_hash};
 use crate::image::verity::RootHash;
 use crate::io::open;
-use crate::plan::repair::Change;
 use crate::systemd::arch::Arch;
 
 /// A disk image out of an image and the hash tree and signature beside it, all of them as they are.
@@ -23,7 +23,7 @@ pub struct Join {
     /// Most bytes that the image may have.
     pub max_size: Option<u64>,
     /// For the manifest.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RepairChange>,
 }
 
 /// Files beside an image by which systemd uses a hash tree and a signature.
