@@ -10,13 +10,12 @@ use rustix::io::Errno;
 
 use super::rootfs::RootFs;
 use crate::finding::Finding;
-use crate::image::gpt;
 use crate::image::gpt::Entry;
 use crate::image::gpt::types::Role;
-use crate::image::read;
 use crate::image::read::view::FileView;
 use crate::image::read::{FileKind, FileSystem, FsError, FsKind, Window, Xattr};
 use crate::image::verity::superblock::SIGNATURE;
+use crate::image::{gpt, read};
 use crate::io::open;
 use crate::io::root::{EntryKind, Metadata, Names, RootError};
 

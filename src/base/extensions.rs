@@ -1,8 +1,5 @@
 //! Extensions and certificates that a base already carries.
 
-use crate::systemd::paths::CERTIFICATE_DIRS;
-use crate::systemd::paths::CONFEXT_DIRS;
-use crate::systemd::paths::SYSEXT_DIRS;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -14,6 +11,7 @@ use crate::finding::Finding;
 use crate::image::x509::{Certificate, first_pem_as_systemd};
 use crate::io::root::EntryKind;
 use crate::systemd::kind::ExtensionKind;
+use crate::systemd::paths::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
 
 /// Most of one certificate file that is read.
 const CERTIFICATE_LIMIT: u64 = 1024 * 1024;

@@ -23,13 +23,12 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::finding::Finding;
+use crate::image::x509::Certificate;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file;
 use crate::systemd::release_file::ReleaseFields;
 use crate::systemd::version::SystemdVersion;
-
-use crate::image::x509::Certificate;
 use extensions::{CertificateFile, ExistingExtension};
 use facts::Facts;
 use kernel::{Kernel, KernelFeatures};

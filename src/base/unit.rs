@@ -1,7 +1,5 @@
 //! The unit that merges at boot: where it is, whether it is on, what it runs.
 
-use crate::systemd::unit_file::is_dev_null;
-use crate::systemd::unit_file::split_command;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -12,6 +10,7 @@ use super::facts::Facts;
 use super::systemd::Systemd;
 use crate::io::root::EntryKind;
 use crate::systemd::kind::ExtensionKind;
+use crate::systemd::unit_file::{is_dev_null, split_command};
 
 /// The unit that merges system extensions.
 pub const UNIT: &str = "systemd-sysext.service";

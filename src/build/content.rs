@@ -1,10 +1,6 @@
 //! What goes into an extension that is built: the user's tree and files, the
 //! release file, links for PATH; and the rules that content must keep.
 
-use crate::plan::content::ArchivePlan;
-use crate::plan::content::ContentPlan;
-use crate::plan::content::FileContent;
-use crate::plan::content::FilePlan;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,16 +8,15 @@ use crate::config::model::Reload;
 use crate::config::validate::{could_take_folder, inside_hierarchy};
 use crate::finding::Finding;
 use crate::io::open;
+use crate::plan::content::{ArchivePlan, ContentPlan, FileContent, FilePlan};
 use crate::plan::limits::unmet;
 use crate::plan::repair::tree_of;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::collect;
 use crate::tree::collect::collect;
-use crate::tree::oci;
 use crate::tree::read::Reader;
 use crate::tree::tar_read::Layers;
-use crate::tree::{Inode, Kind, Source, Tree, TreeError};
+use crate::tree::{Inode, Kind, Source, Tree, TreeError, collect, oci};
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
 const UNIT_DIRS: &[&str] = &[

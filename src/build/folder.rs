@@ -1,6 +1,5 @@
 //! Extensions that are folders: built, or taken as they are.
 
-use crate::tree::folder::owners;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -20,7 +19,7 @@ use crate::plan::{BuildStep, Plan, Planned};
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{Collected, Options, collect};
 use crate::tree::folder;
-use crate::tree::folder::FolderError;
+use crate::tree::folder::{FolderError, owners};
 
 /// Writes a folder beside its final name and gives it that name when it is complete.
 pub(super) fn build_folder(

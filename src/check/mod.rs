@@ -29,15 +29,14 @@ use serde::Serialize;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect::{Content, Ddi, Layout};
 use crate::inspect::verify::Report;
-use crate::systemd::extension_name;
 use crate::systemd::extension_name::Effect;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::version::SystemdVersion;
+use crate::systemd::{citations, extension_name};
+use release::Holder;
 
-use crate::systemd::citations;
 pub use crate::systemd::citations::COVERED;
 pub use host::{Candidate, Host, Image, Service};
-use release::Holder;
 pub use sidecars::Sidecars;
 pub use stack::{Activation, Hierarchy, Stack};
 

@@ -1,5 +1,7 @@
 //! What dm-verity, the signature and the image policy do to an image.
 
+use std::ops::ControlFlow;
+
 use super::policy::{Admitted, Policy, PolicyError, Shape};
 use super::{Case, Host, Sidecars, Verdict};
 use crate::base::kernel::Support;
@@ -11,8 +13,6 @@ use crate::inspect::verify::{Outcome, Report};
 use crate::io::hex;
 use crate::systemd::citations;
 use crate::systemd::version::SystemdVersion;
-
-use std::ops::ControlFlow;
 
 /// Whether systemd takes the option at all; if not, the command fails and nothing is merged,
 /// folders included.

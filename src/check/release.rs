@@ -1,8 +1,7 @@
 //! The release file: whether there is one, and whether it fits the base.
 
-use super::lookup;
 use super::lookup::Found;
-use super::{Case, Host, Verdict};
+use super::{Case, Host, Verdict, lookup};
 use crate::image::dissect::{Content, Fault};
 use crate::systemd::arch::Arch;
 use crate::systemd::citations;

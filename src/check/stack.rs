@@ -6,9 +6,8 @@ use super::{Host, Judgement, Verdict};
 use crate::base::certificate_copies::Copies;
 use crate::base::unit::UnitState;
 use crate::finding::Finding;
-use crate::systemd::citations;
-use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
+use crate::systemd::{citations, extension_name};
 
 /// What mount(2) takes: one page less the final NUL.
 const MAX_OPTIONS: usize = 4095;

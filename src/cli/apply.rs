@@ -9,11 +9,8 @@ use super::args::{Apply, BaseArgs, List, Remove};
 use super::expand::{expanded, write_all};
 use super::output::{Failure, Screen};
 use super::progress::watch;
-use super::text::changes;
-use super::text::findings;
-use super::text::plan;
+use super::text::{changes, findings, plan};
 use crate::base::Base;
-use crate::build;
 use crate::build::{Built, BuiltImage};
 use crate::check::{Allowed, Prediction};
 use crate::config::model::{Enable, ImagePolicy, Layout};
@@ -26,7 +23,6 @@ use crate::io::hex;
 use crate::io::progress::Progress;
 use crate::io::root::RootDir;
 use crate::output::{Application, Changes, Planned, versioned};
-use crate::place;
 use crate::place::{
     FileSource, Options as Placing, PlacedFile, PlacedKind, PlacedTree, Placements,
 };
@@ -37,6 +33,7 @@ use crate::session::predict::predict_present;
 use crate::systemd::kind::ExtensionKind;
 use crate::tree::collect::{Options, collect};
 use crate::tree::folder;
+use crate::{build, place};
 
 /// Mode of everything that is placed: Prism's for these files, whatever the umask.
 const MODE: u32 = 0o644;

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::check::Allowed;
-use crate::output::schema::KINDS;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::check::Allowed;
+use crate::output::schema::KINDS;
 
 /// System extensions for Prism (Azure Linux Image Customizer).
 ///

@@ -1,6 +1,5 @@
 //! `check`, `schema` and `build`.
 
-use crate::io::atomic_file::write_whole;
 use std::path::Path;
 
 use super::apply::judge;
@@ -10,27 +9,24 @@ use super::progress::watch;
 use super::text::{findings, plan};
 use super::trident::trident;
 use crate::base::Base;
-use crate::build;
 use crate::chain::Chain;
 use crate::check::{Allowed, Candidate, Image, Judgement, Prediction, Stack, Verdict};
 use crate::config::Config;
 use crate::config::source::Source as ConfigSource;
-use crate::finding::Finding;
-use crate::finding::catalog;
 use crate::finding::suggest::nearest;
+use crate::finding::{Finding, catalog};
+use crate::io::atomic_file::write_whole;
 use crate::io::open;
 use crate::io::progress::Progress;
-use crate::output;
-use crate::output::versioned;
-use crate::output::{schema, schema_merge};
+use crate::output::{schema, schema_merge, versioned};
 use crate::plan::Environment;
-use crate::session::Session;
 use crate::session::base::{Found, find_base};
-use crate::session::plain;
 use crate::session::predict::{
     image_and_beside, local_folder, look_inside, predict_on, predict_present,
 };
+use crate::session::{Session, plain};
 use crate::systemd::kind::ExtensionKind;
+use crate::{build, output};
 
 /// Longest saved status that is read, in bytes.
 const MAX_STATUS_BYTES: u64 = 1 << 20;

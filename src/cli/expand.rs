@@ -1,6 +1,5 @@
 //! `expand` and `customize`: with Prism.
 
-use crate::io::atomic_file::write_whole;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,18 +11,17 @@ use super::output::{Failure, Screen};
 use super::progress::watch;
 use super::text::{findings, plan};
 use super::trident::trident;
-use crate::build;
 use crate::chain::Chain;
 use crate::config::Config;
-use crate::expand as library;
 use crate::expand::ExpandError;
 use crate::finding::{Finding, Place};
+use crate::io::atomic_file::write_whole;
 use crate::io::open;
 use crate::output::{Expansion, versioned};
 use crate::plan::Environment;
-use crate::session::Session;
-use crate::session::imagecustomizer;
 use crate::session::imagecustomizer::{Invocation, Run, Verb};
+use crate::session::{Session, imagecustomizer};
+use crate::{build, expand as library};
 
 pub(crate) fn expand(screen: &Screen, args: &Expand) -> Result<(), Failure> {
     let chain = Chain::read(&args.config.config_file)?;

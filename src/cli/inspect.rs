@@ -16,7 +16,7 @@ use crate::inspect::verify::{add_negative_control, verify_set};
 use crate::inspect::{Entry, Listing};
 use crate::output::{Verified, versioned};
 use crate::session::predict::open_any;
-use crate::sign::{key, trust};
+use crate::sign::trust;
 
 pub(crate) fn inspect(screen: &Screen, args: &Inspect) -> Result<(), Failure> {
     let image = open_any(&args.image)?;

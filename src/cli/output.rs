@@ -1,7 +1,8 @@
 //! Where output goes: the result to standard output, everything else to standard error.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IsTerminal, Write};
+use std::io;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;

@@ -1,9 +1,9 @@
 //! A line on the terminal while something takes longer than a second.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use super::output::Screen;
 use crate::io::progress::{Progress, Stage};

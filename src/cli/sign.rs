@@ -1,38 +1,26 @@
 //! `sign`: key pairs, and signatures that are made later or anew.
 
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
-use crate::image::x509::key_pair::KeyPair;
 use std::io::Write as _;
 use std::path::Path;
+
+use anyhow::Context as _;
 
 use super::args::{Attach, Keygen, Request, Resign};
 use super::output::{Failure, Screen};
 use super::progress::watch;
 use super::prompt::prompt;
 use super::text::findings;
-use crate::session::predict::open_image;
-use anyhow::Context as _;
-
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::image::dissect::Ddi;
 use crate::image::signature::{SignaturePartition, sign_root_hash};
 use crate::image::x509::Certificate;
-use crate::io::atomic_file::AtomicFile;
-use crate::io::atomic_file::write_whole;
-use crate::sign::deferred;
+use crate::image::x509::key_pair::KeyPair;
+use crate::io::atomic_file::{AtomicFile, write_whole};
+use crate::session::predict::open_image;
 use crate::sign::deferred::{Attached, SignRequest};
-use crate::sign::key;
 use crate::sign::passphrase::Secrets;
-use crate::sign::trust;
+use crate::sign::{deferred, trust};
 
 /// The certificate that was named, if one was.
 fn named(path: Option<&Path>) -> Result<Option<Certificate>, Finding> {
@@ -143,7 +131,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// Both files or none: a key without its certificate is of no use and in the way of the next try.
-fn write_pair(args: &Keygen, pair: &key::KeyPair) -> anyhow::Result<()> {
+fn write_pair(args: &Keygen, pair: &KeyPair) -> anyhow::Result<()> {
     let start = |path: &Path, bytes: &[u8], mode| {
         let begin = || {
             let mut pending = AtomicFile::create(path, mode)?;

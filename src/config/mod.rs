@@ -12,10 +12,10 @@ mod shorthand;
 pub mod source;
 pub mod validate;
 
-use crate::finding::suggest::nearest;
 use std::path::{Path, PathBuf};
 
 use crate::config::mkosi_import as mkosi;
+use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Place};
 use crate::prism::node::Node;
 use model::Sysext;

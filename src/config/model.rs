@@ -9,11 +9,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::repair::RepairKind;
-use crate::finding::Finding;
-
 use super::editor::{OrText, Permissions, ProfileOrFacts, Size, WordOrSwitch};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
+use crate::config::repair::RepairKind;
+use crate::finding::Finding;
 use crate::systemd::kind::ExtensionKind;
 
 /// System extensions to build or take in, place, trust and switch on.

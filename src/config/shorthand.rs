@@ -7,8 +7,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::model::{Exceptions, Repair, Verity};
 

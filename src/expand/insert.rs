@@ -2,11 +2,10 @@
 
 use serde_yaml::Value;
 
-use super::ExpandError;
 use super::literal::{Layout, Literal, flow_entry};
 use super::spans::{Body, Node, Source};
 use super::splice::{Splice, entries, indentation};
-use super::style;
+use super::{ExpandError, style};
 
 /// What a value inherits from where it stands.
 #[derive(Clone, Copy)]

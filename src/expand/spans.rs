@@ -10,9 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use serde_saphyr::granit_parser::{
-    self, Event, Parser, ScalarStyle, Span, StructureStyle, Tag, options,
-};
+use serde_saphyr::granit_parser;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag, options};
 
 use super::ExpandError;
 

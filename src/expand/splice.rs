@@ -8,11 +8,10 @@ use std::ops::Range;
 
 use serde_yaml::Value;
 
-use super::ExpandError;
 use super::literal::{Layout, Literal};
 use super::proof::{Written, snippet};
 use super::spans::{Body, Node, Source};
-use super::style;
+use super::{ExpandError, style};
 
 /// The key of the section that Prism does not know.
 pub(super) const SECTION: &str = "sysext";

@@ -8,9 +8,10 @@ mod sidecar;
 mod survey;
 pub mod verify;
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use std::path::Path;
 
 use crate::finding::Finding;
 use crate::image::dissect::Ddi;

@@ -10,8 +10,7 @@ use serde::Serialize;
 use crate::finding::Finding;
 use crate::image::sidecar;
 use crate::image::sidecar::{MAX_BYTES, MIN_HASH, SidecarKind};
-use crate::io::hex;
-use crate::io::open;
+use crate::io::{hex, open};
 
 /// A file beside an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::lossy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::lossy;
 use crate::image::read::{FileKind, FileSystem, FsError, Metadata, Xattr};
 
 /// Most entries of an image that are gone through.

@@ -8,13 +8,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::image::dissect;
 use crate::image::dissect::{Ddi, DdiError, Layout, Part, SignatureState};
-use crate::image::signature;
 use crate::image::signature::{Signer, SignerIdentity, SignerVerdict, sign_root_hash};
 use crate::image::verity::RootHash;
 use crate::image::verity::verify::verify_apart;
 use crate::image::x509::Certificate;
+use crate::image::{dissect, signature};
 use crate::inspect::Beside;
 use crate::io::hex;
 use crate::io::progress::Progress;

@@ -5,13 +5,13 @@
 //! is removed when dropped. `commit` syncs, renames over the final name and
 //! syncs the directory.
 
-use anyhow::Context as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use anyhow::Context as _;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 

@@ -1,17 +1,15 @@
 //! Digests of whole files, as the manifest, a pin and Trident ask for them.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::thread;
+use std::{io, thread};
 
 use sha2::{Digest, Sha256, Sha384};
 
-use crate::io::hex;
-use crate::io::open;
 use crate::io::progress::Progress;
+use crate::io::{hex, open};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;

@@ -5,8 +5,7 @@ pub mod report;
 pub mod schema;
 pub mod schema_merge;
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -20,8 +20,7 @@ use crate::io::hex;
 use crate::io::progress::Progress;
 use crate::io::root::{Ownership, RootDir};
 use crate::tree::folder;
-use crate::tree::folder::FolderError;
-use crate::tree::folder::owners;
+use crate::tree::folder::{FolderError, owners};
 
 /// What was done about a file or link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -14,7 +14,8 @@ mod remove;
 pub mod trident;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,8 @@ use crate::io::progress::Progress;
 use crate::io::root::{EntryKind, RootDir, RootError};
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
-use crate::tree::Tree;
 use crate::tree::collect::{Options as Collecting, collect};
-use crate::tree::folder;
+use crate::tree::{Tree, folder};
 
 pub use apply::{Applied, AppliedFile, Outcome, apply};
 pub use enable::AppliedLink;

@@ -1,6 +1,5 @@
 //! Taking an extension out again, with what only it needed.
 
-use crate::systemd::kind::ExtensionKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::base::unit::enablement_link;
 use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Findings};
 use crate::io::root::{Ownership, RootDir, RootError};
+use crate::systemd::kind::ExtensionKind;
 
 /// What was taken out (or, as a dry run, would be).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

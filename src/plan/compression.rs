@@ -1,9 +1,8 @@
 //! The file system of a built image and its compression, as the user writes them and as the target
 //! allows them.
 
-use crate::config::compression::CompressionSetting;
-
 use crate::base::kernel::{KernelFeatures, Support};
+use crate::config::compression::CompressionSetting;
 use crate::config::model::Format;
 use crate::image::ImageFormat;
 use crate::image::erofs::compress::Compression;

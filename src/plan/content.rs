@@ -1,5 +1,8 @@
 //! What goes into an extension that is built, as far as it is known before anything is read.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use crate::check::sidecars::Sidecars;
 use crate::config::model::Reload;
 use crate::config::repair::RepairKind;
@@ -8,8 +11,6 @@ use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::tar_read::Pick;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]

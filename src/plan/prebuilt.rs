@@ -18,13 +18,11 @@ use crate::image::dissect;
 use crate::image::dissect::Ddi;
 use crate::image::read::FileKind;
 use crate::io::progress::Progress;
-use crate::plan::content::ContentPlan;
-use crate::plan::content::RepairedImage;
-use crate::plan::ingest;
+use crate::plan::content::{ContentPlan, RepairedImage};
 use crate::plan::ingest::{Join, TakenFolder, TakenIn};
 use crate::plan::limits::{too_large, unmet};
-use crate::plan::repair;
 use crate::plan::repair::Goal;
+use crate::plan::{ingest, repair};
 use crate::systemd::arch::Arch;
 use crate::systemd::extension_name;
 

@@ -4,12 +4,10 @@
 //! plan then holds a build whose content is that of the image ([`tree_of`]),
 //! and the manifest records the changes and the original's digest.
 
-use crate::config::repair::RepairChange;
-use crate::config::repair::RepairKind;
-use crate::plan::content::RepairedImage;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +15,7 @@ use std::sync::Arc;
 use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
 use crate::config::model::Verity;
+use crate::config::repair::{RepairChange, RepairKind};
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, ReleaseFile, SignatureState};
 use crate::image::gpt::types::Designator;
@@ -24,6 +23,7 @@ use crate::image::read::{FileKind, FileSystem, FsError, FsKind, Metadata};
 use crate::image::verity::RootHash;
 use crate::inspect::verify::{Outcome, verify_ddi};
 use crate::io::progress::Progress;
+use crate::plan::content::RepairedImage;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;

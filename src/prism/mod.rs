@@ -15,13 +15,13 @@ mod storage;
 pub mod tables;
 mod walk;
 
+use crate::finding::{Finding, Place};
 use node::Node;
-pub use resources::resources;
 use tables::{CONFIG, NEWEST, Version};
 use walk::Walk;
-pub(crate) use walk::size;
 
-use crate::finding::{Finding, Place};
+pub use resources::resources;
+pub(crate) use walk::size;
 
 /// Most values of a config, those that aliases stand for counted each time.
 const MAX_WEIGHT: usize = 250_000;

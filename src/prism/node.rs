@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
+
 use super::scalar::tagged;
 use crate::finding::Place;
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, options};
 
 /// Most nodes of a tree; the largest known configs have some ten thousand.
 const MAX_NODES: usize = 1_000_000;

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use crate::base::Base;
 use crate::base::disk::DiskRoot;
-use crate::base::profile;
 use crate::base::profile::Custom;
 use crate::base::rootfs::RootFs;
 use crate::base::systemd::Systemd;
+use crate::base::{Base, profile};
 use crate::cli::args::BaseArgs;
 use crate::config::Config;
 use crate::config::model::Target;

@@ -34,8 +34,7 @@ use crate::image::dissect;
 use crate::image::x509::Certificate;
 use crate::io::progress::Progress;
 use crate::place::record::Record;
-use crate::plan::settings;
-use crate::plan::{BaseIdentity, Environment, Plan, Step};
+use crate::plan::{BaseIdentity, Environment, Plan, Step, settings};
 use crate::session::base::find_base;
 use crate::session::mkosi_run as mkosi;
 use crate::session::predict::{

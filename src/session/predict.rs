@@ -8,13 +8,13 @@ use glob::Pattern;
 use crate::base::Base;
 use crate::base::folder::folder_content;
 use crate::base::rootfs::RootFs;
-use crate::check::conflicts;
 use crate::check::conflicts::Layer;
 use crate::check::discover::{What, discover};
 use crate::check::lint::{Subject, Target, lint};
 use crate::check::sidecars::Coming;
 use crate::check::{
-    Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, predict, sidecars,
+    Activation, COVERED, Candidate, Host, Image, Prediction, Service, Sidecars, conflicts, predict,
+    sidecars,
 };
 use crate::finding::Finding;
 use crate::image::dissect;

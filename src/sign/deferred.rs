@@ -17,12 +17,10 @@ use crate::image::signature::{
 };
 use crate::image::verity::RootHash;
 use crate::image::x509::Certificate;
-use crate::io::atomic_file::AtomicFile;
-use crate::io::atomic_file::write_whole;
+use crate::io::atomic_file::{AtomicFile, write_whole};
 use crate::io::digest::digest;
-use crate::io::hex;
-use crate::io::open;
 use crate::io::progress::Progress;
+use crate::io::{hex, open};
 
 /// Folder below the output directory where attached signatures are kept for later builds.
 pub const SIGNATURES: &str = "signatures";

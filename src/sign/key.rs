@@ -1,6 +1,5 @@
 //! Private keys: reading them without ever showing them.
 
-use crate::io::secret::KeyText;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,6 +7,7 @@ use std::path::Path;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::io::open;
+use crate::io::secret::KeyText;
 
 /// Largest key file that is read, in bytes; an RSA key of 16384 bits has about 12 KiB.
 const MAX_KEY_BYTES: u64 = 64 << 10;

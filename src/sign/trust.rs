@@ -11,9 +11,8 @@ use crate::config::Config;
 use crate::config::model::Sysext;
 use crate::finding::Finding;
 use crate::image::x509;
-use crate::image::x509::Certificate;
-use crate::image::x509::flaws;
 use crate::image::x509::flaws::Flaw;
+use crate::image::x509::{Certificate, flaws};
 use crate::io::open;
 
 /// Largest certificate file that is read, in bytes; a bundle of public roots has about 200 KiB.

@@ -3,10 +3,10 @@
 //! Names, types, modes, owners, hard links, extended attributes and bytes count, times do not: a tree
 //! that is written to a folder, collected and digested again has the same digest.
 
-use crate::finding::Finding;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::read::{ReadError, Reader};
 use super::{Inode, InodeId, Kind, Tree};
+use crate::finding::Finding;
 use crate::io::open;
 use crate::io::progress::Progress;
 

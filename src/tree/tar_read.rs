@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io;
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,10 +15,9 @@ use glob::Pattern;
 use tar::{Archive, Entry, EntryType};
 
 use super::collect::is_kept;
-use super::pax;
 use super::pax::Extended;
 use super::tar_links::Follow;
-use super::{Inode, InodeId, Kind, Source, Tree, TreeError};
+use super::{Inode, InodeId, Kind, Source, Tree, TreeError, pax};
 use crate::finding::Finding;
 
 /// Most entries of one archive.

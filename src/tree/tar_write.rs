@@ -5,7 +5,8 @@
 //! and bsdtar write them.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io;
+use std::io::{Read, Write};
 
 use tar::{Builder, EntryType, Header};
 

@@ -16,7 +16,6 @@
 pub mod join;
 mod root;
 
-use crate::image::ImageFormat;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::num::NonZero;
@@ -30,13 +29,12 @@ use uuid::Uuid;
 
 use crate::image::erofs::compress::Compression;
 use crate::image::erofs::format::BLOCK_SIZE;
-use crate::image::gpt;
 use crate::image::gpt::types::{Designator, PartitionType, Role};
 use crate::image::gpt::{Partition, SECTOR};
-use crate::image::signature;
 use crate::image::signature::{SignaturePartition, Signer};
 use crate::image::verity::RootHash;
 use crate::image::x509::Certificate;
+use crate::image::{ImageFormat, gpt, signature};
 use crate::io::atomic_file::AtomicFile;
 use crate::io::hex;
 use crate::io::progress::Progress;

@@ -1,14 +1,13 @@
 //! The root partition: the file system and the digests of its blocks.
 
 use std::fs::File;
-use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::{io, thread};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};

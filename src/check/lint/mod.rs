@@ -8,13 +8,13 @@ mod programs;
 mod secrets;
 mod units;
 
-use crate::image::read::view::FileView;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
 use crate::finding::Finding;
+use crate::image::read::view::FileView;
 use crate::image::read::{FileKind, FsError, Metadata};
 use crate::systemd::kind::ExtensionKind;
 

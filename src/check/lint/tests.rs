@@ -4,8 +4,7 @@ use std::sync::Arc as Shared;
 
 use super::*;
 use crate::image::erofs::write::{Params, Sink, Spare, write};
-use crate::image::read::FileSystem;
-use crate::image::read::Window;
+use crate::image::read::{FileSystem, Window};
 use crate::io::open::testing::folder;
 use crate::io::progress::Progress;
 use crate::io::root::RootDir;

@@ -1,6 +1,5 @@
 //! What the file system of an image holds that decides how systemd treats it.
 
-use crate::image::read::view::FileView;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::image::gpt::types::Designator;
+use crate::image::read::view::FileView;
 use crate::image::read::{FileKind, FsError, Xattr};
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::{MAX_SIZE, ReleaseFields};

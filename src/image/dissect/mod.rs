@@ -27,10 +27,8 @@ use super::signature::{MAX_PARTITION_SIZE, SignaturePartition, SignerIdentity, s
 use super::verity::RootHash;
 use super::verity::superblock::{Algorithm, SUPERBLOCK_SIZE, Superblock};
 use crate::finding::Finding;
-use crate::io::hex;
-use crate::io::open;
+use crate::io::{hex, open};
 use crate::systemd::arch::Arch;
-
 use choose::{Parts, choose};
 
 pub use content::{Content, Fault, ReleaseFile, Strict, content};

@@ -1,10 +1,9 @@
 //! Writing what [`Layout`] placed.
 
 use std::collections::VecDeque;
-use std::io;
 use std::num::NonZero;
 use std::ops::Range;
-use std::thread;
+use std::{io, thread};
 
 use sha2::{Digest, Sha256};
 
@@ -15,10 +14,11 @@ use super::layout::{Layout, LayoutError, Place, chunk_size};
 use super::pool::Pool;
 use super::record::{Incoming, Recorder};
 use super::share::Sum;
-pub use super::stream::{Sink, Spare};
 use crate::io::progress::Progress;
 use crate::tree::read::{ReadError, Reader};
 use crate::tree::{Kind, Source, Tree};
+
+pub use super::stream::{Sink, Spare};
 
 /// What the file system is besides its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

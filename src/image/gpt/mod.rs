@@ -15,8 +15,8 @@
 pub mod types;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::{fmt, io};
 
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;

@@ -12,9 +12,8 @@ use anyhow::{Result, bail};
 
 use super::program::{Program, path_of};
 use crate::io::progress::Progress;
-use crate::tree::tar_write;
 use crate::tree::tar_write::ArchiveError;
-use crate::tree::{Inode, Tree};
+use crate::tree::{Inode, Tree, tar_write};
 
 const MKSQUASHFS: Program = Program {
     name: "mksquashfs",

@@ -16,11 +16,11 @@ mod window;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+use std::{fmt, io};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -8,8 +8,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKeyRef};
 
 use super::{OID_SIGNED_DATA, Signer, issuer_and_serial};
-use crate::image::x509::Certificate;
-use crate::image::x509::der;
+use crate::image::x509::{Certificate, der};
 
 /// 1.2.840.113549.1.7.1, pkcs7-data
 const OID_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];

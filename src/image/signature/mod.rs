@@ -13,12 +13,12 @@ mod verdict;
 
 use anyhow::Result;
 
+use super::x509::der;
+
 pub use envelope::{envelope, sign_root_hash};
 pub use key_file::{KeyFile, needs_passphrase};
 pub use partition::{MAX_PARTITION_SIZE, PARTITION_SIZE, SignatureError, SignaturePartition};
 pub use verdict::{SignerIdentity, SignerVerdict, check, signer_identity};
-
-use super::x509::der;
 
 /// 1.2.840.113549.1.7.2, pkcs7-signedData
 const OID_SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];

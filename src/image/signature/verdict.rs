@@ -8,8 +8,7 @@ use openssl::x509::store::X509StoreBuilder;
 use serde::Serialize;
 
 use super::{OID_SIGNED_DATA, issuer_and_serial};
-use crate::image::x509::der;
-use crate::image::x509::{Certificate, name_text};
+use crate::image::x509::{Certificate, der, name_text};
 use crate::io::hex;
 
 /// Who made a signature, as the signature itself says.

@@ -4,9 +4,8 @@
 //! is a few blocks per thread whatever the superblock claims.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
-use std::thread;
+use std::{io, thread};
 
 use sha2::{Digest, Sha256, Sha512};
 

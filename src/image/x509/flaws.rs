@@ -7,8 +7,7 @@ use openssl::nid::Nid;
 use openssl::pkey::Id;
 use openssl::x509::X509;
 
-use super::Certificate;
-use super::der;
+use super::{Certificate, der};
 
 /// 2.5.29.15, keyUsage
 const OID_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];

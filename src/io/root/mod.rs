@@ -11,7 +11,8 @@ mod write;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -19,10 +20,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::io::open;
+
 pub use entry::{EntryKind, FreeSpace, Metadata, Names, Ownership};
 pub use error::RootError;
-
-use crate::io::open;
 
 /// How often a lookup is tried again that raced with a rename (`EAGAIN`, openat2(2)).
 const RACE_RETRIES: usize = 64;

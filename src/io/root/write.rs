@@ -1,7 +1,8 @@
 //! Making folders, files and links inside a root file system.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::Sha256;
 
-pub use sidecars::{Along, Join};
-
 use crate::base::folder::folder_content;
 use crate::config::model::Layout;
 use crate::finding::{Finding, Severity};
@@ -25,6 +23,8 @@ use crate::sign::trust::Trusted;
 use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
+
+pub use sidecars::{Along, Join};
 
 /// A prebuilt image, read.
 #[derive(Debug)]

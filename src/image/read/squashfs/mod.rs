@@ -14,7 +14,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{Details, FsError, FsKind, MAX_ENTRIES, Metadata, Reader, Window, Xattrs};
-
 use inode::{Body, Inode};
 use metadata::{Cursor, Packed, compressor};
 
