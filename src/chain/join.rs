@@ -9,6 +9,7 @@ use crate::config::validate::around;
 use crate::config::{Config, model};
 use crate::expand::{AdditionalFile, Additions, Enable, ExpandError, expand_on};
 use crate::finding::{Finding, Severity};
+use crate::plan::placements::PlacementSource;
 use crate::plan::{BaseIdentity, Environment, Plan, Step, finish, overlays, plan};
 use crate::sign::trust::Trusted;
 use crate::systemd::drop_in::enable_script;
@@ -249,37 +250,25 @@ impl Added {
 
 /// What a plan adds to the config that it was made of.
 fn additions(plan: &Plan) -> Additions {
-    let copied = |source: &String, destination: &String| AdditionalFile {
-        source: Some(source.clone()),
-        content: None,
-        destination: destination.clone(),
-        permissions: "644".to_owned(),
-    };
-    let mut files: Vec<AdditionalFile> = Vec::new();
-    for planned in &plan.extensions {
-        files.push(copied(&planned.image_in_config, &planned.destination));
-        let beside = planned.beside.iter();
-        files.extend(beside.map(|it| copied(&it.in_config, &it.destination)));
-    }
-    for trusted in &plan.certificates {
-        let source = trusted
-            .as_is
-            .as_ref()
-            .map(|path| path.display().to_string());
-        files.push(AdditionalFile {
-            content: source.is_none().then(|| trusted.certificate.pem()),
+    let files = plan.placements().into_iter().map(|placement| {
+        let (source, content) = match placement.source {
+            PlacementSource::Extension(planned) => (Some(planned.image_in_config.clone()), None),
+            PlacementSource::Sidecar { in_config, .. } => (Some(in_config.to_owned()), None),
+            PlacementSource::Certificate(trusted) => match &trusted.as_is {
+                Some(path) => (Some(path.display().to_string()), None),
+                None => (None, Some(trusted.certificate.pem())),
+            },
+            PlacementSource::DropIn(drop_in) => (None, Some(drop_in.text)),
+        };
+        AdditionalFile {
             source,
-            destination: plan.certificate_path(trusted),
-            permissions: "644".to_owned(),
-        });
-    }
+            content,
+            destination: placement.destination,
+            permissions: format!("{:o}", placement.mode),
+        }
+    });
+    let files = files.collect();
     let kinds = plan.kinds();
-    files.extend(plan.drop_ins().into_iter().map(|drop_in| AdditionalFile {
-        source: None,
-        content: Some(drop_in.text),
-        destination: drop_in.path,
-        permissions: "644".to_owned(),
-    }));
     let enable = match plan.enable {
         model::Enable::Script => {
             let (name, content) = enable_script(&kinds, plan.start);

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::check::Allowed;
+use crate::check::{Allowed, Verdict};
 use crate::output::schema::KINDS;
+use crate::session;
+use crate::session::BaseChoice;
 
 /// System extensions for Prism (Azure Linux Image Customizer).
 ///
@@ -16,7 +18,7 @@ use crate::output::schema::KINDS;
 /// base, or the command fails with the reason and the fix.
 #[derive(Debug, Parser)]
 #[command(name = "prism-sysext", version, max_term_width = 100)]
-pub struct Cli {
+pub(super) struct Cli {
     /// Form of the result on standard output.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     pub output: Output,
@@ -30,7 +32,7 @@ pub struct Cli {
 
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     Text,
     /// For programs; see the files in schema/.
@@ -43,7 +45,7 @@ pub enum Output {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Build, check and expand, then run imagecustomizer with the same flags.
     Customize(Customize),
     /// Build, check, and place everything in a root file system.
@@ -79,7 +81,7 @@ pub enum Command {
 
 /// Where the config is.
 #[derive(Debug, Clone, Args)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     /// The Prism config with the `sysext:` section.
     #[arg(long, value_name = "FILE", default_value = "./config.yaml")]
     pub config_file: PathBuf,
@@ -87,24 +89,33 @@ pub struct ConfigFile {
 
 /// What the extensions will be merged on.
 #[derive(Debug, Clone, Default, Args)]
-pub struct BaseArgs {
+pub(super) struct BaseArgs {
     /// Folder that holds the base's root file system.
     #[arg(long, value_name = "DIR", conflicts_with = "target")]
     pub rootfs: Option<PathBuf>,
     /// Raw disk image that holds the base (GPT or one file system; ext4).
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["rootfs", "target"])]
     pub image_file: Option<PathBuf>,
-    /// Image that Prism is going to customize, from its own flags.
-    #[arg(skip)]
-    pub input_image: Option<PathBuf>,
     /// Built-in profile of the base, such as azurelinux-3.0.
     #[arg(long, value_name = "PROFILE")]
     pub target: Option<String>,
 }
 
+impl BaseArgs {
+    /// As the library takes it.
+    pub(super) fn choice(&self) -> BaseChoice {
+        BaseChoice {
+            rootfs: self.rootfs.clone(),
+            image_file: self.image_file.clone(),
+            input_image: None,
+            target: self.target.clone(),
+        }
+    }
+}
+
 /// The base where Prism's own `--image-file` names an image as well.
 #[derive(Debug, Clone, Default, Args)]
-pub struct KnownBase {
+pub(super) struct KnownBase {
     /// Folder that holds the base's root file system.
     #[arg(long, value_name = "DIR", conflicts_with = "target")]
     pub rootfs: Option<PathBuf>,
@@ -115,7 +126,7 @@ pub struct KnownBase {
 
 /// What the caller takes on.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub struct Overrides {
+pub(super) struct Overrides {
     /// Go on when it can't be told whether an extension will be merged.
     #[arg(long)]
     pub allow_unknown: bool,
@@ -126,7 +137,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// As the verdicts see them.
-    pub fn allowed(self) -> Allowed {
+    pub(super) fn allowed(self) -> Allowed {
         Allowed {
             unknown: self.allow_unknown,
             unsigned: self.allow_unsigned,
@@ -136,7 +147,7 @@ impl Overrides {
 
 /// `customize`.
 #[derive(Debug, Args)]
-pub struct Customize {
+pub(super) struct Customize {
     /// The Prism config with the `sysext:` section.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -165,7 +176,7 @@ pub struct Customize {
 
 /// `apply`.
 #[derive(Debug, Args)]
-pub struct Apply {
+pub(super) struct Apply {
     /// Root file system that receives the extensions.
     #[arg(long, value_name = "DIR", required_unless_present = "image_file")]
     pub rootfs: Option<PathBuf>,
@@ -194,7 +205,7 @@ pub struct Apply {
 
 /// `build`.
 #[derive(Debug, Args)]
-pub struct Build {
+pub(super) struct Build {
     /// The config.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -217,7 +228,7 @@ pub struct Build {
 
 /// For hosts that Trident manages.
 #[derive(Debug, Default, Args)]
-pub struct TridentArgs {
+pub(super) struct TridentArgs {
     /// Also write the `os.sysexts` and `os.confexts` of a Trident host configuration.
     #[arg(long, value_name = "FILE")]
     pub trident: Option<PathBuf>,
@@ -228,7 +239,7 @@ pub struct TridentArgs {
 
 /// `expand`.
 #[derive(Debug, Args)]
-pub struct Expand {
+pub(super) struct Expand {
     /// The config.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -261,9 +272,18 @@ pub enum Style {
     Base,
 }
 
+impl From<Style> for session::Style {
+    fn from(style: Style) -> session::Style {
+        match style {
+            Style::Inline => session::Style::Inline,
+            Style::Base => session::Style::Base,
+        }
+    }
+}
+
 /// `validate-config`.
 #[derive(Debug, Args)]
-pub struct ValidateConfig {
+pub(super) struct ValidateConfig {
     /// The config.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -287,9 +307,18 @@ pub enum Resources {
     Images,
 }
 
+impl From<Resources> for session::Resource {
+    fn from(what: Resources) -> session::Resource {
+        match what {
+            Resources::Files => session::Resource::Files,
+            Resources::Images => session::Resource::Images,
+        }
+    }
+}
+
 /// `check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(super) struct Check {
     /// Print what a finding means, and nothing else.
     #[arg(long, value_name = "ID", exclusive = true)]
     pub explain: Option<String>,
@@ -315,7 +344,7 @@ pub struct Check {
 
 /// How well extensions must be protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Required {
+pub(super) enum Required {
     /// Signature and content are checked.
     Signed,
     /// The content is checked.
@@ -324,9 +353,20 @@ pub enum Required {
     Any,
 }
 
+impl Required {
+    /// The weakest verdict that is enough.
+    pub(super) fn verdict(self) -> Option<Verdict> {
+        match self {
+            Required::Any => None,
+            Required::Verity => Some(Verdict::MergesVerity),
+            Required::Signed => Some(Verdict::MergesSigned),
+        }
+    }
+}
+
 /// `inspect`.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(super) struct Inspect {
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
@@ -352,7 +392,7 @@ pub struct Inspect {
 
 /// `diff`.
 #[derive(Debug, Args)]
-pub struct Diff {
+pub(super) struct Diff {
     /// The first image.
     #[arg(value_name = "IMAGE")]
     pub one: PathBuf,
@@ -363,7 +403,7 @@ pub struct Diff {
 
 /// `verify`.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(super) struct Verify {
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
@@ -377,7 +417,7 @@ pub struct Verify {
 
 /// `sign`.
 #[derive(Debug, Subcommand)]
-pub enum Sign {
+pub(super) enum Sign {
     /// Tell what to sign for images with room for a signature.
     Request(Request),
     /// Put a signature that was made elsewhere into an image.
@@ -390,7 +430,7 @@ pub enum Sign {
 
 /// `sign request`.
 #[derive(Debug, Args)]
-pub struct Request {
+pub(super) struct Request {
     /// The images.
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<PathBuf>,
@@ -404,7 +444,7 @@ pub struct Request {
 
 /// `sign attach`.
 #[derive(Debug, Args)]
-pub struct Attach {
+pub(super) struct Attach {
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
@@ -418,7 +458,7 @@ pub struct Attach {
 
 /// `sign resign`.
 #[derive(Debug, Args)]
-pub struct Resign {
+pub(super) struct Resign {
     /// The image.
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
@@ -436,7 +476,7 @@ pub struct Resign {
 
 /// `sign keygen`.
 #[derive(Debug, Args)]
-pub struct Keygen {
+pub(super) struct Keygen {
     /// Private key to write (mode 0600).
     #[arg(long, value_name = "FILE", default_value = "verity_key.pem")]
     pub key: PathBuf,
@@ -457,7 +497,7 @@ pub struct Keygen {
 
 /// `remove`.
 #[derive(Debug, Args)]
-pub struct Remove {
+pub(super) struct Remove {
     /// Name of the extension.
     #[arg(value_name = "NAME")]
     pub name: String,
@@ -471,7 +511,7 @@ pub struct Remove {
 
 /// `list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(super) struct List {
     /// Root file system to look at.
     #[arg(long, value_name = "DIR", required_unless_present = "image_file")]
     pub rootfs: Option<PathBuf>,
@@ -482,7 +522,7 @@ pub struct List {
 
 /// `import-mkosi`.
 #[derive(Debug, Args)]
-pub struct ImportMkosi {
+pub(super) struct ImportMkosi {
     /// A mkosi.conf with all that lies beside it, or the folder that holds it; paths in the
     /// block are as this one, so they fit a config in the current folder.
     #[arg(value_name = "FILE")]
@@ -491,7 +531,7 @@ pub struct ImportMkosi {
 
 /// `schema`.
 #[derive(Debug, Args)]
-pub struct Schema {
+pub(super) struct Schema {
     /// Only the `sysext:` block.
     #[arg(long)]
     pub block: bool,
@@ -517,7 +557,7 @@ fn kinds() -> PossibleValuesParser {
 
 /// `demo`.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Folder to make; it must not exist or be empty.
     #[arg(value_name = "DIR", default_value = "prism-sysext-demo")]
     pub directory: PathBuf,

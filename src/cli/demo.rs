@@ -14,7 +14,7 @@ use super::args::{
 };
 use super::output::{Failure, Screen};
 use super::text::findings;
-use super::{apply, check, expand, inspect, sign};
+use super::{apply, build, expand, sign, verify};
 use crate::finding::Finding;
 
 /// Path below the demo's folder, content, mode.
@@ -117,7 +117,7 @@ pub(crate) fn demo(screen: &Screen, args: &Demo) -> Result<(), Failure> {
             findings::path(&certificate)
         ),
     )?;
-    inspect::verify(
+    verify::verify(
         screen,
         &Verify {
             image,
@@ -274,7 +274,7 @@ fn as_mkosi_names_it(screen: &Screen, dir: &Path) -> Result<(), Failure> {
     let beside = dir.join("build/config.versioned.yaml");
     fs::write(&beside, versioned).with_context(|| format!("writing {}", beside.display()))?;
     let output = dir.join("prebuilt/by-mkosi");
-    check::build(
+    build::build(
         &screen.silent(),
         &Build {
             config: ConfigFile {

@@ -1,18 +1,28 @@
 //! The command line: what was typed, one function per verb, and how results are shown.
 
-pub(crate) mod apply;
-pub mod args;
+mod apply;
+mod args;
+mod build;
 mod check;
+mod customize;
 mod demo;
+mod diff;
+mod environment;
 mod expand;
 mod import_mkosi;
 mod inspect;
-pub(crate) mod output;
-pub(crate) mod progress;
-pub(crate) mod prompt;
-pub(crate) mod sign;
-pub mod text;
+mod list;
+mod output;
+mod progress;
+mod prompt;
+mod remove;
+mod schema;
+mod sign;
+mod text;
 mod trident;
+mod validate_config;
+mod verdict;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -47,23 +57,23 @@ pub fn run() -> ExitCode {
 
 fn verb(screen: &Screen, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Customize(args) => expand::customize(screen, args),
+        Command::Customize(args) => customize::customize(screen, args),
         Command::Apply(args) => apply::apply(screen, &args),
-        Command::Build(args) => check::build(screen, &args),
+        Command::Build(args) => build::build(screen, &args),
         Command::Expand(args) => expand::expand(screen, &args),
-        Command::ValidateConfig(args) => crate::session::validate::validate_config(screen, &args),
+        Command::ValidateConfig(args) => validate_config::validate_config(screen, &args),
         Command::Check(args) => check::check(screen, &args),
-        Command::Diff(args) => inspect::diff(screen, &args),
+        Command::Diff(args) => diff::diff(screen, &args),
         Command::Inspect(args) => inspect::inspect(screen, &args),
-        Command::Verify(args) => inspect::verify(screen, &args),
+        Command::Verify(args) => verify::verify(screen, &args),
         Command::Sign(Sign::Keygen(args)) => sign::keygen(screen, &args),
         Command::Sign(Sign::Request(args)) => sign::request(screen, &args),
         Command::Sign(Sign::Attach(args)) => sign::attach(screen, &args),
         Command::Sign(Sign::Resign(args)) => sign::resign(screen, &args),
-        Command::Remove(args) => apply::remove(screen, &args),
-        Command::List(args) => apply::list(screen, &args),
+        Command::Remove(args) => remove::remove(screen, &args),
+        Command::List(args) => list::list(screen, &args),
         Command::ImportMkosi(args) => import_mkosi::import_mkosi(screen, &args),
-        Command::Schema(args) => check::schema(screen, &args),
+        Command::Schema(args) => schema::schema(screen, &args),
         Command::Demo(args) => demo::demo(screen, &args),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::source::{Refused, Source};
 use crate::finding::{Finding, Findings, Severity};
 use crate::output::report::{Row, junit, sarif};
 use crate::output::{Failed, Located, Told, versioned};
+use crate::session::{Cause, Noticed, Stopped};
 
 /// What the user asked of the output.
 #[derive(Debug)]
@@ -34,40 +35,45 @@ pub(crate) struct Screen {
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The config can't be used.
-    Config(Box<Refused>),
-    /// Findings, with the config that they are about.
-    Findings(Option<Box<Source>>, Vec<Finding>),
-    /// Anything else.
-    Other(anyhow::Error),
+    /// A step of the library stopped.
+    Stopped(Box<Stopped>),
     /// It has been said already; only the status is left.
     Said(u8),
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Failure {
-        Failure::Config(Box::new(refused))
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        match error.downcast::<Findings>() {
-            Ok(findings) => Failure::Findings(None, findings.0),
-            Err(error) => Failure::Other(error),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Other(error.into())
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Failure {
+        Failure::Stopped(Box::new(stopped))
     }
 }
 
 impl From<Finding> for Failure {
-    fn from(finding: Finding) -> Failure {
-        Failure::Findings(None, vec![finding])
+    fn from(cause: Finding) -> Failure {
+        Stopped::from(cause).into()
+    }
+}
+
+impl From<Findings> for Failure {
+    fn from(cause: Findings) -> Failure {
+        Stopped::from(cause).into()
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(cause: Refused) -> Failure {
+        Stopped::from(cause).into()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(cause: anyhow::Error) -> Failure {
+        Stopped::from(cause).into()
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(cause: io::Error) -> Failure {
+        Stopped::from(cause).into()
     }
 }
 
@@ -220,12 +226,26 @@ impl Screen {
         }
     }
 
+    /// Shows what a step noticed.
+    pub(crate) fn noticed(&self, noticed: &Noticed) {
+        for (about, findings) in noticed.groups() {
+            self.findings(about, findings);
+        }
+    }
+
     /// Shows why a command failed and gives its exit status.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
-        match failure {
-            Failure::Config(refused) => self.findings(Some(&refused.source), &refused.findings),
-            Failure::Findings(source, findings) => self.findings(source.as_deref(), findings),
-            Failure::Other(error) => {
+        let stopped = match failure {
+            Failure::Stopped(stopped) => stopped,
+            Failure::Said(status) => {
+                self.failure_json();
+                return ExitCode::from(*status);
+            }
+        };
+        self.noticed(&stopped.noticed);
+        match &stopped.cause {
+            Cause::Findings(findings) => self.findings(stopped.about.as_deref(), findings),
+            Cause::Error(error) => {
                 let text = format!("{error:#}");
                 self.error_text(&format!("error: {text}\n"));
                 let told = Told::Error {
@@ -236,10 +256,6 @@ impl Screen {
                     config: None,
                     value: serde_json::to_value(told).unwrap_or_default(),
                 });
-            }
-            Failure::Said(status) => {
-                self.failure_json();
-                return ExitCode::from(*status);
             }
         }
         self.failure_json();

@@ -10,6 +10,7 @@ use super::output::{Failure, Screen};
 use super::progress::watch;
 use super::prompt::prompt;
 use super::text::findings;
+use crate::cli::environment::now;
 use crate::config::model::KeyReference;
 use crate::finding::Finding;
 use crate::image::dissect::Ddi;
@@ -17,7 +18,7 @@ use crate::image::signature::{SignaturePartition, sign_root_hash};
 use crate::image::x509::Certificate;
 use crate::image::x509::key_pair::KeyPair;
 use crate::io::atomic_file::{AtomicFile, write_whole};
-use crate::session::predict::open_image;
+use crate::session::open_image;
 use crate::sign::deferred::{Attached, SignRequest};
 use crate::sign::passphrase::Secrets;
 use crate::sign::{deferred, trust};
@@ -122,12 +123,6 @@ pub(crate) fn keygen(screen: &Screen, args: &Keygen) -> Result<(), Failure> {
         &text,
         &serde_json::json!({"schemaVersion": 1, "key": args.key, "certificate": args.certificate}),
     )
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(0)
 }
 
 /// Both files or none: a key without its certificate is of no use and in the way of the next try.

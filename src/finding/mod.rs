@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod suggest;
+pub mod text;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -103,7 +103,7 @@ pub fn apply(
     if writes {
         applied.findings.extend(unlabelled(root));
     }
-    if options.dry_run || !plan.has_work(old.as_ref()) {
+    if !plan.has_work(old.as_ref()) {
         return Ok(applied);
     }
     let mut undo = Undo {

@@ -18,7 +18,6 @@ use std::io;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::finding::{Finding, Findings};
@@ -30,6 +29,7 @@ use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, S
 use crate::tree::collect::{Options as Collecting, collect};
 use crate::tree::{Tree, folder};
 
+pub use crate::plan::placements::PlacedKind;
 pub use apply::{Applied, AppliedFile, Outcome, apply};
 pub use enable::AppliedLink;
 pub use list::{Listed, ListedCertificate, ListedService, Listing, list};
@@ -43,23 +43,6 @@ const DROP_IN_DIRS: &[&str] = &[
 
 /// Bytes that are copied or hashed at a time.
 const CHUNK: usize = 128 * 1024;
-
-/// What a placed file is, in the order in which files are written: an image
-/// must not be there before the certificate that makes it acceptable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PlacedKind {
-    /// A trusted certificate.
-    Certificate,
-    /// A drop-in of a unit that merges.
-    DropIn,
-    /// A file beside an image, by which systemd uses a hash tree.
-    Sidecar,
-    /// An extension image.
-    Image,
-    /// An extension that is a folder.
-    Folder,
-}
 
 impl PlacedKind {
     /// The folders a file of this kind may be in, and the ends that its name may have.
@@ -212,8 +195,6 @@ pub struct Placements {
 pub struct Options<'a> {
     /// Replace and remove files that were not placed here, or changed since.
     pub force: bool,
-    /// Check everything, write nothing.
-    pub dry_run: bool,
     /// Where every file that is written is a stage.
     pub progress: Option<&'a Progress>,
 }

@@ -109,9 +109,6 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
         kept,
         findings,
     };
-    if options.dry_run {
-        return Ok(result);
-    }
     for path in result.links.iter().chain(&result.files) {
         take_away(root, Path::new(path))?;
     }

@@ -9,14 +9,17 @@ pub mod compression;
 pub mod content;
 pub mod ingest;
 pub mod limits;
+pub mod placements;
 mod prebuilt;
 pub mod repair;
 pub mod settings;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::Base;
 use crate::base::kernel::KernelFeatures;
 use crate::config::Config;
 use crate::config::compression::CompressionSetting;
@@ -57,6 +60,19 @@ pub struct BaseIdentity<'a> {
     pub shares_compressed: bool,
 }
 
+impl BaseIdentity<'_> {
+    /// That of a base.
+    pub fn of(base: &Base) -> BaseIdentity<'_> {
+        BaseIdentity {
+            os_release: &base.release,
+            arch: base.arch,
+            kernel: base.kernel_features(),
+            // EROFS_FEATURE_INCOMPAT_DEDUPE came with Linux 6.1.
+            shares_compressed: base.kernels_since(6, 1),
+        }
+    }
+}
+
 /// What a run brings along besides its files.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -75,6 +91,8 @@ pub struct Environment {
     /// Digests of whole images are wanted in the manifest. Computing them takes longer than all
     /// the rest, and a root hash tells images apart as well.
     pub digests: bool,
+    /// Folders with programs, as in `PATH`; in them mkosi is looked for.
+    pub search_path: Option<OsString>,
 }
 
 /// Everything that will be done.

@@ -1,13 +1,12 @@
 //! Which base OS a command is about.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::disk::DiskRoot;
 use crate::base::profile::Custom;
 use crate::base::rootfs::RootFs;
 use crate::base::systemd::Systemd;
 use crate::base::{Base, profile};
-use crate::cli::args::BaseArgs;
 use crate::config::Config;
 use crate::config::model::Target;
 use crate::finding::{Finding, Severity};
@@ -19,9 +18,22 @@ use crate::systemd::release_file::ReleaseFields;
 /// Largest file of `target` that is read, in bytes; kernel configs have about 300 KiB.
 const MAX_TARGET_BYTES: u64 = 4 << 20;
 
+/// Which base is meant, as far as flags or a caller say; the config has its own say.
+#[derive(Debug, Clone, Default)]
+pub struct BaseChoice {
+    /// A folder that holds its root file system.
+    pub rootfs: Option<PathBuf>,
+    /// A raw disk image that holds it.
+    pub image_file: Option<PathBuf>,
+    /// The image that Prism is going to customize.
+    pub input_image: Option<PathBuf>,
+    /// A built-in profile, such as `azurelinux-3.0`.
+    pub target: Option<String>,
+}
+
 /// What was found.
 #[derive(Default)]
-pub(crate) struct Found {
+pub struct Found {
     /// The base, if it is known.
     pub base: Option<Base>,
     /// Its root file system, if there is one.
@@ -39,8 +51,8 @@ impl Found {
     }
 }
 
-/// The root file system in a folder.
-pub(crate) fn open_root(path: &Path) -> Result<RootDir, Finding> {
+/// The root file system in a folder; an error if it is none, or can't be kept safe.
+pub fn open_root(path: &Path) -> Result<RootDir, Finding> {
     RootDir::open(path).map_err(|error| {
         Finding::error("rootfs-unreadable", error.to_string())
             .help("name the folder of the root file system")
@@ -59,10 +71,11 @@ fn in_image(path: &Path) -> Result<Found, Finding> {
     })
 }
 
-/// The base by the first of: --rootfs, --image-file, --target, `target`, `input.image.path`,
-/// `input.image.azureLinux`.
-pub(crate) fn find_base(config: Option<&Config>, args: &BaseArgs) -> Result<Found, Finding> {
-    if let Some(path) = &args.rootfs {
+/// The base by the first of: root file system, image file, profile, the config's `target`,
+/// `input.image.path`, `input.image.azureLinux`; nothing if none of them is given. An error if what
+/// is given can't be read.
+pub fn find_base(config: Option<&Config>, choice: &BaseChoice) -> Result<Found, Finding> {
+    if let Some(path) = &choice.rootfs {
         let root = open_root(path)?;
         let base = Base::read(&root)?;
         return Ok(Found {
@@ -71,10 +84,10 @@ pub(crate) fn find_base(config: Option<&Config>, args: &BaseArgs) -> Result<Foun
             root: Some(Box::new(root)),
         });
     }
-    if let Some(path) = &args.image_file {
+    if let Some(path) = &choice.image_file {
         return in_image(path);
     }
-    if let Some(name) = &args.target {
+    if let Some(name) = &choice.target {
         return Ok(Found::profile(Some(profile::by_name(name)?)));
     }
     let Some(config) = config else {
@@ -92,7 +105,7 @@ pub(crate) fn find_base(config: Option<&Config>, args: &BaseArgs) -> Result<Foun
         .and_then(|input| input.image.as_ref());
     let path = image.and_then(|image| image.path.as_ref());
     let path = path.map(|path| (config.resolve(path), Some("input.image.path")));
-    let path = args.input_image.clone().map(|path| (path, None)).or(path);
+    let path = choice.input_image.clone().map(|path| (path, None)).or(path);
     let mut findings = Vec::new();
     if let Some((path, at)) = path.filter(|(path, _)| path.exists()) {
         match in_image(&path) {

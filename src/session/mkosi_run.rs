@@ -14,12 +14,12 @@ use crate::config::model::MadeByMkosi;
 use crate::finding::Finding;
 
 /// Whether an extension of the config is made by mkosi itself.
-pub fn is_needed(config: &Config) -> bool {
+pub(super) fn is_needed(config: &Config) -> bool {
     made(config).next().is_some()
 }
 
 /// What is needed of mkosi for images that are not there.
-pub fn missing(config: &Config) -> Vec<Finding> {
+pub(super) fn missing(config: &Config) -> Vec<Finding> {
     let all = made(config);
     all.filter(|(_, image, _)| !image.exists())
         .map(|(at, _, made)| made.needed.clone().at(at))
@@ -28,7 +28,7 @@ pub fn missing(config: &Config) -> Vec<Finding> {
 
 /// Builds all images that need mkosi, or those whose names are in `only`. `path` is a list of folders
 /// like `PATH`.
-pub fn build(config: &Config, only: &[String], path: Option<&OsStr>) -> Result<(), Finding> {
+pub(super) fn build(config: &Config, only: &[String], path: Option<&OsStr>) -> Result<(), Finding> {
     for (at, image, made) in made(config) {
         let name = image.file_stem().and_then(OsStr::to_str);
         if !only.is_empty() && !only.iter().any(|it| Some(it.as_str()) == name) {

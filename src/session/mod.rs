@@ -1,51 +1,63 @@
-//! What most verbs begin with: the config, the base, and the plan that joins them.
+//! The library's entry: a config and its base become a plan, and the plan is carried out.
+//!
+//! Every step returns data: what it made, what was [noticed](Noticed), or why it
+//! [stopped](Stopped). Nothing is printed, and nothing is asked of the environment that
+//! [`Environment`] does not hold.
 
-pub mod base;
+mod base;
+mod candidates;
+mod configs;
+mod customize;
+mod demand;
 pub mod imagecustomizer;
-pub mod mkosi_run;
-pub mod plain;
-pub mod predict;
-pub mod validate;
+mod inside;
+mod mkosi_run;
+mod place;
+mod plain;
+mod predict;
+mod ready;
+mod services;
+mod stopped;
+mod trident;
+mod validate;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use glob::Pattern;
+use std::path::PathBuf;
 
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
-use crate::build::{Built, build};
+use crate::build;
+use crate::build::Built;
 use crate::chain::Chain;
 use crate::chain::join::{Added, join};
-use crate::check::sidecars::Coming;
-use crate::check::{Candidate, Prediction, predict};
-use crate::cli::args::{BaseArgs, ConfigFile};
-use crate::cli::output::{Failure, Screen};
-use crate::cli::progress::watch;
-use crate::cli::prompt::prompt;
-use crate::cli::sign::now;
-use crate::cli::text::findings;
-use crate::config::model::{CertificateLocation, Enable, Layout};
-use crate::config::pitfalls::EnabledUnit;
-use crate::config::validate::validate;
-use crate::config::{Config, pitfalls};
+use crate::config::{Config, validate as rules};
 use crate::finding::{Finding, Findings, Severity};
-use crate::image::dissect;
-use crate::image::x509::Certificate;
 use crate::io::progress::Progress;
-use crate::place::record::Record;
-use crate::plan::{BaseIdentity, Environment, Plan, Step, settings};
-use crate::session::base::find_base;
-use crate::session::mkosi_run as mkosi;
-use crate::session::predict::{
-    TrustedBy, coming_image, host, in_search_order, local_folder, look_inside, present, service,
-};
+use crate::plan::{BaseIdentity, Environment, Plan, settings};
 use crate::sign::passphrase::Secrets;
-use crate::systemd::drop_in::policy_path;
-use crate::systemd::kind::ExtensionKind;
+
+pub use base::{BaseChoice, Found, find_base, open_root};
+pub use candidates::{open_any, open_image};
+pub use configs::{PlainConfig, Style, beside, write_all};
+pub use demand::{differs_from_status, too_weak};
+pub use place::{Placing, enforcement};
+pub use plain::predict_plain;
+pub use predict::{predict_images, predict_present};
+pub use stopped::{Cause, Noticed, Stopped};
+pub use validate::{Judged, Resource, ValidateRequest, validate};
+
+/// What a session begins with.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The config file.
+    pub config: PathBuf,
+    /// Which base is meant, where the config is not to decide.
+    pub base: BaseChoice,
+    /// Everything else that may differ between two runs.
+    pub environment: Environment,
+}
 
 /// Config, base and plan.
-pub(crate) struct Session {
+pub struct Session {
     /// The config.
     pub config: Config,
     /// It and the configs that it builds on.
@@ -54,102 +66,82 @@ pub(crate) struct Session {
     pub base: Option<Base>,
     /// The root file system, if there is one.
     pub root: Option<Box<dyn RootFs>>,
-    /// The plan.
+    /// What will be done.
     pub plan: Plan,
     /// What each section of the chain adds to its config.
-    pub added: Added,
+    pub(crate) added: Added,
 }
 
 impl Session {
-    /// Reads everything that is needed to plan, and shows what was noticed.
-    pub(crate) fn open(
-        screen: &Screen,
-        file: &ConfigFile,
-        base: &BaseArgs,
-        environment: Environment,
-    ) -> Result<Session, Failure> {
-        let chain = Chain::read(&file.config_file)?;
-        Session::of(screen, chain, base, environment)
+    /// Reads the config, those that it builds on, and the base, and plans what is to be done.
+    ///
+    /// # Errors
+    /// All that is wrong with the configs or with one of the files that they name at once.
+    pub fn open(request: &Request) -> Result<(Session, Noticed), Stopped> {
+        let chain = Chain::read(&request.config)?;
+        Session::of(chain, &request.base, &request.environment)
     }
 
-    /// The same for a chain that has been read.
-    pub(crate) fn of(
-        screen: &Screen,
+    /// The same for configs that have been read.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn of(
         chain: Chain,
-        base: &BaseArgs,
-        environment: Environment,
-    ) -> Result<Session, Failure> {
+        choice: &BaseChoice,
+        environment: &Environment,
+    ) -> Result<(Session, Noticed), Stopped> {
         let Some(config) = chain.top().cloned() else {
-            return Err(Failure::Said(1));
+            // A chain has at least the config that it was read for.
+            return Err(anyhow::anyhow!("there is no config").into());
         };
         for link in chain.sections() {
-            by_mkosi(&link.config, &environment)?;
+            by_mkosi(&link.config, environment)?;
         }
-        let (base, root) = base_of(screen, &chain, base)?;
-        let identity = base.as_ref().map(|base| BaseIdentity {
-            os_release: &base.release,
-            arch: base.arch,
-            kernel: base.kernel_features(),
-            // EROFS_FEATURE_INCOMPAT_DEDUPE came with Linux 6.1.
-            shares_compressed: base.kernels_since(6, 1),
-        });
-        let environment = Environment {
-            epoch: epoch()?,
-            now: Some(now()),
-            ..environment
+        let mut noticed = Noticed::default();
+        let (base, root) = base_of(&chain, choice, &mut noticed)?;
+        let identity = base.as_ref().map(BaseIdentity::of);
+        let joined = match join(&chain, identity.as_ref(), environment) {
+            Ok(joined) => joined,
+            Err(findings) => return Err(refused(&chain, findings).after(noticed)),
         };
-        let joined = join(&chain, identity.as_ref(), &environment)
-            .map_err(|findings| refuse(screen, &chain, findings))?;
-        show(screen, &chain, &joined.findings);
+        notice(&mut noticed, &chain, &joined.findings);
         if let Some(base) = &base {
-            let mut told = Vec::new();
-            let conflicts = chain
-                .sections()
-                .filter_map(|link| link.config.sysext.as_ref());
-            let conflict = conflicts.map(|sysext| sysext.overlay_conflict).next_back();
-            let last = chain.links().len().saturating_sub(1);
-            let of_base = settings::of_base(base, conflict.unwrap_or_default());
-            let prisms = chain.links().iter().map(|link| &link.config.prism);
-            let of_base = of_base
-                .into_iter()
-                .chain(settings::protected_root(base, prisms));
-            told.extend(of_base.map(|finding| (last, finding)));
-            for (number, link) in chain.links().iter().enumerate() {
-                let sysext = link.config.sysext.iter();
-                let found =
-                    sysext.flat_map(|sysext| settings::of_settings(base, &link.config, sysext));
-                told.extend(found.map(|finding| (number, finding)));
-            }
+            let told = settings_of(base, &chain);
             if told.iter().any(|(_, it)| it.severity == Severity::Error) {
-                return Err(refuse(screen, &chain, told));
+                return Err(refused(&chain, told).after(noticed));
             }
-            show(screen, &chain, &told);
+            notice(&mut noticed, &chain, &told);
         }
-        Ok(Session {
+        let session = Session {
             config,
             chain,
             base,
             root,
             plan: joined.plan,
             added: joined.added,
-        })
+        };
+        Ok((session, noticed))
     }
 
     /// Findings about this config.
-    pub(crate) fn refuse(&self, findings: Vec<Finding>) -> Failure {
-        Failure::Findings(Some(Box::new(self.config.source.clone())), findings)
+    pub(crate) fn refuse(&self, findings: Vec<Finding>) -> Stopped {
+        Stopped::about(&self.config.source, findings)
     }
 
-    /// An error that may carry findings, shown on this config.
-    pub(crate) fn explain(&self, error: anyhow::Error) -> Failure {
+    /// An error that may carry findings, which are then about this config.
+    fn explain(&self, error: anyhow::Error) -> Stopped {
         match error.downcast::<Findings>() {
             Ok(findings) => self.refuse(findings.0),
-            Err(error) => Failure::Other(error),
+            Err(error) => error.into(),
         }
     }
 
-    /// The base, or an error that tells how to give it.
-    pub(crate) fn base(&self) -> Result<&Base, Failure> {
+    /// The base.
+    ///
+    /// # Errors
+    /// `no-base`, which tells how to give it.
+    pub fn base(&self) -> Result<&Base, Stopped> {
         self.base.as_ref().ok_or_else(|| {
             self.refuse(vec![
                 Finding::error(
@@ -162,322 +154,111 @@ impl Session {
         })
     }
 
-    /// Every image that the plan names must be there.
-    pub(crate) fn images_ready(&self) -> Result<(), Failure> {
-        let planned = self.plan.extensions.iter();
-        let missing: Vec<Finding> = planned
-            .filter(|planned| match planned.layout() {
-                Layout::Directory => !planned.image.is_dir(),
-                Layout::Image | Layout::Bare => !planned.image.is_file(),
-            })
-            .map(|planned| {
-                let image = findings::path(&planned.image);
-                Finding::error("image-missing", format!("{image} is not built yet"))
-                    .at(&planned.at)
-                    .help("run `prism-sysext build` first")
-            })
-            .collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(self.refuse(missing))
-        }
+    /// Makes the images that are to be built, beside those that are there.
+    ///
+    /// # Errors
+    /// What is wrong with the content, the keys or the disk; then no image has changed.
+    pub fn build(&self, secrets: &Secrets<'_>, progress: &Progress) -> Result<Built, Stopped> {
+        build::build(&self.plan, secrets, progress).map_err(|error| self.explain(error))
     }
 
-    /// Prism copies files, and of folders neither owners nor modes.
-    pub(crate) fn only_images(&self) -> Result<(), Failure> {
-        let planned = self.plan.extensions.iter();
-        let folders = planned.filter(|planned| planned.layout() == Layout::Directory);
-        let findings: Vec<Finding> = folders
-            .map(|planned| {
-                let message = format!("Prism can't place `{}`, which is a folder", planned.name);
-                Finding::error("folder-needs-apply", message)
-                    .at(&planned.at)
-                    .because("`additionalFiles` copies single files, and `additionalDirs` gives all of them one mode and no owners, links or attributes of their own")
-                    .help("leave `layout` out (or build an image of the folder with `tree`), or place it with `prism-sysext apply --rootfs DIR`")
-            })
-            .collect();
-        match findings.is_empty() {
-            true => Ok(()),
-            false => Err(self.refuse(findings)),
-        }
-    }
-
-    /// The images have to fit where Prism puts them.
-    pub(crate) fn room(&self) -> Result<(), Failure> {
-        let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-        let mut images: Vec<(&str, u64)> = Vec::new();
-        for planned in &self.plan.extensions {
-            images.push((&planned.destination, length(&planned.image)));
-            let beside = planned.beside.iter();
-            images.extend(beside.map(|it| (it.destination.as_str(), length(&it.file.path))));
-        }
-        // Only one config of a chain may have `storage`.
-        for link in self.chain.links() {
-            if let Some(finding) = pitfalls::room(&link.config.prism, images.iter().copied()) {
-                let source = Box::new(link.config.source.clone());
-                return Err(Failure::Findings(Some(source), vec![finding]));
-            }
-        }
-        Ok(())
-    }
-
-    /// Prebuilt images that may take more room on the target than here.
-    pub(crate) fn sparse(&self) -> Vec<Finding> {
-        let taken_in = self.plan.extensions.iter();
-        let taken_in = taken_in.filter(|planned| matches!(planned.step, Step::TakeIn(_)));
-        let found = taken_in.filter_map(|planned| {
-            let file = std::fs::metadata(&planned.image).ok()?;
-            let allocated = file.blocks().saturating_mul(512);
-            let finding = pitfalls::sparse(&planned.image, allocated, file.len())?;
-            Some(finding.at(&planned.at))
-        });
-        found.collect()
-    }
-
-    /// Units that Prism would enable and that come with an image; those of `tree` and `files` were told
-    /// with the config.
-    pub(crate) fn units_inside(&self) -> Vec<Finding> {
-        let top = self.chain.links().len().saturating_sub(1);
-        let mut units: Vec<(EnabledUnit, Option<&Path>)> = Vec::new();
-        for (number, link) in self.chain.links().iter().enumerate() {
-            let of = EnabledUnit::all(&link.config.prism).into_iter();
-            let source = (number != top).then_some(link.config.source.path.as_path());
-            units.extend(of.map(|unit| (unit, source)));
-        }
-        let in_base = |path: &str| {
-            let root = self.root.as_deref();
-            root.is_some_and(|root| matches!(root.metadata(Path::new(path)), Ok(Some(_))))
-        };
-        units.retain(|(unit, _)| !in_base(&unit.path()));
-        let mut findings = Vec::new();
-        for planned in self.plan.extensions.iter().filter(|_| !units.is_empty()) {
-            if let Step::Build(step) = &planned.step
-                && (step.content.tree.is_some() || !step.content.files.is_empty())
-            {
-                continue;
-            }
-            let image = dissect::open(&planned.image).ok();
-            let fs = image.as_ref().and_then(|image| image.file_system().ok());
-            let has = |path: &str| match &fs {
-                Some(fs) => matches!(fs.metadata(path), Ok(Some(_))),
-                None => planned.image.join(path.trim_start_matches('/')).exists(),
-            };
-            for (unit, source) in units.iter().filter(|(unit, _)| has(&unit.path())) {
-                let finding = unit.inside(&planned.name);
-                findings.push(match source {
-                    Some(source) => finding.in_file(source),
-                    None => finding,
-                });
-            }
-        }
-        findings
-    }
-
-    /// What of the built content does not go with the base.
-    pub(crate) fn noticed(&self, built: &Built) -> Vec<Finding> {
-        let mut findings = built.findings.clone();
-        findings.extend(self.units_inside());
-        if let Some(root) = &self.root {
-            findings.extend(settings::of_folders(root.as_ref(), &built.folders));
-        }
-        findings
-    }
-
-    /// Builds what is to be built, and shows how far that is.
-    pub(crate) fn build(&self, screen: &Screen) -> Result<Built, Failure> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let secrets = Secrets::new(&variable, &prompt);
-        // Before anything moves on the screen.
-        for (key, passphrase) in self.plan.keys() {
-            secrets.prepare(key, passphrase);
-        }
-        watch(screen, |progress| build(&self.plan, &secrets, progress))
-            .map_err(|error| self.explain(error))
-    }
-
-    /// What becomes of the planned images together with what the base already has.
-    pub(crate) fn predict(&self, progress: &Progress) -> Result<Prediction, Failure> {
-        let base = self.base()?;
-        let systemd = base.systemd_version();
-        let planned: Vec<&str> = self
-            .plan
-            .extensions
-            .iter()
-            .map(|planned| planned.destination.as_str())
-            .collect();
-        let record = match &self.root {
-            Some(root) => {
-                Record::read(root.as_ref()).map_err(|findings| self.refuse(findings.0))?
-            }
-            None => None,
-        };
-        // What an earlier apply placed stays only as far as the plan lists it again.
-        let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
-        let mut candidates = match &self.root {
-            Some(root) => present(
-                root.as_ref(),
-                base,
-                |path| planned.contains(&path) || ours(path),
-                |_| None,
-                progress,
-            ),
-            None => Vec::new(),
-        };
-        for extension in &self.plan.extensions {
-            let files: Vec<_> = extension.beside.iter().map(|it| it.file.clone()).collect();
-            let coming = Coming {
-                files: &files,
-                root: self.root.as_deref(),
-                destination: Path::new(&extension.destination),
-                goes: &ours,
-            };
-            let image = match extension.layout() {
-                Layout::Directory => local_folder(&extension.image),
-                Layout::Image | Layout::Bare => {
-                    coming_image(&extension.image, &coming, base, progress)
-                }
-            };
-            candidates.push(Candidate::placed(
-                extension.kind,
-                extension.at.clone(),
-                extension.destination.clone(),
-                image,
-                systemd,
-            ));
-        }
-        in_search_order(&mut candidates);
-        let kinds = self.plan.kinds();
-        let trusted = TrustedBy::each(|kind| self.trusted(base, kind, ours));
-        let service = |kind| {
-            let unit = base.unit(kind);
-            let of_base = unit.image_policy.as_deref();
-            let planned = self.plan.image_policy.as_deref();
-            let planned = planned.filter(|_| kinds.contains(&kind));
-            let policy = planned.or(of_base.filter(|_| !ours(&policy_path(kind))));
-            // Prism enables what it installs, so a profile's unit counts as there.
-            let will_enable = self.plan.enable != Enable::None && kinds.contains(&kind);
-            service(base, kind, policy, trusted.of(kind), will_enable)
-        };
-        let mut prediction = predict(&host(base, service), &candidates);
-        let sections = self.chain.sections();
-        let sections = sections.filter_map(|link| link.config.sysext.as_ref());
-        let allow = sections.flat_map(|sysext| &sysext.allow);
-        // Their syntax was checked.
-        let allow: Vec<Pattern> = allow.filter_map(|glob| Pattern::new(glob).ok()).collect();
-        look_inside(
-            &mut prediction,
-            &candidates,
-            base,
-            self.root.as_deref(),
-            &allow,
-        );
-        Ok(prediction)
-    }
-
-    /// What systemd will trust when it merges extensions of a kind; what an earlier apply placed
-    /// (`ours`) stays only as far as the plan has it again.
-    fn trusted(
-        &self,
-        base: &Base,
-        kind: ExtensionKind,
-        ours: impl Fn(&str) -> bool,
-    ) -> Vec<Certificate> {
-        let copies = self.plan.certificate_location == CertificateLocation::Run;
-        // The unit of a kind of which nothing is planned copies nothing.
-        let planned =
-            (!copies || self.plan.kinds().contains(&kind)).then_some(&self.plan.certificates);
-        let planned = planned.into_iter().flatten().map(|it| &it.certificate);
-        let others = base.certificates.iter().filter(|file| {
-            file.only_for.is_none_or(|only| only == kind)
-                && !ours(&file.path)
-                && !file.copied_from.as_deref().is_some_and(&ours)
-        });
-        let others = others.map(|file| &file.certificate);
-        planned.chain(others).cloned().collect()
+    /// Writes what was built and what the caller took on (`overrides`, as flags) into the
+    /// manifest, and returns where that is.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write_manifest(&self, built: &Built, overrides: &[String]) -> Result<PathBuf, Stopped> {
+        Ok(build::write_manifest(&self.plan, built, overrides)?)
     }
 }
 
-/// The base by the flags, else by what the config says of it, else by what its bases say.
-fn base_of(screen: &Screen, chain: &Chain, args: &BaseArgs) -> Result<BaseAndRoot, Failure> {
+/// The base by the choice, else by what the config says of it, else by what its bases say.
+fn base_of(
+    chain: &Chain,
+    choice: &BaseChoice,
+    noticed: &mut Noticed,
+) -> Result<BaseAndRoot, Stopped> {
     let mut told = None;
     for link in chain.links().iter().rev() {
         let config = &link.config;
-        let found = find_base(Some(config), args).map_err(|finding| {
-            Failure::Findings(Some(Box::new(config.source.clone())), vec![finding])
-        })?;
+        let found = find_base(Some(config), choice)
+            .map_err(|finding| Stopped::about(&config.source, vec![finding]))?;
         if found.base.is_some() {
-            screen.findings(Some(&config.source), &found.findings);
+            noticed.add(Some(&config.source), found.findings);
             return Ok((found.base, found.root));
         }
         told.get_or_insert((config, found.findings));
     }
     if let Some((config, findings)) = told {
-        screen.findings(Some(&config.source), &findings);
+        noticed.add(Some(&config.source), findings);
     }
     Ok((None, None))
 }
 
 type BaseAndRoot = (Option<Base>, Option<Box<dyn RootFs>>);
 
-/// Shows findings about several configs, each on its own text.
-fn show(screen: &Screen, chain: &Chain, findings: &[(usize, Finding)]) {
+/// Notes findings about several configs, each on its own text.
+fn notice(noticed: &mut Noticed, chain: &Chain, findings: &[(usize, Finding)]) {
     for (number, link) in chain.links().iter().enumerate() {
         let of = findings.iter().filter(|(about, _)| *about == number);
-        let of: Vec<Finding> = of.map(|(_, finding)| finding.clone()).collect();
-        screen.findings(Some(&link.config.source), &of);
+        let of = of.map(|(_, finding)| finding.clone()).collect();
+        noticed.add(Some(&link.config.source), of);
     }
 }
 
-/// The failure that such findings are: the last config with an error is the one that it is about.
-fn refuse(screen: &Screen, chain: &Chain, findings: Vec<(usize, Finding)>) -> Failure {
+/// The stop that such findings are: the last config with an error is the one that it is about.
+fn refused(chain: &Chain, findings: Vec<(usize, Finding)>) -> Stopped {
     let bad = findings
         .iter()
         .filter(|(_, it)| it.severity == Severity::Error);
     let worst = bad.map(|(about, _)| *about).max().unwrap_or_default();
     let (last, others): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|(about, _)| *about == worst);
-    show(screen, chain, &others);
-    let source = chain.links().get(worst);
-    let source = source.map(|link| Box::new(link.config.source.clone()));
-    Failure::Findings(
-        source,
-        last.into_iter().map(|(_, finding)| finding).collect(),
-    )
+    let mut noticed = Noticed::default();
+    notice(&mut noticed, chain, &others);
+    let findings = Findings(last.into_iter().map(|(_, finding)| finding).collect());
+    let source = chain.links().get(worst).map(|link| &link.config.source);
+    Stopped {
+        about: source.map(|source| Box::new(source.clone())),
+        ..Stopped::from(findings).after(noticed)
+    }
+}
+
+/// What the base makes of keys of the sections, by the number of the config.
+fn settings_of(base: &Base, chain: &Chain) -> Vec<(usize, Finding)> {
+    let sections = chain.sections();
+    let sections = sections.filter_map(|link| link.config.sysext.as_ref());
+    let conflict = sections.map(|sysext| sysext.overlay_conflict).next_back();
+    let last = chain.links().len().saturating_sub(1);
+    let prisms = chain.links().iter().map(|link| &link.config.prism);
+    let of_base = settings::of_base(base, conflict.unwrap_or_default()).into_iter();
+    let of_base = of_base.chain(settings::protected_root(base, prisms));
+    let mut told: Vec<_> = of_base.map(|finding| (last, finding)).collect();
+    for (number, link) in chain.links().iter().enumerate() {
+        let sysext = link.config.sysext.iter();
+        let found = sysext.flat_map(|sysext| settings::of_settings(base, &link.config, sysext));
+        told.extend(found.map(|finding| (number, finding)));
+    }
+    told
 }
 
 /// Runs mkosi where an extension of a config needs it and images are to be built.
-fn by_mkosi(config: &Config, environment: &Environment) -> Result<(), Failure> {
-    if !mkosi::is_needed(config) {
+fn by_mkosi(config: &Config, environment: &Environment) -> Result<(), Stopped> {
+    if !mkosi_run::is_needed(config) {
         return Ok(());
     }
-    let refuse = |findings| Failure::Findings(Some(Box::new(config.source.clone())), findings);
     // The plan refuses what is not valid; until then nothing is run for it.
-    let valid = validate(config);
+    let valid = rules::validate(config);
     if valid.iter().any(|it| it.severity == Severity::Error) {
         return Ok(());
     }
     if environment.builds {
-        let path = std::env::var_os("PATH");
-        mkosi::build(config, &environment.only, path.as_deref())
-            .map_err(|finding| refuse(vec![finding]))?;
+        let path = environment.search_path.as_deref();
+        mkosi_run::build(config, &environment.only, path)
+            .map_err(|finding| Stopped::about(&config.source, vec![finding]))?;
     }
-    match mkosi::missing(config) {
+    match mkosi_run::missing(config) {
         missing if missing.is_empty() => Ok(()),
-        missing => Err(refuse(missing)),
-    }
-}
-
-/// `SOURCE_DATE_EPOCH` (reproducible-builds.org), else 0.
-fn epoch() -> Result<u64, Finding> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Err(_) => Ok(0),
-        Ok(text) => text.parse().map_err(|_| {
-            Finding::error(
-                "source-date-epoch",
-                format!("SOURCE_DATE_EPOCH is `{text}`, expected Unix seconds"),
-            )
-            .help("unset it, or set it to a whole number")
-        }),
+        missing => Err(Stopped::about(&config.source, missing)),
     }
 }

@@ -1,14 +1,16 @@
 //! `check` of a config without a `sysext` section, that brings extensions in with `os.additionalFiles`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::predict::{PlacedServices, Placement, TrustedBy, predict_placed};
+use super::candidates::{coming_image, in_search_order, present};
+use super::inside::look_inside;
+use super::place::not_enforced;
+use super::services::{TrustedBy, host, service};
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
 use crate::base::unit::DropIn;
-use crate::check::{Prediction, Verdict};
-use crate::cli::output::{Failure, Screen};
-use crate::cli::progress::watch;
+use crate::check::sidecars::Coming;
+use crate::check::{Candidate, Prediction, Verdict, predict};
 use crate::config::Config;
 use crate::config::pitfalls::scripts;
 use crate::config::prism::AdditionalFile;
@@ -16,6 +18,7 @@ use crate::finding::Finding;
 use crate::image::sidecar::{SidecarFile, SidecarKind};
 use crate::image::x509::Certificate;
 use crate::io::open;
+use crate::io::progress::Progress;
 use crate::sign::trust;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
@@ -23,16 +26,17 @@ use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, S
 /// Longest drop-in that is read, in bytes.
 const DROP_IN_LIMIT: u64 = 1 << 20;
 
-/// What becomes of the extensions that Prism will copy; `None` if there are none.
-pub(crate) fn check(
-    screen: &Screen,
+/// What becomes of the extensions that a config without a section lets Prism copy, and what was
+/// noticed of the config; `None` if there are none.
+pub fn predict_plain(
     config: &Config,
     base: &Base,
     root: Option<&dyn RootFs>,
-) -> Result<Option<Prediction>, Failure> {
+    progress: &Progress,
+) -> Option<(Prediction, Vec<Finding>)> {
     let placements = placements(config);
     if placements.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut findings = scripts::traps(&config.prism);
     let placed = certificates(config, &mut findings);
@@ -55,9 +59,7 @@ pub(crate) fn check(
         },
         enabled: &|kind| enables(config, kind),
     };
-    let prediction = watch(screen, |progress| {
-        predict_placed(base, root, &placements, &services, progress)
-    });
+    let prediction = predict_placed(base, root, &placements, &services, progress);
     let listed = || prediction.extensions.iter().filter(|it| it.listed);
     let newer = base
         .systemd_version()
@@ -66,14 +68,77 @@ pub(crate) fn check(
         .iter()
         .any(|it| (services.policy)(it.kind).is_none());
     if newer && any && listed().all(|judgement| judgement.verdict <= Verdict::MergesVerity) {
-        findings.push(crate::cli::apply::not_enforced());
+        findings.push(not_enforced());
     }
-    screen.findings(Some(&config.source), &findings);
-    Ok(Some(prediction))
+    Some((prediction, findings))
+}
+
+/// A file of this machine that Prism copies to where systemd looks for extensions.
+pub(super) struct Copied {
+    /// By the folder that it lands in.
+    pub kind: ExtensionKind,
+    /// Where the config says so.
+    pub at: String,
+    /// The file.
+    pub source: PathBuf,
+    /// Where it lands.
+    pub destination: String,
+    /// What lands beside it.
+    pub beside: Vec<SidecarFile>,
+}
+
+/// What merges them, by kind.
+pub(super) struct PlacedServices<'a> {
+    /// The certificates that count.
+    pub trusted: TrustedBy,
+    /// The image policy.
+    pub policy: &'a dyn Fn(ExtensionKind) -> Option<&'a str>,
+    /// Whether the config enables the unit.
+    pub enabled: &'a dyn Fn(ExtensionKind) -> bool,
+}
+
+/// What becomes of such files, together with what the base already has.
+pub(super) fn predict_placed(
+    base: &Base,
+    root: Option<&dyn RootFs>,
+    placements: &[Copied],
+    services: &PlacedServices<'_>,
+    progress: &Progress,
+) -> Prediction {
+    let replaced = |path: &str| placements.iter().any(|it| it.destination == path);
+    let mut candidates = match root {
+        Some(root) => present(root, base, replaced, |_| None, progress),
+        None => Vec::new(),
+    };
+    for placement in placements {
+        let coming = Coming {
+            files: &placement.beside,
+            root,
+            destination: Path::new(&placement.destination),
+            goes: &|_| false,
+        };
+        let image = coming_image(&placement.source, &coming, base, progress);
+        candidates.push(Candidate::placed(
+            placement.kind,
+            placement.at.clone(),
+            placement.destination.clone(),
+            image,
+            base.systemd_version(),
+        ));
+    }
+    in_search_order(&mut candidates);
+    let service = |kind| {
+        let policy = (services.policy)(kind);
+        let trusted = services.trusted.of(kind);
+        service(base, kind, policy, trusted, (services.enabled)(kind))
+    };
+    let mut prediction = predict(&host(base, service), &candidates);
+    look_inside(&mut prediction, &candidates, base, root, &[]);
+    prediction
 }
 
 /// Files that land where systemd looks for extensions, with what lands beside them.
-fn placements(config: &Config) -> Vec<Placement> {
+fn placements(config: &Config) -> Vec<Copied> {
     let files = || {
         let files = config.prism.os.iter().flat_map(|os| &os.additional_files);
         files.flatten().enumerate()
@@ -107,7 +172,7 @@ fn placements(config: &Config) -> Vec<Placement> {
         if is_beside(path) {
             return None;
         }
-        Some(Placement {
+        Some(Copied {
             kind,
             at: format!("os.additionalFiles[{index}].destination"),
             source: config.resolve(Path::new(file.source.as_deref()?)),

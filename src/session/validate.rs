@@ -1,36 +1,62 @@
 //! `validate-config`: the whole file, without building anything.
 
-use super::base::find_base;
+use std::path::PathBuf;
+
+use super::base::{BaseChoice, find_base};
 use crate::build::content;
 use crate::chain::Chain;
 use crate::chain::destinations::clashes;
 use crate::chain::join::bystanders;
 use crate::chain::reach::{Reached, reach};
-use crate::cli::args::{BaseArgs, Resources, ValidateConfig};
-use crate::cli::output::{Failure, Screen, located};
-use crate::config::Config;
 use crate::config::model::KeyReference;
 use crate::config::source::{Position, Source};
-use crate::config::validate::validate;
+use crate::config::{Config, validate as rules};
 use crate::finding::{Finding, Place, Severity};
-use crate::output::{Located, Validation, versioned};
 use crate::plan::ingest;
 use crate::prism;
 use crate::session::mkosi_run as mkosi;
 use crate::sign::{key, trust};
 
-/// A config, what was found in it, and whether it is the given one.
-struct Judged {
-    source: Source,
-    findings: Vec<Finding>,
-    given: bool,
+/// What is validated, and how far.
+#[derive(Debug, Clone, Default)]
+pub struct ValidateRequest {
+    /// The config file.
+    pub config: PathBuf,
+    /// Which base is meant, where the config is not to decide.
+    pub base: BaseChoice,
+    /// The version of Prism that will read it; the newest one known by default.
+    pub prism_version: Option<(u32, u32)>,
+    /// What of that which the config names is looked at as well.
+    pub resources: Vec<Resource>,
 }
 
-pub(crate) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<(), Failure> {
-    let judged = match Source::read(&args.config.config_file) {
-        Ok(source) if !args.validate_resources.is_empty() => chain(source, args),
+/// What a config may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Keys, certificates, trees and files.
+    Files,
+    /// Prebuilt images.
+    Images,
+}
+
+/// A config, what was found in it in the order of its text, and whether it is the given one.
+#[derive(Debug)]
+pub struct Judged {
+    /// The config.
+    pub source: Source,
+    /// Sorted by place.
+    pub findings: Vec<Finding>,
+    /// Whether it is the given config, and not one that this builds on.
+    pub given: bool,
+}
+
+/// Judges a whole file without building anything: Prism's part and ours; with resources also what
+/// it names and the configs that it builds on.
+pub fn validate(request: &ValidateRequest) -> Vec<Judged> {
+    let judged = match Source::read(&request.config) {
+        Ok(source) if !request.resources.is_empty() => chain(source, request),
         Ok(source) => vec![Judged {
-            findings: all(&source, args, &args.base),
+            findings: all(&source, request, &request.base),
             source,
             given: true,
         }],
@@ -41,21 +67,7 @@ pub(crate) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
             given: true,
         }],
     };
-    let judged: Vec<Judged> = judged.into_iter().map(Judged::in_order).collect();
-    let mut all = judged.iter().flat_map(|it| &it.findings);
-    let bad = all.any(|it| it.severity == Severity::Error);
-    let text = if bad { "" } else { "the config is valid\n" };
-    for config in &judged {
-        screen.findings(Some(&config.source), &config.findings);
-    }
-    screen.result(
-        text,
-        &versioned(Validation {
-            valid: !bad,
-            findings: judged.iter().flat_map(Judged::located).collect(),
-        }),
-    )?;
-    if bad { Err(Failure::Said(1)) } else { Ok(()) }
+    judged.into_iter().map(Judged::in_order).collect()
 }
 
 impl Judged {
@@ -67,28 +79,21 @@ impl Judged {
         findings.sort_by_key(|finding| place(source, finding));
         self
     }
-
-    fn located(&self) -> impl Iterator<Item = Located> {
-        located(Some(&self.source), &self.findings).map(|it| Located {
-            config: (!self.given).then(|| self.source.path.clone()),
-            ..it
-        })
-    }
 }
 
 /// The configs that the given one builds on, each judged like that one, and what they are together.
-fn chain(source: Source, args: &ValidateConfig) -> Vec<Judged> {
+fn chain(source: Source, request: &ValidateRequest) -> Vec<Judged> {
     let path = source.path.clone();
     let judged = reach(source).into_iter().map(|reached| {
         let given = reached.name.is_empty();
         // What the flags say of the base is told once.
         let base = if given {
-            args.base.clone()
+            request.base.clone()
         } else {
-            BaseArgs::default()
+            BaseChoice::default()
         };
         Judged {
-            findings: of_one(&reached, args, &base),
+            findings: of_one(&reached, request, &base),
             source: reached.source,
             given,
         }
@@ -106,11 +111,11 @@ fn chain(source: Source, args: &ValidateConfig) -> Vec<Judged> {
 }
 
 /// What is found in one of several configs.
-fn of_one(reached: &Reached, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> {
+fn of_one(reached: &Reached, request: &ValidateRequest, base: &BaseChoice) -> Vec<Finding> {
     if reached.source.root().is_none() && !reached.findings.is_empty() {
         return reached.findings.clone();
     }
-    let mut findings = all(&reached.source, args, base);
+    let mut findings = all(&reached.source, request, base);
     // A base that is not there is a missing file like others.
     let missing = |place: &Option<Place>| {
         let mut all = findings.iter();
@@ -123,10 +128,10 @@ fn of_one(reached: &Reached, args: &ValidateConfig, base: &BaseArgs) -> Vec<Find
 }
 
 /// Everything that is found in a file and what it names.
-fn all(source: &Source, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> {
-    let mut findings = prism::check(source.root(), args.prism_version);
-    let wants = |what| args.validate_resources.contains(&what);
-    if wants(Resources::Files) {
+fn all(source: &Source, request: &ValidateRequest, base: &BaseChoice) -> Vec<Finding> {
+    let mut findings = prism::check(source.root(), request.prism_version);
+    let wants = |what| request.resources.contains(&what);
+    if wants(Resource::Files) {
         let named = source
             .root()
             .map(|root| prism::resources(root, source.directory()));
@@ -134,14 +139,14 @@ fn all(source: &Source, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> 
     }
     match Config::resolved(source.clone()) {
         Ok(config) => {
-            let mut own = validate(&config);
+            let mut own = rules::validate(&config);
             own.extend(mkosi::missing(&config));
             let sound = own.iter().all(|it| it.severity < Severity::Error);
             findings.extend(own);
-            if sound && wants(Resources::Files) {
+            if sound && wants(Resource::Files) {
                 findings.extend(files(&config));
             }
-            if sound && wants(Resources::Images) {
+            if sound && wants(Resource::Images) {
                 findings.extend(images(&config));
             }
             // A wrong --target or `target` is a finding like any other.
@@ -150,7 +155,7 @@ fn all(source: &Source, args: &ValidateConfig, base: &BaseArgs) -> Vec<Finding> 
                 Err(finding) => findings.push(finding),
             }
             // Of a whole chain they are told together.
-            if args.validate_resources.is_empty() {
+            if request.resources.is_empty() {
                 let clashes = clashes(&Chain::alone(config), &[]).into_iter();
                 findings.extend(clashes.map(|(_, finding)| finding));
             }

@@ -1,15 +1,15 @@
 //! Findings as a person reads them: the line of the config with a caret, the
 //! reason, and what to do.
 
-use std::path::Path;
-
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::config::source::{Position, Source};
 use crate::finding::{Finding, Place, Severity};
 
+pub(crate) use crate::finding::text::path;
+
 /// Renders findings, most severe last so that it stands nearest to the prompt.
-pub fn findings(source: Option<&Source>, findings: &[Finding], color: bool) -> String {
+pub(crate) fn findings(source: Option<&Source>, findings: &[Finding], color: bool) -> String {
     let renderer = if color {
         Renderer::styled()
     } else {
@@ -109,7 +109,7 @@ fn excerpt<'a>(
 }
 
 /// A size as people say it: three digits and a binary unit.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
     let mut tenths = bytes.saturating_mul(10);
     let mut unit = 0;
@@ -127,7 +127,7 @@ pub fn size(bytes: u64) -> String {
 
 /// Rows in aligned columns, two spaces between, no trailing blanks. Cells may hold names that
 /// others chose, so nothing in them reaches the terminal as a command.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| printable(cell)).collect())
@@ -170,14 +170,10 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// A path as it is best read from here.
-pub fn path(path: &Path) -> String {
-    let text = path.display().to_string();
-    text.strip_prefix("./").unwrap_or(&text).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

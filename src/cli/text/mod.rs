@@ -1,6 +1,6 @@
 //! What people read: findings, images, plans and changes as text.
 
-pub mod changes;
-pub mod findings;
-pub mod image;
-pub mod plan;
+pub(super) mod changes;
+pub(super) mod findings;
+pub(super) mod image;
+pub(super) mod plan;

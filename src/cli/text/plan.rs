@@ -5,60 +5,53 @@ use std::fmt::Write as _;
 use super::findings::{path, size, table};
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
-use crate::config::model::Layout;
+use crate::config::model::{Enable, Layout};
 use crate::inspect::verify::{Outcome, Report};
+use crate::plan::placements::{Placement, PlacementSource};
 use crate::plan::{Plan, Step};
 use crate::systemd::kind::ExtensionKind;
 
 /// What will be done.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let mut rows = Vec::new();
-    for extension in &plan.extensions {
-        let how = match &extension.step {
-            Step::Build(step) if !step.changes.is_empty() => {
-                format!("repair, {}", step.verity.word())
+    let row = |placement: &Placement<'_>| {
+        let (how, what) = match &placement.source {
+            PlacementSource::Extension(planned) => (origin(&planned.step), path(&planned.image)),
+            PlacementSource::Sidecar { path: file, .. } => ("with it".to_owned(), path(file)),
+            PlacementSource::Certificate(trusted) => {
+                ("trust".to_owned(), trusted.certificate.subject.clone())
             }
-            Step::Build(step) if step.layout != Layout::Image => {
-                format!("build, {}", step.layout.word())
+            PlacementSource::DropIn(drop_in) if drop_in.key == "imagePolicy" => {
+                let policy = plan.image_policy.clone();
+                ("policy".to_owned(), policy.unwrap_or_default())
             }
-            Step::Build(step) => format!("build, {}", step.verity.word()),
-            Step::TakeIn(_) | Step::TakeFolder(_) => "take in".to_owned(),
+            PlacementSource::DropIn(_) => {
+                let what = "certificates to /run/verity.d";
+                ("copy".to_owned(), what.to_owned())
+            }
         };
-        rows.push(vec![
-            how,
-            path(&extension.image),
-            extension.destination.clone(),
-        ]);
-        for beside in &extension.beside {
-            rows.push(vec![
-                "with it".to_owned(),
-                path(&beside.file.path),
-                beside.destination.clone(),
-            ]);
-        }
-    }
-    for trusted in &plan.certificates {
-        rows.push(vec![
-            "trust".to_owned(),
-            trusted.certificate.subject.clone(),
-            plan.certificate_path(trusted),
-        ]);
-    }
-    for drop_in in plan.drop_ins() {
-        let (what, value) = match drop_in.key {
-            "imagePolicy" => ("policy", plan.image_policy.clone().unwrap_or_default()),
-            _ => ("copy", "certificates to /run/verity.d".to_owned()),
-        };
-        rows.push(vec![what.to_owned(), value, drop_in.path]);
-    }
+        vec![how, what, placement.destination.clone()]
+    };
+    let mut rows: Vec<_> = plan.placements().iter().map(row).collect();
     let how = match plan.enable {
-        crate::config::model::Enable::None => "leave",
+        Enable::None => "leave",
         _ => "enable",
     };
     for kind in plan.kinds() {
         rows.push(vec![how.to_owned(), kind.unit().to_owned()]);
     }
     table(&rows)
+}
+
+/// How an extension comes to be.
+fn origin(step: &Step) -> String {
+    match step {
+        Step::Build(step) if !step.changes.is_empty() => format!("repair, {}", step.verity.word()),
+        Step::Build(step) if step.layout != Layout::Image => {
+            format!("build, {}", step.layout.word())
+        }
+        Step::Build(step) => format!("build, {}", step.verity.word()),
+        Step::TakeIn(_) | Step::TakeFolder(_) => "take in".to_owned(),
+    }
 }
 
 /// What was built.
