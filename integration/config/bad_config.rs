@@ -1,8 +1,8 @@
 //! What a bad config is answered with: one message with the place and the way out, exit status 1, and every
 //! file as it was.
 
-use crate::harness::bad::{APPLY, BUILD, CUSTOMIZE, ground};
-use crate::harness::workspace::each;
+use crate::harness::bad::{APPLY, BUILD, CUSTOMIZE, workspace};
+use crate::harness::cases::each;
 
 /// What stands under `extensions:` (or beside it), the finding, and what the message must name.
 type Case<'a> = (&'a str, &'a str, &'a [&'a str]);
@@ -353,9 +353,9 @@ const BAD_CONFIGS: &[Case<'_>] = &[
 
 #[test]
 fn a_bad_config_is_refused_by_every_verb_alike() {
-    let ground = ground();
+    let workspace = workspace();
     each(BAD_CONFIGS, |(text, id, names)| {
-        ground.config(text);
+        workspace.config(text);
         // Without the block `expand` and `customize` have nothing to do, which is fine.
         let verbs: &[&str] = if *id == "no-sysext" {
             &[BUILD, APPLY]
@@ -363,12 +363,12 @@ fn a_bad_config_is_refused_by_every_verb_alike() {
             &[BUILD, APPLY, CUSTOMIZE]
         };
         for verb in verbs {
-            let said = ground.refused(verb, id);
+            let said = workspace.refused(verb, id);
             said.names(names);
             assert_eq!(said.out, "", "{said:?}");
         }
         // For reading aloud: cargo test --test integration bad_config -- --nocapture
-        println!("# {text}{}\n", ground.run(BUILD).err);
+        println!("# {text}{}\n", workspace.run(BUILD).err);
     });
 }
 
@@ -442,27 +442,27 @@ const BAD_KEYS: &[Case<'_>] = &[
 
 #[test]
 fn a_bad_key_is_refused_before_anything_is_written() {
-    let ground = ground();
+    let workspace = workspace();
     each(BAD_KEYS, |(keys, id, names)| {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{extensions: [{{name: a, tree: tree, {keys}}}]}}\n"
         ));
         for verb in [BUILD, APPLY, CUSTOMIZE] {
-            ground.refused(verb, id).names(names);
+            workspace.refused(verb, id).names(names);
         }
-        println!("# {keys}\n{}", ground.run(BUILD).err);
+        println!("# {keys}\n{}", workspace.run(BUILD).err);
     });
 }
 
 #[test]
 fn one_key_for_many_is_complained_of_once() {
-    let ground = ground();
-    ground.config(concat!(
+    let workspace = workspace();
+    workspace.config(concat!(
         "sysext: {verityKey: ../keys/open.pem, verityCertificate: ../keys/cert.crt, ",
         "extensions: [{name: a, tree: tree}, {name: b, tree: tree}]}\n"
     ));
-    ground.refused(BUILD, "key-permissions");
-    ground.refused(
+    workspace.refused(BUILD, "key-permissions");
+    workspace.refused(
         "validate-config --validate-resources files",
         "key-permissions",
     );
@@ -470,11 +470,11 @@ fn one_key_for_many_is_complained_of_once() {
 
 #[test]
 fn every_bad_config_is_valid_json_too() {
-    let ground = ground();
+    let workspace = workspace();
     each(BAD_CONFIGS, |(text, id, _)| {
-        ground.config(text);
+        workspace.config(text);
         for verb in [BUILD, APPLY] {
-            let said = ground.refused(&format!("{verb} --output json"), id);
+            let said = workspace.refused(&format!("{verb} --output json"), id);
             let findings = &said.json()["findings"];
             let found = findings.as_array().unwrap().iter().any(|finding| {
                 finding["id"] == *id
@@ -488,11 +488,11 @@ fn every_bad_config_is_valid_json_too() {
 
 #[test]
 fn validate_config_finds_what_build_would_refuse() {
-    let ground = ground();
+    let workspace = workspace();
     each(BAD_CONFIGS, |(text, id, names)| {
-        ground.config(text);
+        workspace.config(text);
         let said =
-            ground.run("validate-config --validate-resources files,images --rootfs ../rootfs");
+            workspace.run("validate-config --validate-resources files,images --rootfs ../rootfs");
         // What only the content shows is found while building.
         if said.status == Some(0) {
             let found_later = [
@@ -518,7 +518,7 @@ fn validate_config_finds_what_build_would_refuse() {
 
 #[test]
 fn a_place_is_shown_with_its_line_and_a_caret() {
-    let ground = ground();
+    let workspace = workspace();
     for (text, args, excerpt) in [
         (
             "sysext:\n  extensions:\n  - nmae: a\n",
@@ -551,8 +551,8 @@ fn a_place_is_shown_with_its_line_and_a_caret() {
             "4 |     - systemd-sysext\n  |       ^^^^^^^^^^^^^^\n",
         ),
     ] {
-        ground.config(text);
-        let said = ground.run(args);
+        workspace.config(text);
+        let said = workspace.run(args);
         assert_eq!(said.errors().len(), 1, "{said:?}");
         said.names(&[excerpt, "help: "]);
     }

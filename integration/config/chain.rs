@@ -1,33 +1,34 @@
 //! Configs that build on others: planned, built, judged, expanded and customized as one.
 
-use crate::harness::workspace::{Ground, Said, examples};
+use crate::harness::said::Said;
+use crate::harness::workspace::{Workspace, examples};
 use serde_yaml::Value;
 
 const BASE_SECTION: &str = "sysext:\n  verityKey: ../../keys/key.pem\n  verityCertificate: ../../keys/cert.crt\n  extensions:\n  - name: common\n    files: [tool:/usr/bin/common-tool]\n";
 const TOP_SECTION: &str = "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n  - name: special\n    files: [bin/tool:/usr/bin/special-tool]\n";
 
 /// A config on a base, both with a section, and a plain config between them.
-fn ground() -> Ground {
-    let ground = Ground::new();
-    ground.write("project/common/tool", "#!/bin/sh\n", 0o755);
-    ground.write(
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.write("project/common/tool", "#!/bin/sh\n", 0o755);
+    workspace.write(
         "project/common/base.yaml",
         format!("# for all\nos:\n  hostname: x\n{BASE_SECTION}"),
         0o644,
     );
-    ground.write(
+    workspace.write(
         "project/middle.yaml",
         "previewFeatures: [base-configs]\nbaseConfigs: [{path: common/base.yaml}]  # stays\n",
         0o644,
     );
-    ground.config(&format!(
+    workspace.config(&format!(
         "previewFeatures: [base-configs]\nbaseConfigs:\n- path: ./middle.yaml\n{TOP_SECTION}"
     ));
-    ground
+    workspace
 }
 
-fn yaml(ground: &Ground, name: &str) -> Value {
-    serde_yaml::from_slice(&ground.read(name)).unwrap()
+fn yaml(workspace: &Workspace, name: &str) -> Value {
+    serde_yaml::from_slice(&workspace.read(name)).unwrap()
 }
 
 fn sources(config: &Value) -> Vec<&str> {
@@ -40,63 +41,67 @@ fn sources(config: &Value) -> Vec<&str> {
 
 #[test]
 fn every_config_is_expanded_beside_itself() {
-    let ground = ground();
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let sources_before = ground.read("project/common/base.yaml");
-    let said = ground.run("expand --rootfs ../rootfs --output json");
+    let workspace = workspace();
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let sources_before = workspace.read("project/common/base.yaml");
+    let said = workspace.run("expand --rootfs ../rootfs --output json");
     assert_eq!(
         said.json()["expandedBases"],
         serde_json::json!(["./common/base.prism.yaml", "./middle.prism.yaml"])
     );
-    assert_eq!(ground.read("project/common/base.yaml"), sources_before);
+    assert_eq!(workspace.read("project/common/base.yaml"), sources_before);
 
-    let base = yaml(&ground, "project/common/base.prism.yaml");
+    let base = yaml(&workspace, "project/common/base.prism.yaml");
     assert_eq!(
         sources(&base),
         [".sysext/common.raw", "../../keys/cert.crt"]
     );
     assert!(base.get("sysext").is_none());
     assert_eq!(
-        String::from_utf8(ground.read("project/middle.prism.yaml")).unwrap(),
+        String::from_utf8(workspace.read("project/middle.prism.yaml")).unwrap(),
         "previewFeatures: [base-configs]\nbaseConfigs: [{path: common/base.prism.yaml}]  # stays\n"
     );
-    let top = yaml(&ground, "project/config.prism.yaml");
+    let top = yaml(&workspace, "project/config.prism.yaml");
     assert_eq!(top["baseConfigs"][0]["path"], "./middle.prism.yaml");
     assert_eq!(sources(&top), [".sysext/special.raw", "../keys/cert.crt"]);
-    ground
+    workspace
         .path("project/common/.sysext/common.raw")
         .metadata()
         .unwrap();
 
     // What is committed is held current, whichever of the files is stale.
-    ground.run("expand --rootfs ../rootfs --check").succeeded();
-    ground.write("project/common/base.prism.yaml", "os: {}\n", 0o644);
-    ground
+    workspace
+        .run("expand --rootfs ../rootfs --check")
+        .succeeded();
+    workspace.write("project/common/base.prism.yaml", "os: {}\n", 0o644);
+    workspace
         .refused("expand --rootfs ../rootfs --check", "expansion-stale")
         .names(&["common/base.prism.yaml"]);
     // An expanded config is plain, and so are its bases.
-    ground.run("expand --rootfs ../rootfs").succeeded();
+    workspace.run("expand --rootfs ../rootfs").succeeded();
     let again =
         "expand --rootfs ../rootfs --config-file config.prism.yaml --output-file again.yaml";
-    ground.run(again).succeeded();
+    workspace.run(again).succeeded();
     assert_eq!(
-        ground.read("project/again.yaml"),
-        ground.read("project/config.prism.yaml")
+        workspace.read("project/again.yaml"),
+        workspace.read("project/config.prism.yaml")
     );
 }
 
 #[test]
 fn all_extensions_are_judged_and_applied_together() {
-    let ground = ground();
-    let applied = ground.run("apply --rootfs ../rootfs");
+    let workspace = workspace();
+    let applied = workspace.run("apply --rootfs ../rootfs");
     applied.succeeded();
     for name in ["common", "special"] {
-        ground
+        workspace
             .path(&format!("rootfs/var/lib/extensions/{name}.raw"))
             .metadata()
             .unwrap();
     }
-    let judged = ground.run("check --rootfs ../rootfs --output json").json();
+    let judged = workspace
+        .run("check --rootfs ../rootfs --output json")
+        .json();
     let names: Vec<(&str, bool)> = judged["extensions"]
         .as_array()
         .unwrap()
@@ -105,27 +110,27 @@ fn all_extensions_are_judged_and_applied_together() {
         .collect();
     assert_eq!(names, [("common", true), ("special", true)]);
     // One of a base can be built alone.
-    ground
+    workspace
         .run("build --rootfs ../rootfs --only common")
         .succeeded();
-    ground.refused("build --rootfs ../rootfs --only comon", "unknown-extension");
+    workspace.refused("build --rootfs ../rootfs --only comon", "unknown-extension");
 }
 
 #[test]
 fn style_base_leaves_the_config_and_puts_a_small_one_on_top() {
-    let ground = Ground::new();
-    ground.config(&format!(
+    let workspace = Workspace::new();
+    workspace.config(&format!(
         "# mine\nos:\n  hostname: x   # here\n{TOP_SECTION}"
     ));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    ground
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    workspace
         .run("expand --rootfs ../rootfs --style base")
         .succeeded();
     assert_eq!(
-        String::from_utf8(ground.read("project/config.base.prism.yaml")).unwrap(),
+        String::from_utf8(workspace.read("project/config.base.prism.yaml")).unwrap(),
         "# mine\nos:\n  hostname: x   # here\n"
     );
-    let top = yaml(&ground, "project/config.prism.yaml");
+    let top = yaml(&workspace, "project/config.prism.yaml");
     assert_eq!(top["baseConfigs"][0]["path"], "config.base.prism.yaml");
     assert_eq!(top["previewFeatures"][0], "base-configs");
     assert_eq!(sources(&top), [".sysext/special.raw", "../keys/cert.crt"]);
@@ -133,11 +138,11 @@ fn style_base_leaves_the_config_and_puts_a_small_one_on_top() {
         top["scripts"]["postCustomization"][0]["name"],
         "sysext-enable"
     );
-    ground
+    workspace
         .run("expand --rootfs ../rootfs --style base --check")
         .succeeded();
     for path in ["config.prism.yaml", "config.base.prism.yaml"] {
-        let said = ground.run(&format!("validate-config --config-file {path}"));
+        let said = workspace.run(&format!("validate-config --config-file {path}"));
         said.succeeded();
     }
 }
@@ -163,29 +168,29 @@ fn troubles_of_a_chain_are_told_where_they_stand() {
             "common/base.yaml:1:24",
         ),
     ] {
-        let ground = ground();
-        ground.write("project/common/base.yaml", base, 0o644);
+        let workspace = workspace();
+        workspace.write("project/common/base.yaml", base, 0o644);
         for verb in ["build", "expand", "check"] {
-            ground
+            workspace
                 .refused(&format!("{verb} --rootfs ../rootfs"), id)
                 .names(&[place]);
         }
     }
     // What holds for the system can't be different in two of them.
-    let ground = ground();
-    ground.config(&format!(
+    let workspace = workspace();
+    workspace.config(&format!(
         "baseConfigs: [{{path: middle.yaml}}]\n{TOP_SECTION}  imagePolicy: signed\n"
     ));
-    ground
+    workspace
         .refused("build --rootfs ../rootfs", "sections-differ")
         .names(&["imagePolicy", "common/base.yaml", "config.yaml:8"]);
 }
 
 #[test]
 fn what_a_base_does_to_extensions_of_others_is_told_in_the_base() {
-    let ground = ground();
-    ground.write("project/common/base.yaml", "os:\n  overlays:\n  - {mountPoint: /usr/local, upperDir: /a, workDir: /b}\n  services: {disable: [systemd-sysext]}\n", 0o644);
-    let said = ground.refused("build --rootfs ../rootfs", "service-disabled");
+    let workspace = workspace();
+    workspace.write("project/common/base.yaml", "os:\n  overlays:\n  - {mountPoint: /usr/local, upperDir: /a, workDir: /b}\n  services: {disable: [systemd-sysext]}\n", 0o644);
+    let said = workspace.refused("build --rootfs ../rootfs", "service-disabled");
     said.names(&[
         "common/base.yaml:4:",
         "warning[overlay-on-hierarchy]",
@@ -195,19 +200,19 @@ fn what_a_base_does_to_extensions_of_others_is_told_in_the_base() {
 
 #[test]
 fn places_that_two_want_are_found_over_the_whole_chain() {
-    let taken = |base: &str, top: &str| -> (Ground, Said) {
-        let ground = ground();
-        ground.write(
+    let taken = |base: &str, top: &str| -> (Workspace, Said) {
+        let workspace = workspace();
+        workspace.write(
             "project/common/base.yaml",
             format!("{base}{BASE_SECTION}"),
             0o644,
         );
-        ground.write("project/dirs/lib/extensions/special.raw", "x", 0o644);
-        ground.config(&format!(
+        workspace.write("project/dirs/lib/extensions/special.raw", "x", 0o644);
+        workspace.config(&format!(
             "baseConfigs: [{{path: middle.yaml}}]\n{top}{TOP_SECTION}"
         ));
-        let said = ground.run("build --rootfs ../rootfs");
-        (ground, said)
+        let said = workspace.run("build --rootfs ../rootfs");
+        (workspace, said)
     };
     // A file of the base where the top's extension goes, written in another way.
     let file = "os:\n  additionalFiles:\n  - {source: tool, destination: //var/lib/./extensions/special.raw}\n";
@@ -220,10 +225,10 @@ fn places_that_two_want_are_found_over_the_whole_chain() {
     said.is_refused("destination-taken")
         .names(&["config.yaml:4:33", "lib/extensions/special.raw"]);
     // The same extension in both.
-    let (ground, _) = taken("", "");
+    let (workspace, _) = taken("", "");
     let same = TOP_SECTION.replace("name: special", "name: common");
-    ground.config(&format!("baseConfigs: [{{path: middle.yaml}}]\n{same}"));
-    let said = ground.run("build --rootfs ../rootfs");
+    workspace.config(&format!("baseConfigs: [{{path: middle.yaml}}]\n{same}"));
+    let said = workspace.run("build --rootfs ../rootfs");
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.errors().contains(&"destination-taken"), "{said:?}");
     // The user's own: a warning in one file, a note over two, and nothing for the certificate that both need.
@@ -244,16 +249,13 @@ fn places_that_two_want_are_found_over_the_whole_chain() {
 
 #[test]
 fn prism_gets_all_of_them_and_nothing_is_left() {
-    let ground = ground();
-    ground.write(
-        "imagecustomizer",
+    let workspace = workspace();
+    workspace.program("imagecustomizer",
         "#!/bin/sh\nset -eu\necho \"$1\"\nwhile [ \"$1\" != --config-file ]; do shift; done\ncat \"$2\"\n\
          middle=$(sed -n 's/^- path: //p' \"$2\")\ncat \"$middle\"\n\
-         base=$(sed -n 's/.*path: \\(common[^}]*\\)}.*/\\1/p' \"$middle\")\ncat \"$base\"\n",
-        0o755,
-    );
+         base=$(sed -n 's/.*path: \\(common[^}]*\\)}.*/\\1/p' \"$middle\")\ncat \"$base\"\n");
     for verb in ["", "validate-config "] {
-        let said = ground.run(&format!(
+        let said = workspace.run(&format!(
             "customize --rootfs ../rootfs --imagecustomizer ../imagecustomizer {verb}--build-dir b"
         ));
         said.succeeded();
@@ -263,7 +265,7 @@ fn prism_gets_all_of_them_and_nothing_is_left() {
         assert!(!said.out.contains("sysext:"), "{said:?}");
     }
     let names = |folder: &str| -> Vec<String> {
-        let entries = std::fs::read_dir(ground.path(folder)).unwrap();
+        let entries = std::fs::read_dir(workspace.path(folder)).unwrap();
         let mut names: Vec<String> = entries
             .map(|it| it.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -280,24 +282,24 @@ fn prism_gets_all_of_them_and_nothing_is_left() {
 /// `validate-config` looks at bases when it may look at files.
 #[test]
 fn bases_are_validated_with_the_config() {
-    let ground = ground();
+    let workspace = workspace();
     let validate = "validate-config --target azurelinux-3.0 --validate-resources files,images";
-    let said = ground.run(validate);
+    let said = workspace.run(validate);
     said.succeeded();
     assert_eq!(said.err, "");
-    ground.write(
+    workspace.write(
         "project/common/base.yaml",
         "os:\n  hostnam: x\n  additionalFiles:\n  - {source: gone, destination: /etc/motd}\n\
          sysext:\n  extensions:\n  - {image: gone.raw, name: a}\n  - {name: b, verity: none, tree: nowhere}\n  - {name: c, nmae: d}\n",
         0o644,
     );
-    ground.config(&format!(
+    workspace.config(&format!(
         "previewFeatures: [base-configs]\nbaseConfigs:\n- path: middle.yaml\nos: {{hostname: a b}}\n{TOP_SECTION}"
     ));
     // Only the file itself without leave to look at others.
-    let alone = ground.refused("validate-config", "prism-bad-value");
+    let alone = workspace.refused("validate-config", "prism-bad-value");
     assert_eq!(alone.errors(), ["prism-bad-value"]);
-    let said = ground.run(validate);
+    let said = workspace.run(validate);
     let ids = [
         "prism-unknown-field",
         "prism-file-missing",
@@ -312,12 +314,12 @@ fn bases_are_validated_with_the_config() {
         "config.yaml:4:",
     ]);
     // With what was mistyped gone, what it names is looked for from its own folder.
-    let text = String::from_utf8(ground.read("project/common/base.yaml")).unwrap();
+    let text = String::from_utf8(workspace.read("project/common/base.yaml")).unwrap();
     let text = text
         .replace("  hostnam: x\n", "")
         .replace("  - {name: c, nmae: d}\n", "");
-    ground.write("project/common/base.yaml", text, 0o644);
-    let told = ground.run(&format!("{validate} --output json")).json();
+    workspace.write("project/common/base.yaml", text, 0o644);
+    let told = workspace.run(&format!("{validate} --output json")).json();
     let told: Vec<(&str, &str, u64)> = told["findings"]
         .as_array()
         .unwrap()
@@ -339,26 +341,26 @@ fn bases_are_validated_with_the_config() {
         ]
     );
 
-    ground.write(
+    workspace.write(
         "project/middle.yaml",
         "previewFeatures: [base-configs]\nbaseConfigs: [{path: config.yaml}, {path: common/base.yaml}]\n",
         0o644,
     );
-    let said = ground.run(validate);
+    let said = workspace.run(validate);
     assert!(
         said.errors().starts_with(&["prism-file-missing"]),
         "{said:?}"
     );
     said.names(&["error[base-config-twice]", "middle.yaml:2:22"]);
-    std::fs::remove_file(ground.path("project/middle.yaml")).unwrap();
+    std::fs::remove_file(workspace.path("project/middle.yaml")).unwrap();
     // Once, not by each that looks for it.
-    let said = ground.run(validate);
+    let said = workspace.run(validate);
     assert_eq!(said.errors(), ["prism-file-missing", "prism-bad-value"]);
     // What they do to each other.
     let twice = "os:\n  additionalFiles:\n  - {content: a, destination: /etc/motd}\n";
-    ground.write("project/middle.yaml", twice, 0o644);
-    ground.config(&format!("previewFeatures: [base-configs]\nbaseConfigs: [{{path: middle.yaml}}]\n{twice}{TOP_SECTION}"));
-    ground
+    workspace.write("project/middle.yaml", twice, 0o644);
+    workspace.config(&format!("previewFeatures: [base-configs]\nbaseConfigs: [{{path: middle.yaml}}]\n{twice}{TOP_SECTION}"));
+    workspace
         .run(validate)
         .succeeded()
         .names(&["note[destination-twice]", "config.yaml:5"]);
@@ -367,8 +369,8 @@ fn bases_are_validated_with_the_config() {
 /// Prism's other subcommands.
 #[test]
 fn other_subcommands_get_what_was_typed() {
-    let ground = ground();
-    ground.write("imagecustomizer", "#!/bin/sh\necho \"$@\"\nexit 3\n", 0o755);
+    let workspace = workspace();
+    workspace.program("imagecustomizer", "#!/bin/sh\necho \"$@\"\nexit 3\n");
     let with = |rest: &str| format!("customize --imagecustomizer ../imagecustomizer {rest}");
     for (typed, passed) in [
         (
@@ -380,7 +382,7 @@ fn other_subcommands_get_what_was_typed() {
             "convert --log-level debug --image-file i.raw --output-image-format vhdx\n",
         ),
     ] {
-        let said = ground.run(&with(typed));
+        let said = workspace.run(&with(typed));
         assert_eq!(
             (said.status, said.out.as_str()),
             (Some(3), passed),
@@ -388,17 +390,17 @@ fn other_subcommands_get_what_was_typed() {
         );
     }
     // `create` knows no files, so a config with a section can't be meant for it.
-    ground
+    workspace
         .refused(&with("create --build-dir b"), "create-not-possible")
         .names(&["--image-file"]);
     // A config without any section is Prism's own, in a folder that can't be written to as well.
-    ground.write("plain/config.yaml", "os: {}\n", 0o644);
+    workspace.write("plain/config.yaml", "os: {}\n", 0o644);
     for (verb, name) in [
         ("", "customize"),
         ("create ", "create"),
         ("validate-config ", "validate-config"),
     ] {
-        let said = ground.run(&with(&format!(
+        let said = workspace.run(&with(&format!(
             "{verb}--build-dir b --config-file ../plain/config.yaml"
         )));
         let passed = format!("{name} --build-dir b --config-file ../plain/config.yaml\n");
@@ -409,8 +411,8 @@ fn other_subcommands_get_what_was_typed() {
 /// The wrapper of the examples, with a stand-in for docker that runs what it is given.
 #[test]
 fn the_container_sees_the_same_paths() {
-    let ground = ground();
-    ground.write(
+    let workspace = workspace();
+    workspace.program(
         "docker",
         "#!/bin/sh\nset -eu\n\
          [ \"$1 $2 $3 $4 $5\" = 'run --rm --privileged=true -v /dev:/dev' ]\n\
@@ -420,16 +422,15 @@ fn the_container_sees_the_same_paths() {
          # Mounted is the folder alone, so the config has to be a path below it.\n\
          case $2 in \"$PWD\"/*) ;; *) exit 9 ;; esac\n\
          grep -c sysext-enable \"$2\"\nexit 7\n",
-        0o755,
     );
     let wrapper = examples().join("container/imagecustomizer");
-    let mut command = ground.command(
+    let mut command = workspace.command(
         "customize --rootfs ../rootfs --build-dir build --output-image-file out.raw".split(' '),
     );
     command
         .env("PRISM_IMAGECUSTOMIZER", wrapper)
         .env("PRISM_CONTAINER", "registry.example/imagecustomizer:1.7.0")
-        .env("PRISM_ENGINE", ground.path("docker"));
+        .env("PRISM_ENGINE", workspace.path("docker"));
     let said = Said::of(&mut command);
     assert_eq!(said.status, Some(7), "{said:?}");
     let first = said.out.lines().next().unwrap();

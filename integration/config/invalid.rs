@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::said::Said;
 use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::{PROGRAM, Said};
+use crate::harness::workspace::PROGRAM;
 use serde_json::Value;
 
 /// The files of a folder of testdata that end so.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use jsonschema::Validator;
 use prism_sysext::config::Config;
 use prism_sysext::config::source::Source;
@@ -165,15 +165,15 @@ fn the_schema_of_the_block_is_that_of_the_section() {
 
 #[test]
 fn a_manifest_keeps_its_schema() {
-    let ground = Ground::new();
-    ground.config(concat!(
+    let workspace = Workspace::new();
+    workspace.config(concat!(
         "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n",
         "  - {name: a, version: '1', files: ['bin/tool:/usr/bin/a']}\n",
         "  - {name: b, verity: none, files: ['bin/tool:/usr/bin/b']}\n",
     ));
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
     let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let manifest = read(&ground.path("project/.sysext/sysext-manifest.json"));
+    let manifest = read(&workspace.path("project/.sysext/sysext-manifest.json"));
     assert_eq!(manifest["extensions"].as_array().unwrap().len(), 2);
     let schema = read(&folder("schema/sysext-manifest.schema.json"));
     if let Err(error) = jsonschema::validate(&schema, &manifest) {
@@ -183,17 +183,17 @@ fn a_manifest_keeps_its_schema() {
 
 #[test]
 fn an_inspection_keeps_its_schema() {
-    let ground = Ground::new();
-    ground.config(concat!(
+    let workspace = Workspace::new();
+    workspace.config(concat!(
         "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n",
         "  - {name: a, files: ['bin/tool:/usr/bin/a']}\n",
         "  - {name: b, verity: none, files: ['bin/tool:/usr/bin/b']}\n",
     ));
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
     let text = fs::read(folder("schema/inspection.schema.json")).unwrap();
     let schema: Value = serde_json::from_slice(&text).unwrap();
     for name in ["a", "b"] {
-        let said = ground.run(&format!("inspect .sysext/{name}.raw --output json"));
+        let said = workspace.run(&format!("inspect .sysext/{name}.raw --output json"));
         let value = said.json();
         if let Err(error) = jsonschema::validate(&schema, &value) {
             panic!("{error}");
@@ -208,10 +208,10 @@ fn an_inspection_keeps_its_schema() {
 
 #[test]
 fn our_section_goes_into_a_published_schema() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let theirs = "{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"$ref\": \"#/$defs/Config\",\n  \"$defs\": {\n    \"Config\": {\n      \"properties\": {\n        \"os\": {\n          \"type\": \"object\"\n        }\n      },\n      \"additionalProperties\": false,\n      \"type\": \"object\"\n    }\n  }\n}\n";
-    ground.write("project/theirs.json", theirs, 0o644);
-    let said = ground.run("schema --merge theirs.json");
+    workspace.write("project/theirs.json", theirs, 0o644);
+    let said = workspace.run("schema --merge theirs.json");
     let merged: Value = serde_json::from_str(&said.succeeded().out).unwrap();
     assert!(jsonschema::meta::is_valid(&merged));
     let judge = jsonschema::validator_for(&merged).unwrap();
@@ -222,10 +222,10 @@ fn our_section_goes_into_a_published_schema() {
     ] {
         assert_eq!(judge.is_valid(&yaml(text)), good, "{text}");
     }
-    ground.write(
+    workspace.write(
         "project/theirs.json",
         theirs.replace("\"os\"", "\"sysext\": {}, \"os\""),
         0o644,
     );
-    ground.refused("schema --merge theirs.json", "schema-merge");
+    workspace.refused("schema --merge theirs.json", "schema-merge");
 }

@@ -6,7 +6,13 @@
 use std::path::Path;
 
 use super::report::{Report, parse, script};
-use super::tools::{command, output, transcript};
+use super::tools::{command, output, skip, transcript};
+
+/// Whether this process can make itself a mount namespace.
+pub(crate) fn possible() -> bool {
+    let made = command("unshare").args(["--mount", "true"]).output();
+    made.is_ok_and(|made| made.status.success()) || skip("`unshare --mount` does not work here")
+}
 
 /// Prepares the target and runs the script in it.
 ///

@@ -31,7 +31,6 @@ pub(crate) struct Watch {
     root: PathBuf,
     words: RefCell<Vec<String>>,
     apart: RefCell<Vec<PathBuf>>,
-    keys: RefCell<Vec<PathBuf>>,
 }
 
 impl Watch {
@@ -40,7 +39,6 @@ impl Watch {
             root: root.to_owned(),
             words: RefCell::default(),
             apart: RefCell::default(),
-            keys: RefCell::default(),
         }
     }
 
@@ -48,11 +46,6 @@ impl Watch {
     pub(crate) fn word(&self, word: &str) {
         assert!(word.len() >= 6, "`{word}` may be anywhere");
         self.words.borrow_mut().push(word.to_owned());
-    }
-
-    /// A key that lies elsewhere.
-    pub(crate) fn key(&self, path: &Path) {
-        self.keys.borrow_mut().push(path.to_owned());
     }
 
     /// A file or folder in which the test itself put secrets.
@@ -95,11 +88,6 @@ impl Watch {
                 pieces.add(&key, &bytes);
                 found.keys += 1;
             }
-        }
-        for path in self.keys.borrow().iter() {
-            let bytes = fs::read(path).unwrap();
-            pieces.add(&private_key(&bytes).unwrap(), &bytes);
-            found.keys += 1;
         }
         let words = self.words.borrow();
         let leak = |bytes: &[u8]| {

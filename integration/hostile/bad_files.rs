@@ -4,12 +4,13 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::harness::bad::{APPLY, BUILD, CUSTOMIZE, GOOD, ground, image_as};
-use crate::harness::workspace::{Ground, Said};
+use crate::harness::bad::{APPLY, BUILD, CUSTOMIZE, GOOD, image_as, workspace};
+use crate::harness::said::Said;
+use crate::harness::workspace::Workspace;
 
 #[test]
 fn a_missing_or_unreadable_config_is_named() {
-    let ground = ground();
+    let workspace = workspace();
     for verb in [
         "build",
         "expand",
@@ -18,21 +19,21 @@ fn a_missing_or_unreadable_config_is_named() {
         APPLY,
         "customize",
     ] {
-        ground
+        workspace
             .refused(verb, "config-unreadable")
             .names(&["./config.yaml", "--config-file"]);
-        ground
+        workspace
             .refused(
                 &format!("{verb} --config-file no/x.yaml"),
                 "config-unreadable",
             )
             .names(&["no/x.yaml"]);
-        ground
+        workspace
             .refused(&format!("{verb} --config-file bin"), "config-unreadable")
             .names(&["bin"]);
     }
-    ground.write("project/config.yaml", [b'a', 0xff], 0o644);
-    ground
+    workspace.write("project/config.yaml", [b'a', 0xff], 0o644);
+    workspace
         .refused("build", "config-not-utf-8")
         .names(&["config.yaml"]);
 }
@@ -40,10 +41,10 @@ fn a_missing_or_unreadable_config_is_named() {
 /// A reader that waits for a writer, or a device without an end, must not hang the command.
 #[test]
 fn only_regular_files_are_read() {
-    let ground = ground();
+    let workspace = workspace();
     rustix::fs::mknodat(
         rustix::fs::CWD,
-        ground.path("fifo"),
+        workspace.path("fifo"),
         rustix::fs::FileType::Fifo,
         0o600.into(),
         0,
@@ -78,25 +79,25 @@ fn only_regular_files_are_read() {
                 "tree-unreadable",
             ),
         ] {
-            ground.config(&format!("sysext: {{{block}}}\n"));
-            within(&ground, BUILD, id).names(&[odd, "not a"]);
+            workspace.config(&format!("sysext: {{{block}}}\n"));
+            within(&workspace, BUILD, id).names(&[odd, "not a"]);
         }
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{target: {{osRelease: {odd}}}, extensions: [a.raw]}}\n"
         ));
-        within(&ground, "build", "target-unreadable").names(&[odd]);
+        within(&workspace, "build", "target-unreadable").names(&[odd]);
         within(
-            &ground,
+            &workspace,
             &format!("build --config-file {odd}"),
             "config-unreadable",
         )
         .names(&[odd]);
-        within(&ground, &format!("inspect {odd}"), "image-unreadable").names(&[odd]);
+        within(&workspace, &format!("inspect {odd}"), "image-unreadable").names(&[odd]);
         let verify = format!("verify garbage.raw --certificate {odd}");
-        within(&ground, &verify, "certificate-unreadable").names(&[odd]);
-        ground.config("os: {}\n");
+        within(&workspace, &verify, "certificate-unreadable").names(&[odd]);
+        workspace.config("os: {}\n");
         within(
-            &ground,
+            &workspace,
             &format!("expand --check --output-file {odd}"),
             "expansion-stale",
         )
@@ -105,14 +106,14 @@ fn only_regular_files_are_read() {
 }
 
 /// Refused, and soon.
-fn within(ground: &Ground, args: &str, id: &str) -> Said {
-    let command = ground.command(args.split(' '));
+fn within(workspace: &Workspace, args: &str, id: &str) -> Said {
+    let command = workspace.command(args.split(' '));
     let mut timed = std::process::Command::new("timeout");
     timed
         .args(["--signal=KILL", "20"])
         .arg(command.get_program())
         .args(command.get_args())
-        .current_dir(ground.path("project"))
+        .current_dir(workspace.path("project"))
         .stdin(Stdio::null());
     let said = Said::of(&mut timed);
     said.is_refused(id);
@@ -121,36 +122,36 @@ fn within(ground: &Ground, args: &str, id: &str) -> Said {
 
 #[test]
 fn a_base_that_is_none_is_refused() {
-    let ground = ground();
-    ground.config(GOOD);
+    let workspace = workspace();
+    workspace.config(GOOD);
     for verb in ["build", "apply", "check", "expand", "customize"] {
-        ground
+        workspace
             .refused(&format!("{verb} --rootfs ../nowhere"), "rootfs-unreadable")
             .names(&["../nowhere"]);
-        ground
+        workspace
             .refused(
                 &format!("{verb} --rootfs ../imagecustomizer"),
                 "rootfs-unreadable",
             )
             .names(&["../imagecustomizer"]);
     }
-    fs::create_dir(ground.path("hollow")).unwrap();
+    fs::create_dir(workspace.path("hollow")).unwrap();
     for args in [
         "apply --rootfs ../hollow",
         "list --rootfs ../hollow",
         "build --rootfs ../hollow",
     ] {
-        let said = ground.refused(args, "base-without-os-release");
+        let said = workspace.refused(args, "base-without-os-release");
         said.names(&["../hollow", "os-release"]);
     }
-    ground
+    workspace
         .refused("build --target azurelinux-4711", "unknown-profile")
         .names(&["azurelinux-4711", "azurelinux-3.0"]);
-    ground
+    workspace
         .refused("build", "no-base")
         .names(&["--rootfs", "arch: x86-64"]);
-    ground.refused("customize", "no-base");
-    ground
+    workspace.refused("customize", "no-base");
+    workspace
         .refused("check garbage.raw", "no-base")
         .names(&["--target"]);
 }
@@ -158,49 +159,49 @@ fn a_base_that_is_none_is_refused() {
 /// systemd loads a library for dm-verity that small images leave out.
 #[test]
 fn a_base_without_libcryptsetup_takes_no_signed_extension() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let text = "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n  - {name: a, files: ['bin/tool:/usr/bin/a']}\n";
-    ground.config(text);
-    std::fs::remove_file(ground.path("rootfs/usr/lib/libcryptsetup.so.12")).unwrap();
-    let said = ground.run("apply --rootfs ../rootfs");
+    workspace.config(text);
+    std::fs::remove_file(workspace.path("rootfs/usr/lib/libcryptsetup.so.12")).unwrap();
+    let said = workspace.run("apply --rootfs ../rootfs");
     said.is_refused("libcryptsetup-missing")
         .names(&["libcryptsetup12"]);
-    ground.config(&text.replace("name: a,", "name: a, verity: none,"));
-    ground.run("apply --rootfs ../rootfs").succeeded();
+    workspace.config(&text.replace("name: a,", "name: a, verity: none,"));
+    workspace.run("apply --rootfs ../rootfs").succeeded();
 }
 
 #[test]
 fn a_broken_image_is_refused_and_what_lay_there_is_kept() {
-    let ground = ground();
-    image_as(&ground, GOOD, "tools.raw", "whole.raw");
-    let whole = ground.read("project/whole.raw");
-    ground.run(APPLY).succeeded();
+    let workspace = workspace();
+    image_as(&workspace, GOOD, "tools.raw", "whole.raw");
+    let whole = workspace.read("project/whole.raw");
+    workspace.run(APPLY).succeeded();
     for (name, bytes) in [
         ("half.raw", &whole[..whole.len() / 2]),
         ("sector.raw", &whole[..512]),
         ("header.raw", &whole[..1 << 20]),
     ] {
-        ground.write(&format!("project/{name}"), bytes, 0o644);
-        ground.config(&format!(
+        workspace.write(&format!("project/{name}"), bytes, 0o644);
+        workspace.config(&format!(
             "sysext: {{certificates: [../keys/cert.crt], extensions: [{name}]}}\n"
         ));
-        let before = ground.snapshot();
+        let before = workspace.snapshot();
         for verb in [BUILD, APPLY, CUSTOMIZE] {
-            let said = ground.run(verb);
+            let said = workspace.run(verb);
             assert_eq!(said.status, Some(1), "{name}: {said:?}");
             assert_eq!(said.errors().len(), 1, "{name}: {said:?}");
             said.names(&[name]);
-            ground.is_unchanged(&before, name);
+            workspace.is_unchanged(&before, name);
         }
-        let inspected = ground.run(&format!("inspect {name} --output json"));
+        let inspected = workspace.run(&format!("inspect {name} --output json"));
         inspected.json();
         assert_ne!(
-            ground.run(&format!("verify {name}")).status,
+            workspace.run(&format!("verify {name}")).status,
             Some(0),
             "{name}"
         );
         assert_ne!(
-            ground
+            workspace
                 .run(&format!("check {name} --target azurelinux-3.0"))
                 .status,
             Some(0)
@@ -210,47 +211,48 @@ fn a_broken_image_is_refused_and_what_lay_there_is_kept() {
     let mut flipped = whole.clone();
     let middle = (1 << 20) + 5000;
     flipped[middle] ^= 1;
-    ground.write("project/tools.raw", &flipped, 0o644);
-    ground.config("sysext: {certificates: [../keys/cert.crt], extensions: [tools.raw]}\n");
-    let said = ground.run(APPLY);
+    workspace.write("project/tools.raw", &flipped, 0o644);
+    workspace.config("sysext: {certificates: [../keys/cert.crt], extensions: [tools.raw]}\n");
+    let said = workspace.run(APPLY);
     assert_eq!(said.status, Some(1), "{said:?}");
-    let placed = ground.read("rootfs/var/lib/extensions/tools.raw");
+    let placed = workspace.read("rootfs/var/lib/extensions/tools.raw");
     assert_eq!(placed, whole, "the good one is still there");
 }
 
 #[test]
 fn a_signed_image_without_its_certificate_would_block_all() {
-    let ground = ground();
-    image_as(&ground, GOOD, "tools.raw", "tools.raw");
-    ground.config("sysext: {certificates: [../keys/other.crt], extensions: [tools.raw]}\n");
-    let before = ground.snapshot();
-    let said = ground.run(APPLY);
+    let workspace = workspace();
+    image_as(&workspace, GOOD, "tools.raw", "tools.raw");
+    workspace.config("sysext: {certificates: [../keys/other.crt], extensions: [tools.raw]}\n");
+    let before = workspace.snapshot();
+    let said = workspace.run(APPLY);
     assert_eq!(said.status, Some(1), "{said:?}");
     said.names(&["tools.raw", "certificate"]);
-    ground.is_unchanged(&before, "apply");
+    workspace.is_unchanged(&before, "apply");
 }
 
 /// The seed's recipe: the image is named after the version inside, its file is not.
 #[test]
 fn the_seeds_image_is_placed_under_the_name_of_its_release_file() {
-    let ground = ground();
+    let workspace = workspace();
     let kubernetes = GOOD
         .replace("name: tools", "name: kubernetes, versionedName: true")
         .replace("'1.0'", "1.30.7");
     image_as(
-        &ground,
+        &workspace,
         &kubernetes,
         "kubernetes_1.30.7.raw",
         "kubernetes.raw",
     );
 
-    let check = ground.run("check kubernetes.raw --target azurelinux-3.0");
+    let check = workspace.run("check kubernetes.raw --target azurelinux-3.0");
     assert_eq!(check.status, Some(1), "{check:?}");
     assert!(!check.out.contains("merges-signed"), "{check:?}");
     check.names(&["kubernetes_1.30.7.raw", "help: "]);
 
-    ground.config("sysext:\n  extensions: [kubernetes.raw]\n  certificates: [../keys/cert.crt]\n");
-    let apply = ground.run(APPLY);
+    workspace
+        .config("sysext:\n  extensions: [kubernetes.raw]\n  certificates: [../keys/cert.crt]\n");
+    let apply = workspace.run(APPLY);
     apply.succeeded().names(&[
         "note[placed-under-release-name]",
         "kubernetes.raw is placed as kubernetes_1.30.7.raw",
@@ -263,17 +265,17 @@ fn the_seeds_image_is_placed_under_the_name_of_its_release_file() {
         "{apply:?}"
     );
     assert_eq!(
-        ground.read("rootfs/var/lib/extensions/kubernetes_1.30.7.raw"),
-        ground.read("project/kubernetes.raw"),
+        workspace.read("rootfs/var/lib/extensions/kubernetes_1.30.7.raw"),
+        workspace.read("project/kubernetes.raw"),
         "the bytes are as they came"
     );
     assert!(
-        !ground
+        !workspace
             .path("rootfs/var/lib/extensions/kubernetes.raw")
             .exists()
     );
 
-    let expanded = ground.run("expand --output-file -");
+    let expanded = workspace.run("expand --output-file -");
     let text = &expanded.succeeded().out;
     assert!(text.contains("source: kubernetes.raw\n"), "{text}");
     assert!(
@@ -281,8 +283,8 @@ fn the_seeds_image_is_placed_under_the_name_of_its_release_file() {
         "{text}"
     );
 
-    let check =
-        ground.run("check ../rootfs/var/lib/extensions/kubernetes_1.30.7.raw --rootfs ../rootfs");
+    let check = workspace
+        .run("check ../rootfs/var/lib/extensions/kubernetes_1.30.7.raw --rootfs ../rootfs");
     check.succeeded();
 
     for (name, fine) in [
@@ -291,13 +293,13 @@ fn the_seeds_image_is_placed_under_the_name_of_its_release_file() {
         ("kube", false),
         ("other", false),
     ] {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{certificates: [../keys/cert.crt], extensions: [{{name: {name}, image: kubernetes.raw}}]}}\n"
         ));
         if fine {
-            ground.run(APPLY).succeeded();
+            workspace.run(APPLY).succeeded();
         } else {
-            ground
+            workspace
                 .refused(APPLY, "name-disagrees")
                 .names(&["name: kubernetes_1.30.7"]);
         }
@@ -306,19 +308,19 @@ fn the_seeds_image_is_placed_under_the_name_of_its_release_file() {
 
 #[test]
 fn what_systemd_would_not_merge_is_not_placed() {
-    let ground = ground();
+    let workspace = workspace();
     for (extra, id) in [
         ("arch: arm64", "release-architecture-mismatch"),
         ("release: {versionId: '2.0'}", "release-version-mismatch"),
         ("release: {id: fedora}", "release-id-mismatch"),
         ("release: {scope: [initrd]}", "release-scope-mismatch"),
     ] {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{extensions: [{{name: a, tree: tree, verity: none, {extra}}}]}}\n"
         ));
-        ground.run(BUILD).succeeded();
+        workspace.run(BUILD).succeeded();
         for verb in [APPLY, CUSTOMIZE] {
-            ground
+            workspace
                 .refused(verb, id)
                 .names(&["help: ", "config.yaml:1:"]);
         }
@@ -329,45 +331,51 @@ fn what_systemd_would_not_merge_is_not_placed() {
 /// policy nor its certificates.
 #[test]
 fn the_next_apply_is_judged_without_what_it_takes_out() {
-    let ground = ground();
+    let workspace = workspace();
     let signed = "verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt, ";
-    ground.config(&format!(
+    workspace.config(&format!(
         "sysext: {{{signed}imagePolicy: signed, extensions: [{{name: a, tree: tree}}]}}\n"
     ));
-    ground.run(APPLY).succeeded();
-    ground.config("sysext: {extensions: [{name: a, tree: tree, verity: none}]}\n");
-    ground.run(APPLY).succeeded();
+    workspace.run(APPLY).succeeded();
+    workspace.config("sysext: {extensions: [{name: a, tree: tree, verity: none}]}\n");
+    workspace.run(APPLY).succeeded();
 
-    ground.config(&format!(
+    workspace.config(&format!(
         "sysext: {{{signed}extensions: [{{name: a, tree: tree}}]}}\n"
     ));
-    ground.run(APPLY).succeeded();
+    workspace.run(APPLY).succeeded();
     fs::copy(
-        ground.path("project/.sysext/a.raw"),
-        ground.path("project/b.raw"),
+        workspace.path("project/.sysext/a.raw"),
+        workspace.path("project/b.raw"),
     )
     .unwrap();
-    fs::rename(ground.path("project/b.raw"), ground.path("project/a.raw")).unwrap();
-    ground.config("sysext: {extensions: [a.raw]}\n");
-    ground.refused(APPLY, "signer-not-trusted");
+    fs::rename(
+        workspace.path("project/b.raw"),
+        workspace.path("project/a.raw"),
+    )
+    .unwrap();
+    workspace.config("sysext: {extensions: [a.raw]}\n");
+    workspace.refused(APPLY, "signer-not-trusted");
 }
 
 /// What two extensions have in common, and what is asked of their protection.
 #[test]
 fn check_tells_conflicts_and_holds_to_demands() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let extensions = "  extensions:\n  - {name: a, files: [{content: '1', destination: /usr/share/x}]}\n  - {name: b, files: [{content: '2', destination: /usr/share/x}]}\n";
     let keys = "  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n";
-    ground.config(&format!("sysext:\n{keys}{extensions}"));
-    let said = ground.run("apply --rootfs ../rootfs");
+    workspace.config(&format!("sysext:\n{keys}{extensions}"));
+    let said = workspace.run("apply --rootfs ../rootfs");
     said.succeeded()
         .names(&["layer-conflict", "`b` hides files of `a`", "/usr/share/x"]);
     let check = "check --rootfs ../rootfs";
-    ground.run(&format!("{check} --require signed")).succeeded();
-    ground.config(&format!(
+    workspace
+        .run(&format!("{check} --require signed"))
+        .succeeded();
+    workspace.config(&format!(
         "sysext:\n  allow: ['/usr/share/x']\n{keys}{extensions}"
     ));
-    let said = ground.run(check);
+    let said = workspace.run(check);
     assert!(!said.succeeded().err.contains("layer-conflict"), "{said:?}");
 
     let status = |usr: &str| {
@@ -375,16 +383,16 @@ fn check_tells_conflicts_and_holds_to_demands() {
             "[{{\"hierarchy\":\"/opt\",\"extensions\":\"none\",\"since\":null}},{{\"hierarchy\":\"/usr\",\"extensions\":{usr},\"since\":1}}]"
         )
     };
-    ground.write("project/status", status("[\"a\",\"b\"]"), 0o644);
-    ground
+    workspace.write("project/status", status("[\"a\",\"b\"]"), 0o644);
+    workspace
         .run(&format!("{check} --status-json status"))
         .succeeded();
-    ground.write("project/status", status("[\"a\"]"), 0o644);
-    ground
+    workspace.write("project/status", status("[\"a\"]"), 0o644);
+    workspace
         .refused(&format!("{check} --status-json status"), "status-differs")
         .names(&["/usr: a is merged, predicted was a, b"]);
-    ground.write("project/status", "none", 0o644);
-    ground.refused(
+    workspace.write("project/status", "none", 0o644);
+    workspace.refused(
         &format!("{check} --status-json status"),
         "status-unreadable",
     );
@@ -392,23 +400,23 @@ fn check_tells_conflicts_and_holds_to_demands() {
     let plain = extensions
         .replace("name: a,", "name: a, verity: none,")
         .replace("name: b,", "name: b, verity: none,");
-    ground.config(&format!("sysext:\n  allow: ['/usr/share/*']\n{plain}"));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    ground.run(check).succeeded();
-    let said = ground.run(&format!("{check} --require verity"));
+    workspace.config(&format!("sysext:\n  allow: ['/usr/share/*']\n{plain}"));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    workspace.run(check).succeeded();
+    let said = workspace.run(&format!("{check} --require verity"));
     assert_eq!(said.status, Some(1), "{said:?}");
     said.names(&["protection-required", "merges-unprotected"]);
 }
 
 #[test]
 fn holes_of_a_prebuilt_image_are_told() {
-    let ground = ground();
-    image_as(&ground, GOOD, "tools.raw", "thin.raw");
-    let path = ground.path("project/thin.raw");
+    let workspace = workspace();
+    image_as(&workspace, GOOD, "tools.raw", "thin.raw");
+    let path = workspace.path("project/thin.raw");
     let image = fs::File::options().append(true).open(path).unwrap();
     let length = image.metadata().unwrap().len();
     image.set_len(length + (64 << 20)).unwrap();
-    ground.config("sysext:\n  certificates: [../keys/cert.crt]\n  extensions: [{image: thin.raw, name: tools}]\n");
-    let said = ground.run("expand --rootfs ../rootfs");
+    workspace.config("sysext:\n  certificates: [../keys/cert.crt]\n  extensions: [{image: thin.raw, name: tools}]\n");
+    let said = workspace.run("expand --rootfs ../rootfs");
     said.names(&["warning[image-sparse]", "config.yaml:3:", "are holes"]);
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crate::harness::tools::{command, have, output, transcript};
-use crate::harness::workspace::{Ground, PROGRAM};
+use crate::harness::workspace::{PROGRAM, Workspace};
 
 /// Address space of the program, in bytes.
 const MEMORY: u64 = 1 << 30;
@@ -14,13 +14,13 @@ const MEMORY: u64 = 1 << 30;
 const TIME: Duration = Duration::from_secs(60);
 
 /// Runs a verb under the limits; it must end by itself, and a panic or an abort is no end.
-fn limited(ground: &Ground, args: &[&str]) -> std::process::Output {
+fn limited(workspace: &Workspace, args: &[&str]) -> std::process::Output {
     let mut call = command("prlimit");
     call.arg(format!("--as={MEMORY}"))
         .args([PROGRAM])
         .args(args);
-    call.current_dir(ground.path("project"));
-    call.env("TMPDIR", ground.path("tmp"));
+    call.current_dir(workspace.path("project"));
+    call.env("TMPDIR", workspace.path("tmp"));
     let start = Instant::now();
     let said = output(&mut call);
     assert!(
@@ -39,8 +39,8 @@ fn limited(ground: &Ground, args: &[&str]) -> std::process::Output {
 }
 
 /// A small tree in a file system of each kind.
-fn images(ground: &Ground) -> Vec<&'static str> {
-    let source = ground.path("source");
+fn images(workspace: &Workspace) -> Vec<&'static str> {
+    let source = workspace.path("source");
     fs::create_dir_all(source.join("usr/lib/extension-release.d")).unwrap();
     let release = "usr/lib/extension-release.d/extension-release.x";
     fs::write(source.join(release), "ID=_any\n").unwrap();
@@ -48,7 +48,7 @@ fn images(ground: &Ground) -> Vec<&'static str> {
     for number in 0..40 {
         fs::write(source.join(format!("usr/{number}")), "x".repeat(number * 9)).unwrap();
     }
-    let at = |name: &str| ground.path("project").join(name);
+    let at = |name: &str| workspace.path("project").join(name);
     let mut erofs = command("mkfs.erofs");
     assert!(
         output(erofs.arg("-zlz4").args([at("e.raw"), source.clone()]))
@@ -73,7 +73,7 @@ fn bent_images_end_within_bounds() {
     if !have(&["mkfs.erofs", "mksquashfs", "mkfs.ext4", "prlimit"]) {
         return;
     }
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -81,8 +81,8 @@ fn bent_images_end_within_bounds() {
         state ^= state << 17;
         state
     };
-    for name in images(&ground) {
-        let whole = fs::read(ground.path("project").join(name)).unwrap();
+    for name in images(&workspace) {
+        let whole = fs::read(workspace.path("project").join(name)).unwrap();
         // What is not zero is what a reader follows.
         let places: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
         for round in 0..30 {
@@ -94,12 +94,12 @@ fn bent_images_end_within_bounds() {
             if round % 5 == 0 {
                 bytes.truncate(usize::try_from(random()).unwrap() % whole.len());
             }
-            ground.write("project/bent.raw", &bytes, 0o644);
-            limited(&ground, &["inspect", "bent.raw", "--output", "json"]);
-            let said = limited(&ground, &["inspect", "bent.raw", "--extract", "out"]);
+            workspace.write("project/bent.raw", &bytes, 0o644);
+            limited(&workspace, &["inspect", "bent.raw", "--output", "json"]);
+            let said = limited(&workspace, &["inspect", "bent.raw", "--extract", "out"]);
             match said.status.code() {
-                Some(0) => fs::remove_dir_all(ground.path("project/out")).unwrap(),
-                _ => assert!(!ground.path("project/out").exists(), "{name} {round}"),
+                Some(0) => fs::remove_dir_all(workspace.path("project/out")).unwrap(),
+                _ => assert!(!workspace.path("project/out").exists(), "{name} {round}"),
             }
         }
     }
@@ -116,15 +116,15 @@ fn hostile_images_are_refused_by_name() {
     ]) {
         return;
     }
-    let ground = Ground::new();
-    images(&ground);
-    let ext4 = fs::read(ground.path("project/x.raw")).unwrap();
+    let workspace = Workspace::new();
+    images(&workspace);
+    let ext4 = fs::read(workspace.path("project/x.raw")).unwrap();
     let change = |name: &str, commands: &str| {
-        ground.write(&format!("project/{name}"), &ext4, 0o644);
-        ground.write("commands", commands, 0o644);
+        workspace.write(&format!("project/{name}"), &ext4, 0o644);
+        workspace.write("commands", commands, 0o644);
         let mut call = command("debugfs");
-        call.arg("-w").arg("-f").arg(ground.path("commands"));
-        call.arg(ground.path("project").join(name));
+        call.arg("-w").arg("-f").arg(workspace.path("commands"));
+        call.arg(workspace.path("project").join(name));
         assert!(output(&mut call).status.success());
     };
     change("circle.raw", "link usr usr/one\nlink usr usr/two\n");
@@ -133,17 +133,17 @@ fn hostile_images_are_refused_by_name() {
     let bomb = std::io::repeat(0).take(3 << 30);
     zstd::stream::copy_encode(
         bomb,
-        fs::File::create(ground.path("project/bomb.raw.zst")).unwrap(),
+        fs::File::create(workspace.path("project/bomb.raw.zst")).unwrap(),
         1,
     )
     .unwrap();
-    ground.write(
+    workspace.write(
         "project/cut.raw.gz",
         [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1],
         0o644,
     );
-    ground.write("project/cut.raw.zst", [0x28, 0xb5, 0x2f, 0xfd, 0, 0], 0o644);
-    ground.write("project/empty.raw", "", 0o644);
+    workspace.write("project/cut.raw.zst", [0x28, 0xb5, 0x2f, 0xfd, 0, 0], 0o644);
+    workspace.write("project/empty.raw", "", 0o644);
     let table = [
         ("circle.raw", "--list", "are one (inode"),
         ("up.raw", "--list", "are one (inode"),
@@ -159,13 +159,13 @@ fn hostile_images_are_refused_by_name() {
         ),
     ];
     for (name, form, expected) in table {
-        let said = limited(&ground, &["inspect", name, form]);
+        let said = limited(&workspace, &["inspect", name, form]);
         let text = String::from_utf8_lossy(&said.stderr).replace('\n', " ");
         assert_eq!(said.status.code(), Some(1), "{name} {form}: {text}");
         assert!(text.contains(expected), "{name} {form}: {text}");
-        let said = limited(&ground, &["inspect", name, "--extract", "out"]);
+        let said = limited(&workspace, &["inspect", name, "--extract", "out"]);
         assert_eq!(said.status.code(), Some(1), "{name}: {}", transcript(&said));
-        assert!(!ground.path("project/out").exists(), "{name}");
+        assert!(!workspace.path("project/out").exists(), "{name}");
     }
-    assert_eq!(fs::read_dir(ground.path("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(workspace.path("tmp")).unwrap().count(), 0);
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::harness::snapshot::snapshot;
 use prism_sysext::base::Base;
 use prism_sysext::io::root::RootDir;
 use prism_sysext::place::{
@@ -160,31 +161,6 @@ fn set(trap: Trap, root: &Path, outside: &Path, component: &Path) -> bool {
         Trap::File => fs::write(&path, "x").unwrap(),
     }
     true
-}
-
-/// Everything about the files outside but the time of the last read.
-fn snapshot(outside: &Path) -> Vec<String> {
-    walkdir::WalkDir::new(outside)
-        .sort_by_file_name()
-        .into_iter()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let metadata = entry.path().symlink_metadata().unwrap();
-            let content = match metadata.is_file() {
-                true => fs::read_to_string(entry.path()).unwrap(),
-                false => String::new(),
-            };
-            let name = entry.path().display();
-            format!(
-                "{name} {:o} {} {} {} {} {content}",
-                metadata.mode(),
-                metadata.uid(),
-                metadata.ino(),
-                metadata.mtime(),
-                metadata.mtime_nsec()
-            )
-        })
-        .collect()
 }
 
 fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> {

@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::harness::fixture::{Fixture, Ran, Snapshot, copy, snapshot};
+use crate::harness::placing;
+use crate::harness::said::Said;
+use crate::harness::snapshot::{Snapshot, copy, snapshot};
+use crate::harness::workspace::Workspace;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 /// Stands in every file and name outside, and must never be seen.
@@ -33,7 +36,7 @@ const PATHS: &[&str] = &[
     "etc/systemd/system/systemd-sysext.service.d/60-theirs.conf",
     "etc/verity.d",
     "etc/verity.d/theirs.crt",
-    "etc/verity.d/verity_cert.crt",
+    "etc/verity.d/cert.crt",
     "run",
     "run/extensions",
     "run/extensions/theirs.raw",
@@ -105,8 +108,8 @@ const HOSTILE: &[Hostile] = &[
 
 impl Hostile {
     /// Puts it at `path` of the root file system; false if this can't be done.
-    fn put(self, fixture: &Fixture, path: &str) -> bool {
-        let at = fixture.inside(path);
+    fn put(self, workspace: &Workspace, path: &str) -> bool {
+        let at = workspace.inside(path);
         if matches!(self, Hostile::Grown) {
             let file = fs::OpenOptions::new().write(true).open(&at);
             return fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_file())
@@ -117,7 +120,7 @@ impl Hostile {
         let node =
             |kind, device| mknodat(CWD, &at, kind, Mode::from_raw_mode(0o644), device).is_ok();
         match self {
-            Hostile::Away => symlink(fixture.path().join("outside").join(path), &at).unwrap(),
+            Hostile::Away => symlink(workspace.root().join("outside").join(path), &at).unwrap(),
             Hostile::Up => {
                 let up = "../".repeat(path.matches('/').count() + 1);
                 symlink(format!("{up}outside/{path}"), &at).unwrap();
@@ -150,7 +153,7 @@ fn clear(path: &Path) {
 
 /// A root file system with everything in it, an earlier apply included, and a tripwire beside it.
 struct Trap {
-    fixture: Fixture,
+    workspace: Workspace,
     tripwire: Snapshot,
 }
 
@@ -159,32 +162,32 @@ impl Trap {
         // In memory where that is to be had: every file is synced to the disk, thousands of times.
         let memory = Path::new("/dev/shm");
         Trap::around(if memory.is_dir() {
-            Fixture::new_in(memory)
+            placing::workspace_in(memory)
         } else {
-            Fixture::new()
+            placing::workspace()
         })
     }
 
-    fn around(fixture: Fixture) -> Trap {
-        fixture.list_extensions(&["kubernetes", "old"]);
-        fixture.apply(&[]).good();
+    fn around(workspace: Workspace) -> Trap {
+        workspace.list_extensions(&["kubernetes", "old"]);
+        workspace.apply("").succeeded().json();
         // The next apply has an image to replace, one to place and one to take out.
-        fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-        fixture.list_extensions(&["kubernetes", "new"]);
-        let certificate = fs::read(fixture.inside("/etc/verity.d/verity_cert.crt")).unwrap();
-        fixture.write("/etc/verity.d/theirs.crt", &certificate);
-        fixture.write("/usr/lib/verity.d/theirs.crt", &certificate);
-        fixture.write("/usr/lib/modules/6.6.0/config", "CONFIG_EROFS_FS=y\n");
-        fixture.write(
+        workspace.change_content("changed");
+        workspace.list_extensions(&["kubernetes", "new"]);
+        let certificate = fs::read(workspace.inside("/etc/verity.d/cert.crt")).unwrap();
+        workspace.write_inside("/etc/verity.d/theirs.crt", &certificate);
+        workspace.write_inside("/usr/lib/verity.d/theirs.crt", &certificate);
+        workspace.write_inside("/usr/lib/modules/6.6.0/config", "CONFIG_EROFS_FS=y\n");
+        workspace.write_inside(
             "/etc/systemd/system/systemd-sysext.service.d/60-theirs.conf",
             "[Service]\n",
         );
-        fixture.write("/var/lib/dpkg/status", "Package: dash\n");
-        fs::create_dir_all(fixture.inside("/etc/extensions")).unwrap();
-        fs::create_dir_all(fixture.inside("/run/extensions")).unwrap();
+        workspace.write_inside("/var/lib/dpkg/status", "Package: dash\n");
+        fs::create_dir_all(workspace.inside("/etc/extensions")).unwrap();
+        fs::create_dir_all(workspace.inside("/run/extensions")).unwrap();
 
-        let outside = fixture.path().join("outside");
-        copy(&fixture.rootfs(), &outside);
+        let outside = workspace.root().join("outside");
+        copy(&workspace.rootfs(), &outside);
         for path in PATHS {
             let path = outside.join(path);
             if !path.is_dir() {
@@ -208,66 +211,71 @@ impl Trap {
         );
         fs::write(outside.join("var/lib/prism-sysext/applied.json"), record).unwrap();
         let tripwire = snapshot(&outside);
-        Trap { fixture, tripwire }
+        Trap {
+            workspace,
+            tripwire,
+        }
     }
 
     /// Runs every verb that looks at a root file system, and looks whether the trap snapped.
     fn spring(&self, what: &str) {
         for verb in VERBS {
-            let ran = self.fixture.run(verb);
-            let said = format!("{what}, {verb:?}: {}{}", ran.stdout, ran.stderr);
+            let ran = self.workspace.run(verb);
+            let said = format!("{what}, {verb:?}: {}{}", ran.out, ran.err);
             assert!(
-                matches!(ran.code, Some(0 | 1)),
+                matches!(ran.status, Some(0 | 1)),
                 "status {:?}: {said}",
-                ran.code
+                ran.status
             );
             assert!(
-                ran.code == Some(0) || !ran.stderr.is_empty(),
+                ran.status == Some(0) || !ran.err.is_empty(),
                 "no word: {said}"
             );
             assert!(!said.contains(CANARY), "read outside: {said}");
             assert!(!said.contains('\u{1b}'), "controls the terminal: {said:?}");
         }
         assert!(
-            self.tripwire == snapshot(&self.fixture.path().join("outside")),
+            self.tripwire == snapshot(&self.workspace.root().join("outside")),
             "{what}: changed outside"
         );
-        let mut names: Vec<_> = fs::read_dir(self.fixture.path())
+        let mut names: Vec<_> = fs::read_dir(self.workspace.root())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
         names.sort();
-        assert_eq!(names, ["outside", "rootfs", "template", "work"], "{what}");
+        assert_eq!(
+            names,
+            ["keys", "outside", "project", "rootfs", "template", "tmp",],
+            "{what}"
+        );
     }
 
     /// Keeps the state of the root file system, to come back to it.
     fn keep(&self) {
-        fs::rename(self.fixture.rootfs(), self.fixture.path().join("template")).unwrap();
+        fs::rename(
+            self.workspace.rootfs(),
+            self.workspace.root().join("template"),
+        )
+        .unwrap();
     }
 
     fn reset(&self) {
-        clear(&self.fixture.rootfs());
+        clear(&self.workspace.rootfs());
         copy(
-            &self.fixture.path().join("template"),
-            &self.fixture.rootfs(),
+            &self.workspace.root().join("template"),
+            &self.workspace.rootfs(),
         );
     }
 }
 
 /// Applying judges the listed images together with what is there, as `check` with a config does.
-const VERBS: &[&[&str]] = &[
-    &[
-        "check",
-        "--rootfs",
-        "../rootfs",
-        "--config-file",
-        "none.yaml",
-    ],
-    &["list", "--rootfs", "../rootfs"],
-    &["apply", "--rootfs", "../rootfs"],
-    &["apply", "--rootfs", "../rootfs", "--force", "--no-check"],
-    &["remove", "--rootfs", "../rootfs", "kubernetes"],
-    &["remove", "--rootfs", "../rootfs", "kubernetes", "--force"],
+const VERBS: &[&str] = &[
+    "check --rootfs ../rootfs --config-file none.yaml",
+    "list --rootfs ../rootfs",
+    "apply --rootfs ../rootfs",
+    "apply --rootfs ../rootfs --force --no-check",
+    "remove --rootfs ../rootfs kubernetes",
+    "remove --rootfs ../rootfs kubernetes --force",
 ];
 
 #[test]
@@ -286,7 +294,7 @@ fn nothing_leads_out_or_hangs() {
                 trap.keep();
                 while let Some((path, hostile)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     trap.reset();
-                    if hostile.put(&trap.fixture, path) {
+                    if hostile.put(&trap.workspace, path) {
                         trap.spring(&format!("{hostile:?} at {path}"));
                         ran.fetch_add(1, Ordering::Relaxed);
                     }
@@ -302,7 +310,7 @@ fn nothing_leads_out_or_hangs() {
 /// On the disk, because file systems in memory are often mounted so that no device opens.
 #[test]
 fn devices_are_not_read() {
-    let trap = Trap::around(Fixture::new());
+    let trap = Trap::around(placing::workspace());
     trap.keep();
     for path in [
         "etc/os-release",
@@ -313,7 +321,7 @@ fn devices_are_not_read() {
         "var/lib/prism-sysext/applied.json",
     ] {
         trap.reset();
-        if Hostile::Zero.put(&trap.fixture, path) {
+        if Hostile::Zero.put(&trap.workspace, path) {
             trap.spring(&format!("/dev/zero at {path}"));
         } else {
             eprintln!("SKIPPED: no device can be made at {path}");
@@ -332,7 +340,7 @@ fn a_forged_record_sends_us_nowhere() {
         serde_json::json!({"schemaVersion": 1, "files": files, "folders": folders, "enabledByUs": true}).to_string()
     };
     let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
-    let outside = trap.fixture.path().join("outside/etc/os-release");
+    let outside = trap.workspace.root().join("outside/etc/os-release");
     let forged = [
         record(&["../../outside"], &[]),
         record(&["/etc/passwd"], &[]),
@@ -363,12 +371,13 @@ fn a_forged_record_sends_us_nowhere() {
     ];
     for (number, text) in forged.iter().enumerate() {
         trap.reset();
-        trap.fixture.write("/etc/passwd", "root:x:0:0::/:/bin/sh\n");
-        trap.fixture
-            .write("/var/lib/prism-sysext/applied.json", text);
+        trap.workspace
+            .write_inside("/etc/passwd", "root:x:0:0::/:/bin/sh\n");
+        trap.workspace
+            .write_inside("/var/lib/prism-sysext/applied.json", text);
         trap.spring(&format!("record {number}"));
-        assert!(trap.fixture.inside("/etc/passwd").is_file());
-        assert!(trap.fixture.inside("/usr/lib/os-release").is_file());
+        assert!(trap.workspace.inside("/etc/passwd").is_file());
+        assert!(trap.workspace.inside("/usr/lib/os-release").is_file());
     }
 }
 
@@ -395,12 +404,12 @@ fn names_neither_confuse_nor_control_the_terminal() {
             "boot",
         ] {
             trap.reset();
-            let path = trap.fixture.inside(folder).join(OsStr::from_bytes(name));
+            let path = trap.workspace.inside(folder).join(OsStr::from_bytes(name));
             fs::write(&path, "x").unwrap();
-            let certificate = fs::read(trap.fixture.work().join("verity_cert.crt")).unwrap();
+            let certificate = fs::read(trap.workspace.path("keys/cert.crt")).unwrap();
             let stem = name.strip_suffix(b".raw").unwrap_or(name);
             let name = [stem, b".crt"].concat();
-            let path = trap.fixture.inside(folder).join(OsStr::from_bytes(&name));
+            let path = trap.workspace.inside(folder).join(OsStr::from_bytes(&name));
             fs::write(&path, certificate).unwrap();
             trap.spring(&format!("{:?} in {folder}", String::from_utf8_lossy(&name)));
         }
@@ -417,11 +426,16 @@ fn a_folder_with_a_great_many_entries_is_no_hang() {
                 "etc/verity.d" => format!("{number}.crt"),
                 _ => format!("{number}.raw"),
             };
-            trap.fixture.write(&format!("{folder}/{name}"), "x");
+            trap.workspace
+                .write_inside(&format!("{folder}/{name}"), "x");
         }
     }
     for verb in VERBS {
-        let ran: Ran = trap.fixture.run(verb);
-        assert!(matches!(ran.code, Some(0 | 1)), "{verb:?}: {:?}", ran.code);
+        let ran: Said = trap.workspace.run(verb);
+        assert!(
+            matches!(ran.status, Some(0 | 1)),
+            "{verb:?}: {:?}",
+            ran.status
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use prism_sysext::image::read::{FileSystem, Window, Xattr};
 use prism_sysext::io::hex;
 
@@ -142,15 +142,15 @@ const CONFIG: &str = "sysext:
   - {name: tool, files: ['bin/tool:/usr/local/bin/tool']}
 ";
 
-/// The root file system of the ground: alone, and as a partition beside others.
-fn images(ground: &Ground) -> [&'static str; 2] {
-    let (root, naked) = (ground.path("rootfs"), ground.path("naked.raw"));
+/// The root file system of the workspace: alone, and as a partition beside others.
+fn images(workspace: &Workspace) -> [&'static str; 2] {
+    let (root, naked) = (workspace.path("rootfs"), workspace.path("naked.raw"));
     run(command("mkfs.ext4")
         .args(["-q", "-d"])
         .arg(&root)
         .arg(&naked)
         .arg("48M"));
-    let disk = ground.path("disk.raw");
+    let disk = workspace.path("disk.raw");
     File::create(&disk).unwrap().set_len(80 << 20).unwrap();
     let partitions = [
         "--new=1:2048:+8M",
@@ -170,17 +170,17 @@ fn a_disk_image_is_a_base_like_its_folder() {
     if !have(&["mkfs.ext4", "sgdisk"]) {
         return;
     }
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    ground.run("apply --rootfs ../rootfs").succeeded();
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    workspace.run("apply --rootfs ../rootfs").succeeded();
     let folder = "usr/lib/extension-release.d";
     let release = format!("rootfs/var/lib/extensions/plain/{folder}/extension-release.plain");
-    ground.write(&release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
-    ground.write("rootfs/var/lib/extensions/plain/usr/bin/x", "", 0o755);
-    for image in images(&ground) {
+    workspace.write(&release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
+    workspace.write("rootfs/var/lib/extensions/plain/usr/bin/x", "", 0o755);
+    for image in images(&workspace) {
         for verb in ["list", "check --config-file none.yaml", "check"] {
             let said = |base: &str| {
-                let said = ground.run(&format!("{verb} {base} --output json"));
+                let said = workspace.run(&format!("{verb} {base} --output json"));
                 said.succeeded().json()
             };
             let of_folder = said("--rootfs ../rootfs");
@@ -188,12 +188,12 @@ fn a_disk_image_is_a_base_like_its_folder() {
             assert_eq!(of_folder, of_image, "{verb} {image}");
         }
         let built = |base: &str| {
-            ground.run(&format!("build {base}")).succeeded();
-            ground.read("project/.sysext/tool.raw")
+            workspace.run(&format!("build {base}")).succeeded();
+            workspace.read("project/.sysext/tool.raw")
         };
         assert!(built("--rootfs ../rootfs") == built(&format!("--image-file ../{image}")));
     }
-    let refused = ground.refused("apply --image-file ../disk.raw", "apply-to-image");
+    let refused = workspace.refused("apply --image-file ../disk.raw", "apply-to-image");
     assert!(refused.err.contains("customize"), "{refused:?}");
 }
 
@@ -202,24 +202,24 @@ fn the_image_that_prism_customizes_is_the_base_where_it_can_be_read() {
     if !have(&["mkfs.ext4", "sgdisk", "qemu-img"]) {
         return;
     }
-    let ground = Ground::new();
-    ground.write("rootfs/etc/fstab", "UUID=1 /var ext4 defaults 0 0\n", 0o644);
-    images(&ground);
+    let workspace = Workspace::new();
+    workspace.write("rootfs/etc/fstab", "UUID=1 /var ext4 defaults 0 0\n", 0o644);
+    images(&workspace);
     let with_input = |path: &str| format!("input: {{image: {{path: {path}}}}}\n{CONFIG}");
-    ground.config(&with_input("../disk.raw"));
-    let said = ground.run("build");
+    workspace.config(&with_input("../disk.raw"));
+    let said = workspace.run("build");
     said.succeeded();
     assert!(
         said.err.contains("warning[other-partition]"),
         "{}",
         said.err
     );
-    ground.config(&with_input("../disk.qcow2"));
+    workspace.config(&with_input("../disk.qcow2"));
     for format in ["qcow2", "vpc", "vhdx"] {
         run(command("qemu-img")
             .args(["convert", "-f", "raw", "-O", format])
-            .args([ground.path("disk.raw"), ground.path("disk.qcow2")]));
-        let said = ground.run("build");
+            .args([workspace.path("disk.raw"), workspace.path("disk.qcow2")]));
+        let said = workspace.run("build");
         said.is_refused("no-base");
         let warned = said.err.contains("warning[image-file-unreadable]");
         assert!(
@@ -227,7 +227,7 @@ fn the_image_that_prism_customizes_is_the_base_where_it_can_be_read() {
             "{}",
             said.err
         );
-        ground.refused("list --image-file ../disk.qcow2", "image-file-unreadable");
+        workspace.refused("list --image-file ../disk.qcow2", "image-file-unreadable");
     }
 }
 
@@ -236,12 +236,12 @@ fn a_root_that_dm_verity_protects_has_to_be_made_anew() {
     if !have(&["mkfs.ext4", "sgdisk", "veritysetup"]) {
         return;
     }
-    let ground = Ground::new();
-    images(&ground);
-    let (disk, tree) = (ground.path("disk.raw"), ground.path("tree"));
+    let workspace = Workspace::new();
+    images(&workspace);
+    let (disk, tree) = (workspace.path("disk.raw"), workspace.path("tree"));
     run(command("veritysetup")
         .arg("format")
-        .arg(ground.path("naked.raw"))
+        .arg(workspace.path("naked.raw"))
         .arg(&tree));
     let more = ["--new=3:126976:+4M", "--typecode=3:8300"];
     run(command("sgdisk").args(more).arg(&disk));
@@ -249,18 +249,18 @@ fn a_root_that_dm_verity_protects_has_to_be_made_anew() {
     whole[126_976 * 512..][..tree.len()].copy_from_slice(&tree);
     fs::write(&disk, &whole).unwrap();
     let told = |storage: &str| {
-        ground.config(&format!(
+        workspace.config(&format!(
             "input: {{image: {{path: ../disk.raw}}}}\n{storage}{CONFIG}"
         ));
-        let said = ground.run("build");
+        let said = workspace.run("build");
         said.succeeded().err.contains("warning[verity-read-only]")
     };
     assert!(told(""));
     assert!(told("storage: {reinitializeVerity: none}\n"));
     assert!(!told("storage: {reinitializeVerity: all}\n"));
     // It may be that of /usr.
-    ground.write("rootfs/etc/fstab", "UUID=1 /usr ext4 defaults 0 0\n", 0o644);
-    images(&ground);
+    workspace.write("rootfs/etc/fstab", "UUID=1 /usr ext4 defaults 0 0\n", 0o644);
+    images(&workspace);
     run(command("sgdisk").args(more).arg(&disk));
     let mut whole = fs::read(&disk).unwrap();
     whole[126_976 * 512..][..tree.len()].copy_from_slice(&tree);
@@ -273,34 +273,34 @@ fn a_disk_image_without_one_os_is_refused_with_the_way_out() {
     if !have(&["mkfs.ext4", "sgdisk", "mkfs.btrfs"]) {
         return;
     }
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let refused = |what: &str| {
-        let said = ground.refused("list --image-file ../bad.raw", "image-file-unreadable");
+        let said = workspace.refused("list --image-file ../bad.raw", "image-file-unreadable");
         assert!(
             said.err.contains(what) && said.err.contains("help:"),
             "{}",
             said.err
         );
     };
-    ground.write("bad.raw", "no image", 0o644);
+    workspace.write("bad.raw", "no image", 0o644);
     refused("holds no file system of an OS");
     run(command("mkfs.ext4")
         .args(["-q"])
-        .arg(ground.path("other.raw"))
+        .arg(workspace.path("other.raw"))
         .arg("16M"));
-    fs::rename(ground.path("other.raw"), ground.path("bad.raw")).unwrap();
+    fs::rename(workspace.path("other.raw"), workspace.path("bad.raw")).unwrap();
     refused("ext4 without an OS");
-    File::create(ground.path("bad.raw"))
+    File::create(workspace.path("bad.raw"))
         .unwrap()
         .set_len(128 << 20)
         .unwrap();
     run(command("mkfs.btrfs")
         .args(["-q"])
-        .arg(ground.path("bad.raw")));
+        .arg(workspace.path("bad.raw")));
     refused("btrfs");
-    images(&ground);
-    let mut bytes = fs::read(ground.path("naked.raw")).unwrap();
+    images(&workspace);
+    let mut bytes = fs::read(workspace.path("naked.raw")).unwrap();
     bytes.truncate(bytes.len() / 3);
-    ground.write("bad.raw", bytes, 0o644);
+    workspace.write("bad.raw", bytes, 0o644);
     refused("end is missing");
 }

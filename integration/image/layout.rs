@@ -5,19 +5,22 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::harness::workspace::{Ground, PROGRAM, Said, as_nobody, each, give_to_nobody};
+use crate::harness::cases::each;
+use crate::harness::nobody::{as_nobody, give_to_nobody};
+use crate::harness::said::Said;
+use crate::harness::workspace::{PROGRAM, Workspace};
 use crate::harness::{namespace, tools, trixie};
 use prism_sysext::image::dissect;
 use serde_json::Value;
 
 /// A folder with all that a folder can lose when it is copied.
-fn content(ground: &Ground) {
-    ground.write("project/root/usr/bin/tool", "#!/bin/sh\n", 0o4755);
-    let tool = ground.path("project/root/usr/bin/tool");
-    fs::hard_link(&tool, ground.path("project/root/usr/bin/again")).unwrap();
-    symlink("tool", ground.path("project/root/usr/bin/link")).unwrap();
-    ground.write("project/root/usr/share/demo/file", "text\n", 0o640);
-    let file = ground.path("project/root/usr/share/demo/file");
+fn content(workspace: &Workspace) {
+    workspace.write("project/root/usr/bin/tool", "#!/bin/sh\n", 0o4755);
+    let tool = workspace.path("project/root/usr/bin/tool");
+    fs::hard_link(&tool, workspace.path("project/root/usr/bin/again")).unwrap();
+    symlink("tool", workspace.path("project/root/usr/bin/link")).unwrap();
+    workspace.write("project/root/usr/share/demo/file", "text\n", 0o640);
+    let file = workspace.path("project/root/usr/share/demo/file");
     let none = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&file, "user.note", b"kept", none).unwrap();
     if rustix::process::geteuid().is_root() {
@@ -25,8 +28,8 @@ fn content(ground: &Ground) {
     }
 }
 
-fn config(ground: &Ground, extension: &str) {
-    ground.config(&format!("sysext:\n  extensions:\n  - {{{extension}}}\n"));
+fn config(workspace: &Workspace, extension: &str) {
+    workspace.config(&format!("sysext:\n  extensions:\n  - {{{extension}}}\n"));
 }
 
 fn verdict(said: &Said) -> String {
@@ -44,40 +47,40 @@ fn a_bare_file_system_is_built_placed_and_expanded() {
         false => &["erofs"],
     };
     each(formats, |format| {
-        let ground = Ground::new();
-        content(&ground);
+        let workspace = Workspace::new();
+        content(&workspace);
         config(
-            &ground,
+            &workspace,
             &format!("name: demo, tree: root, layout: bare, format: {format}"),
         );
-        let said = ground.run("apply --rootfs ../rootfs --output json");
+        let said = workspace.run("apply --rootfs ../rootfs --output json");
         said.succeeded().names(&["note[layout-unprotected]"]);
-        let image = ground.read("rootfs/var/lib/extensions/demo.raw");
-        assert!(image == ground.read("project/.sysext/demo.raw"));
+        let image = workspace.read("rootfs/var/lib/extensions/demo.raw");
+        assert!(image == workspace.read("project/.sysext/demo.raw"));
         assert_eq!(image.len() % 4096, 0, "{format}");
-        let entry = ground.manifest_entry();
+        let entry = workspace.manifest_entry();
         assert_eq!(
             (&entry["layout"], &entry["verity"]),
             (&"bare".into(), &"none".into())
         );
-        let inspected = ground.run("inspect .sysext/demo.raw --output json");
+        let inspected = workspace.run("inspect .sysext/demo.raw --output json");
         let inspected = inspected.succeeded().json();
         assert_eq!(inspected["layout"], "naked", "{inspected:#}");
 
         // The same as a prebuilt image, and for Prism.
         fs::rename(
-            ground.path("project/.sysext/demo.raw"),
-            ground.path("project/demo.raw"),
+            workspace.path("project/.sysext/demo.raw"),
+            workspace.path("project/demo.raw"),
         )
         .unwrap();
-        config(&ground, "image: demo.raw");
-        let said = ground.run("check --rootfs ../rootfs --output json");
+        config(&workspace, "image: demo.raw");
+        let said = workspace.run("check --rootfs ../rootfs --output json");
         assert_eq!(verdict(said.succeeded()), "merges-unprotected");
         said.names(&["note[layout-unprotected]"]);
-        ground.run("expand --rootfs ../rootfs").succeeded();
+        workspace.run("expand --rootfs ../rootfs").succeeded();
         let policy = "imagePolicy: signed, extensions: [demo.raw]";
-        ground.config(&format!("sysext: {{{policy}}}\n"));
-        let said = ground.run("check --rootfs ../rootfs");
+        workspace.config(&format!("sysext: {{{policy}}}\n"));
+        let said = workspace.run("check --rootfs ../rootfs");
         assert_eq!(said.status, Some(1), "{said:?}");
         said.names(&["error[policy-refuses-image]"]);
     });
@@ -85,46 +88,46 @@ fn a_bare_file_system_is_built_placed_and_expanded() {
 
 #[test]
 fn what_has_no_room_for_verity_is_asked_for_none() {
-    let ground = Ground::new();
-    content(&ground);
+    let workspace = Workspace::new();
+    content(&workspace);
     let keys = "verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt";
     for layout in ["bare", "directory"] {
         let one = format!("name: demo, tree: root, layout: {layout}");
         for verity in ["signed", "hash", "defer", "true"] {
             let extension = format!("{one}, verity: {verity}");
-            ground.config(&format!(
+            workspace.config(&format!(
                 "sysext:\n  {keys}\n  extensions:\n  - {{{extension}}}\n"
             ));
-            ground.refused("build --rootfs ../rootfs", "layout-without-verity");
+            workspace.refused("build --rootfs ../rootfs", "layout-without-verity");
         }
         // The key is for the others.
         let other = one.replace("demo", "other");
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext:\n  {keys}\n  extensions:\n  - {{{one}}}\n  - {{{other}, verity: false}}\n"
         ));
         if rustix::process::geteuid().is_root() || layout == "bare" {
-            ground.run("build --rootfs ../rootfs").succeeded();
+            workspace.run("build --rootfs ../rootfs").succeeded();
         }
-        config(&ground, &format!("{one}, verityKey: ../keys/key.pem"));
-        ground.refused("build --rootfs ../rootfs", "key-without-effect");
+        config(&workspace, &format!("{one}, verityKey: ../keys/key.pem"));
+        workspace.refused("build --rootfs ../rootfs", "key-without-effect");
     }
-    ground.config(
+    workspace.config(
         "sysext: {imagePolicy: signed, extensions: [{name: demo, tree: root, layout: bare}]}\n",
     );
-    ground.refused("build --rootfs ../rootfs", "policy-refuses-extension");
+    workspace.refused("build --rootfs ../rootfs", "policy-refuses-extension");
     config(
-        &ground,
+        &workspace,
         "name: demo, tree: root, layout: directory, compression: lz4",
     );
-    ground.refused("build --rootfs ../rootfs", "key-without-effect");
+    workspace.refused("build --rootfs ../rootfs", "key-without-effect");
 }
 
 #[test]
 fn more_than_it_may_have_is_refused_in_every_form() {
-    let ground = Ground::new();
-    ground.write("project/root/usr/share/big", vec![7; 200_000], 0o644);
+    let workspace = Workspace::new();
+    workspace.write("project/root/usr/share/big", vec![7; 200_000], 0o644);
     // It is made before the first image.
-    fs::create_dir(ground.path("project/.sysext")).unwrap();
+    fs::create_dir(workspace.path("project/.sysext")).unwrap();
     let folder = match rustix::process::geteuid().is_root() {
         true => "directory",
         false => "bare",
@@ -139,25 +142,25 @@ fn more_than_it_may_have_is_refused_in_every_form() {
                 "name: demo, layout: {layout}, {image}tree: root, release: {{id: _any}}, maxSize: {most}"
             )
         };
-        config(&ground, &built("100K"));
-        let said = ground.refused("build --rootfs ../rootfs", "too-large");
+        config(&workspace, &built("100K"));
+        let said = workspace.refused("build --rootfs ../rootfs", "too-large");
         said.names(&[
             "/usr/share/big (200000 bytes)",
             "expected 102400 at most",
             "config.yaml:3:",
         ]);
-        config(&ground, &built("4M"));
-        ground.run("build --rootfs ../rootfs").succeeded();
+        config(&workspace, &built("4M"));
+        workspace.run("build --rootfs ../rootfs").succeeded();
     }
     for there in [".sysext/demo.raw", ".sysext/demo"] {
-        if !ground.path(&format!("project/{there}")).exists() {
+        if !workspace.path(&format!("project/{there}")).exists() {
             continue;
         }
-        config(&ground, &format!("image: {there}, maxSize: 102400"));
-        let said = ground.refused("build --rootfs ../rootfs", "too-large");
+        config(&workspace, &format!("image: {there}, maxSize: 102400"));
+        let said = workspace.refused("build --rootfs ../rootfs", "too-large");
         said.names(&["/usr/share/big (200000 bytes)"]);
-        config(&ground, &format!("image: {there}, maxSize: 1G"));
-        ground.run("build --rootfs ../rootfs").succeeded();
+        config(&workspace, &format!("image: {there}, maxSize: 1G"));
+        workspace.run("build --rootfs ../rootfs").succeeded();
     }
 }
 
@@ -167,19 +170,19 @@ fn a_folder_is_placed_whole_replaced_and_taken_out() {
         return;
     }
     each(&["sysext", "confext"], |kind| {
-        let ground = Ground::new();
+        let workspace = Workspace::new();
         let (source, top, location) = match *kind {
             "sysext" => {
-                content(&ground);
+                content(&workspace);
                 ("project/root/usr/share/demo/file", "usr", "extensions")
             }
             _ => {
-                ground.write("project/root/etc/demo/file", "text\n", 0o640);
+                workspace.write("project/root/etc/demo/file", "text\n", 0o640);
                 ("project/root/etc/demo/file", "etc", "confexts")
             }
         };
         let extension = format!("name: demo, kind: {kind}, tree: root, layout: directory");
-        config(&ground, &extension);
+        config(&workspace, &extension);
         let apply = "apply --rootfs ../rootfs --output json";
         let action = |said: &Said| {
             let said = said.succeeded().json();
@@ -188,7 +191,7 @@ fn a_folder_is_placed_whole_replaced_and_taken_out() {
             assert_eq!(files[0]["path"], format!("/var/lib/{location}/demo"));
             files[0]["action"].as_str().unwrap().to_owned()
         };
-        let said = ground.run(apply);
+        let said = workspace.run(apply);
         assert_eq!(action(&said), "placed");
         assert!(said.errors().is_empty(), "{said:?}");
         said.names(&["note[layout-unprotected]"]);
@@ -196,25 +199,25 @@ fn a_folder_is_placed_whole_replaced_and_taken_out() {
             said.json()["prediction"]["extensions"][0]["verdict"],
             "merges-unprotected"
         );
-        let placed = ground.path(&format!("rootfs/var/lib/{location}/demo"));
+        let placed = workspace.path(&format!("rootfs/var/lib/{location}/demo"));
         if *kind == "sysext" {
             is_whole(&placed, 0);
         }
         if *kind == "sysext" {
             said.names(&["[set-id-inside]"]);
         }
-        assert_eq!(ground.manifest_entry()["layout"], "directory");
-        assert_eq!(action(&ground.run(apply)), "unchanged");
+        assert_eq!(workspace.manifest_entry()["layout"], "directory");
+        assert_eq!(action(&workspace.run(apply)), "unchanged");
 
         // Another content, at once in the place of the old one.
-        ground.write(source, "other\n", 0o640);
-        assert_eq!(action(&ground.run(apply)), "replaced");
+        workspace.write(source, "other\n", 0o640);
+        assert_eq!(action(&workspace.run(apply)), "replaced");
         let inside = source.strip_prefix("project/root/").unwrap();
         assert_eq!(fs::read(placed.join(inside)).unwrap(), b"other\n");
         let names = fs::read_dir(placed.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "nothing is left beside");
 
-        let listed = ground.run("list --rootfs ../rootfs --output json");
+        let listed = workspace.run("list --rootfs ../rootfs --output json");
         let listed = listed.succeeded().json();
         let key = if *kind == "sysext" {
             "extensions"
@@ -223,16 +226,17 @@ fn a_folder_is_placed_whole_replaced_and_taken_out() {
         };
         assert_eq!(listed[key][0]["kind"], "folder", "{listed:#}");
         assert_eq!(listed[key][0]["ours"], true, "{listed:#}");
-        let check = ground.run("check --rootfs ../rootfs --config-file /nonexistent --output json");
+        let check =
+            workspace.run("check --rootfs ../rootfs --config-file /nonexistent --output json");
         assert_eq!(verdict(check.succeeded()), "merges-unprotected");
 
         // What changed since is not ours any more; not even by force, for it may be anybody's.
         fs::write(placed.join(top).join("new"), "mine").unwrap();
-        ground.refused("remove demo --rootfs ../rootfs", "changed-since");
-        ground.refused("remove demo --force --rootfs ../rootfs", "changed-since");
-        ground.refused(apply, "would-overwrite");
+        workspace.refused("remove demo --rootfs ../rootfs", "changed-since");
+        workspace.refused("remove demo --force --rootfs ../rootfs", "changed-since");
+        workspace.refused(apply, "would-overwrite");
         fs::remove_file(placed.join(top).join("new")).unwrap();
-        ground.run("remove demo --rootfs ../rootfs").succeeded();
+        workspace.run("remove demo --rootfs ../rootfs").succeeded();
         assert!(!placed.exists());
     });
 }
@@ -266,25 +270,25 @@ fn a_folder_that_was_not_built_is_never_replaced() {
     if !tools::root() {
         return;
     }
-    let ground = Ground::new();
-    content(&ground);
+    let workspace = Workspace::new();
+    content(&workspace);
     let here = |name: &str| {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{outputDirectory: ., extensions: [{{name: {name}, tree: root, layout: directory}}]}}\n"
         ));
     };
     // Its own source, also one that looks like an extension; and any other.
     here("root");
-    ground.refused("build --rootfs ../rootfs", "would-overwrite");
+    workspace.refused("build --rootfs ../rootfs", "would-overwrite");
     let release = "project/root/usr/lib/extension-release.d/extension-release.root";
-    ground.write(release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
-    ground.refused("build --rootfs ../rootfs", "would-overwrite");
-    fs::remove_file(ground.path(release)).unwrap();
+    workspace.write(release, "ID=azurelinux\nVERSION_ID=3.0\n", 0o644);
+    workspace.refused("build --rootfs ../rootfs", "would-overwrite");
+    fs::remove_file(workspace.path(release)).unwrap();
     here("bin");
-    ground.refused("build --rootfs ../rootfs", "would-overwrite");
+    workspace.refused("build --rootfs ../rootfs", "would-overwrite");
     here("new");
-    ground.run("build --rootfs ../rootfs").succeeded();
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
 }
 
 #[test]
@@ -292,50 +296,50 @@ fn a_folder_of_others_is_taken_as_it_is() {
     if !tools::root() {
         return;
     }
-    let ground = Ground::new();
-    content(&ground);
+    let workspace = Workspace::new();
+    content(&workspace);
     let release = "project/root/usr/lib/extension-release.d/extension-release.demo";
-    ground.write(release, "ID=_any\n", 0o644);
-    config(&ground, "image: root, keepOwners: true");
-    let said = ground.run("apply --rootfs ../rootfs");
+    workspace.write(release, "ID=_any\n", 0o644);
+    config(&workspace, "image: root, keepOwners: true");
+    let said = workspace.run("apply --rootfs ../rootfs");
     said.succeeded();
     said.names(&["root is placed as demo", "note[layout-unprotected]"]);
-    is_whole(&ground.path("rootfs/var/lib/extensions/demo"), 7);
-    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
-    config(&ground, "image: root");
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    is_whole(&ground.path("rootfs/var/lib/extensions/demo"), 0);
+    is_whole(&workspace.path("rootfs/var/lib/extensions/demo"), 7);
+    assert_eq!(workspace.manifest_entry()["origin"], "taken-in");
+    config(&workspace, "image: root");
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    is_whole(&workspace.path("rootfs/var/lib/extensions/demo"), 0);
 
-    ground.refused("expand --rootfs ../rootfs", "folder-needs-apply");
-    ground.refused("customize --rootfs ../rootfs", "folder-needs-apply");
-    config(&ground, "image: root, expect: [/usr/bin/other]");
-    ground.refused("build --rootfs ../rootfs", "expected-path-missing");
-    config(&ground, "image: root, kind: confext");
-    ground.refused("build --rootfs ../rootfs", "release-file-missing");
-    config(&ground, "image: root, repair: auto");
-    ground.refused("build --rootfs ../rootfs", "repair-refused");
-    config(&ground, "image: root, name: other");
-    ground.refused("build --rootfs ../rootfs", "name-disagrees");
-    config(&ground, "image: {path: root, sha256: '00'}");
-    ground.refused("build --rootfs ../rootfs", "wrong-value");
+    workspace.refused("expand --rootfs ../rootfs", "folder-needs-apply");
+    workspace.refused("customize --rootfs ../rootfs", "folder-needs-apply");
+    config(&workspace, "image: root, expect: [/usr/bin/other]");
+    workspace.refused("build --rootfs ../rootfs", "expected-path-missing");
+    config(&workspace, "image: root, kind: confext");
+    workspace.refused("build --rootfs ../rootfs", "release-file-missing");
+    config(&workspace, "image: root, repair: auto");
+    workspace.refused("build --rootfs ../rootfs", "repair-refused");
+    config(&workspace, "image: root, name: other");
+    workspace.refused("build --rootfs ../rootfs", "name-disagrees");
+    config(&workspace, "image: {path: root, sha256: '00'}");
+    workspace.refused("build --rootfs ../rootfs", "wrong-value");
 }
 
 #[test]
 fn without_the_right_to_give_files_away_there_is_a_way_out() {
-    let ground = Ground::new();
-    content(&ground);
-    config(&ground, "name: demo, tree: root, layout: directory");
-    give_to_nobody(ground.root());
-    let command = ground.command(["build", "--rootfs", "../rootfs"]);
+    let workspace = Workspace::new();
+    content(&workspace);
+    config(&workspace, "name: demo, tree: root, layout: directory");
+    give_to_nobody(workspace.root());
+    let command = workspace.command(["build", "--rootfs", "../rootfs"]);
     let Some(mut command) = as_nobody(&command) else {
         return;
     };
-    let before = ground.snapshot();
+    let before = workspace.snapshot();
     let said = Said::of(&mut command);
     said.is_refused("owners-not-settable")
         .names(&["layout: bare"]);
-    fs::remove_dir(ground.path("project/.sysext")).unwrap();
-    ground.is_unchanged(&before, "build");
+    fs::remove_dir(workspace.path("project/.sysext")).unwrap();
+    workspace.is_unchanged(&before, "build");
 }
 
 #[test]
@@ -346,10 +350,10 @@ fn debian_13_merges_all_forms_and_a_policy_stops_the_bare_ones_only() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let release = "usr/lib/extension-release.d/extension-release.taken";
-    ground.write(&format!("project/taken/{release}"), "ID=_any\n", 0o644);
-    ground.write("project/taken/usr/share/taken/probe", "taken", 0o644);
+    workspace.write(&format!("project/taken/{release}"), "ID=_any\n", 0o644);
+    workspace.write("project/taken/usr/share/taken/probe", "taken", 0o644);
     let mut text = "sysext:\n  extensions:\n  - {image: taken}\n".to_owned();
     let own = |name: &str, more: &str| {
         format!(
@@ -365,11 +369,11 @@ fn debian_13_merges_all_forms_and_a_policy_stops_the_bare_ones_only() {
             "  - {{name: {name}, kind: confext, layout: {layout}, files: [{{content: {name}, destination: /etc/{name}/probe}}]}}\n"
         );
     }
-    ground.config(&text);
+    workspace.config(&text);
     let root = rootfs.path();
     let root = root.to_str().unwrap();
     let apply = ["apply", "--allow-unknown", "--rootfs", root];
-    Said::of(&mut ground.command(apply)).succeeded();
+    Said::of(&mut workspace.command(apply)).succeeded();
 
     let names = ["erofs", "ext4", "folder", "squashfs", "taken"];
     let probes = names.map(|name| format!("/usr/share/{name}/probe"));
@@ -398,7 +402,7 @@ fn debian_13_merges_all_forms_and_a_policy_stops_the_bare_ones_only() {
     );
     let predicted = || {
         let config = "/nonexistent";
-        let said = Said::of(&mut ground.command([
+        let said = Said::of(&mut workspace.command([
             "check",
             "--allow-unknown",
             "--output",
@@ -442,12 +446,12 @@ fn a_subvolume_is_a_folder() {
     if !known.contains("btrfs") && !tools::skip("this kernel has no btrfs") {
         return;
     }
-    let ground = Ground::new();
-    content(&ground);
-    let disk = ground.path("disk");
+    let workspace = Workspace::new();
+    content(&workspace);
+    let disk = workspace.path("disk");
     fs::File::create(&disk).unwrap().set_len(256 << 20).unwrap();
     tools::run(tools::command("mkfs.btrfs").arg("-q").arg(&disk));
-    let location = ground.path("rootfs/var/lib/extensions");
+    let location = workspace.path("rootfs/var/lib/extensions");
     fs::create_dir_all(&location).unwrap();
     // A mount of its own, which goes with the process.
     let script = r#"set -e
@@ -464,16 +468,16 @@ test -d "$2/taken/usr"
 umount "$2"
 "#;
     let take = "sysext: {extensions: [{name: taken, tree: root, layout: directory}]}\n";
-    ground.write("project/take.yaml", take, 0o644);
+    workspace.write("project/take.yaml", take, 0o644);
     let mut unshare = tools::command("unshare");
     unshare
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(&disk)
         .arg(&location)
         .arg(PROGRAM)
-        .current_dir(ground.path("project"));
+        .current_dir(workspace.path("project"));
     tools::run(&mut unshare);
-    let json = |name: &str| -> Value { serde_json::from_slice(&ground.read(name)).unwrap() };
+    let json = |name: &str| -> Value { serde_json::from_slice(&workspace.read(name)).unwrap() };
     let check = json("check.json");
     assert_eq!(
         check["extensions"][0]["verdict"], "merges-unprotected",
@@ -485,14 +489,14 @@ umount "$2"
 
 #[test]
 fn a_named_image_is_judged_with_what_lies_beside_it() {
-    let ground = Ground::new();
-    content(&ground);
+    let workspace = Workspace::new();
+    content(&workspace);
     config(
-        &ground,
+        &workspace,
         "name: demo, tree: root, compression: none, verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt",
     );
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    let path = ground.path("project/.sysext/demo.raw");
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    let path = workspace.path("project/.sysext/demo.raw");
     let image = dissect::open(&path).unwrap();
     let bytes = fs::read(&path).unwrap();
     let of = |part: Option<dissect::Part>| {
@@ -504,11 +508,12 @@ fn a_named_image_is_judged_with_what_lies_beside_it() {
         panic!("not signed");
     };
     let check = || {
-        let said = ground.run("check demo.raw --rootfs ../rootfs --output json");
+        let said = workspace.run("check demo.raw --rootfs ../rootfs --output json");
         (verdict(&said), said)
     };
-    let put =
-        |ending: &str, bytes: &[u8]| ground.write(&format!("project/demo.{ending}"), bytes, 0o644);
+    let put = |ending: &str, bytes: &[u8]| {
+        workspace.write(&format!("project/demo.{ending}"), bytes, 0o644)
+    };
     put("raw", &of(image.data));
     assert_eq!(check().0, "merges-unprotected");
     put("verity", &of(image.hash));
@@ -519,8 +524,8 @@ fn a_named_image_is_judged_with_what_lies_beside_it() {
     assert_eq!(check().0, "merges-verity");
     put("roothash.p7s", &partition.signature);
     assert_eq!(check().0, "merges-signed");
-    fs::remove_file(ground.path("rootfs/etc/verity.d/cert.crt")).unwrap();
-    ground.refused("check demo.raw --rootfs ../rootfs", "signer-not-trusted");
+    fs::remove_file(workspace.path("rootfs/etc/verity.d/cert.crt")).unwrap();
+    workspace.refused("check demo.raw --rootfs ../rootfs", "signer-not-trusted");
     put("roothash.p7s", b"");
-    ground.refused("check demo.raw --rootfs ../rootfs", "sidecar-unusable");
+    workspace.refused("check demo.raw --rootfs ../rootfs", "sidecar-unusable");
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::harness::seen::{Mounted, is_equal};
 use crate::harness::tools::{command, have, output, root, run, skip, transcript};
 use crate::harness::workshop::Workshop;
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev};
 
 /// Bytes that repeat, but not too much.
@@ -86,8 +86,8 @@ fn tree(root: &Path) {
 }
 
 /// Images of one tree by mkfs.erofs, mksquashfs and mkfs.ext4, by file name.
-fn corpus(ground: &Ground) -> Vec<&'static str> {
-    let source = ground.path("source");
+fn corpus(workspace: &Workspace) -> Vec<&'static str> {
+    let source = workspace.path("source");
     let mut made = Vec::new();
     // mkfs.erofs of Debian 13, which has codecs that Debian 12's lacks, where that can be had.
     let newer = match have(&["debootstrap", "unshare"]) && cfg!(target_arch = "x86_64") {
@@ -97,10 +97,10 @@ fn corpus(ground: &Ground) -> Vec<&'static str> {
     let mut make = |name: &'static str, program: &str, options: &[&str], source_last: bool| {
         let (image, source) = (Path::new("project").join(name), Path::new("source"));
         let mut call = match &newer {
-            Some(newer) if source_last => newer.command(ground.root(), program),
+            Some(newer) if source_last => newer.command(workspace.root(), program),
             _ => {
                 let mut call = command(program);
-                call.current_dir(ground.root());
+                call.current_dir(workspace.root());
                 call
             }
         };
@@ -177,7 +177,7 @@ fn corpus(ground: &Ground) -> Vec<&'static str> {
         ("ext2.raw", "ext2"),
         ("ext3.raw", "ext3"),
     ] {
-        let image = ground.path("project").join(name);
+        let image = workspace.path("project").join(name);
         let mut call = command(&format!("mkfs.{kind}"));
         call.args(["-q", "-b", "4096", "-d"])
             .args([&source, &image])
@@ -202,48 +202,48 @@ fn images_of_other_tools_are_read_as_the_kernel_reads_them() {
     if !(have(&programs) && root()) {
         return;
     }
-    let ground = Ground::new();
-    fs::create_dir(ground.path("source")).unwrap();
-    tree(&ground.path("source"));
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("source")).unwrap();
+    tree(&workspace.path("source"));
     let mut compared = 0;
-    for name in corpus(&ground) {
-        let image = ground.path("project").join(name);
-        let said = ground.run(&format!("inspect {name} --extract ../out-{name}"));
+    for name in corpus(&workspace) {
+        let image = workspace.path("project").join(name);
+        let said = workspace.run(&format!("inspect {name} --extract ../out-{name}"));
         if said.status != Some(0) {
             let unread = ["lzo.raw", "lzma.raw"];
             assert!(unread.contains(&name), "{name}: {said:?}");
             // Identified all the same, and nothing is left.
-            let seen = ground.run(&format!("inspect {name}"));
+            let seen = workspace.run(&format!("inspect {name}"));
             assert!(
                 seen.out.contains("squashfs") || seen.out.contains("erofs"),
                 "{seen:?}"
             );
-            assert!(!ground.path(&format!("out-{name}")).exists(), "{name}");
+            assert!(!workspace.path(&format!("out-{name}")).exists(), "{name}");
             eprintln!("{name} is refused: {}", said.err);
             continue;
         }
-        let ours = ground.path(&format!("out-{name}"));
-        let Some(mounted) = Mounted::new(&image, 0, &ground.path("mounted")) else {
+        let ours = workspace.path(&format!("out-{name}"));
+        let Some(mounted) = Mounted::new(&image, 0, &workspace.path("mounted")) else {
             skip(&format!("this kernel does not mount {name}"));
-            assert!(is_equal(&ours, &ground.path("source"), name) > 300);
+            assert!(is_equal(&ours, &workspace.path("source"), name) > 300);
             continue;
         };
         assert!(is_equal(&ours, &mounted.0, name) > 300);
         compared += 1;
         // mtree says nothing where all agrees.
-        let spec = ground.run(&format!("inspect {name} --mtree"));
+        let spec = workspace.run(&format!("inspect {name} --mtree"));
         spec.succeeded();
-        ground.write("spec", &spec.out, 0o644);
+        workspace.write("spec", &spec.out, 0o644);
         let mut mtree = command("mtree");
         mtree
             .arg("-f")
-            .arg(ground.path("spec"))
+            .arg(workspace.path("spec"))
             .arg("-p")
             .arg(&mounted.0);
         let judged = output(&mut mtree);
         assert!(judged.status.success(), "{name}: {}", transcript(&judged));
-        let listed = run(command("bsdtar").arg("-tf").arg(ground.path("spec")));
-        let lines = ground
+        let listed = run(command("bsdtar").arg("-tf").arg(workspace.path("spec")));
+        let lines = workspace
             .run(&format!("inspect {name} --list"))
             .out
             .lines()
@@ -261,7 +261,7 @@ fn images_of_other_tools_are_read_as_the_kernel_reads_them() {
             );
             assert_eq!(start.len() as u64, count, "{name}");
         }
-        let cat = ground
+        let cat = workspace
             .command(["inspect", name, "--cat", "usr/size-1500001"])
             .output()
             .unwrap();
@@ -273,55 +273,58 @@ fn images_of_other_tools_are_read_as_the_kernel_reads_them() {
 
 #[test]
 fn nothing_is_written_where_it_should_not() {
-    let ground = Ground::new();
-    ground.config(
+    let workspace = Workspace::new();
+    workspace.config(
         "sysext:\n  extensions:\n  - {name: a, verity: none, files: ['bin/tool:/usr/bin/a']}\n",
     );
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
     let image = ".sysext/a.raw";
-    ground.write("project/full/x", "mine", 0o644);
-    ground.refused(
+    workspace.write("project/full/x", "mine", 0o644);
+    workspace.refused(
         &format!("inspect {image} --extract full"),
         "folder-not-empty",
     );
-    ground.refused(
+    workspace.refused(
         &format!("inspect {image} --extract new usr/bin/b"),
         "path-not-in-image",
     );
-    ground.refused(
+    workspace.refused(
         &format!("inspect {image} --cat usr/bin/b"),
         "path-not-in-image",
     );
-    ground.refused(
+    workspace.refused(
         &format!("inspect {image} --cat usr/bin"),
         "path-not-in-image",
     );
-    ground
+    workspace
         .run(&format!("inspect {image} --extract full --force usr/bin"))
         .succeeded();
     assert_eq!(
-        ground.read("project/full/usr/bin/a"),
+        workspace.read("project/full/usr/bin/a"),
         b"#!/bin/sh\necho tool\n"
     );
-    assert_eq!(ground.read("project/full/x"), b"mine");
-    assert!(!ground.path("project/full/usr/lib").exists());
+    assert_eq!(workspace.read("project/full/x"), b"mine");
+    assert!(!workspace.path("project/full/usr/lib").exists());
     // A link that somebody else laid there is not gone through.
-    fs::create_dir(ground.path("elsewhere")).unwrap();
-    fs::create_dir(ground.path("project/trap")).unwrap();
-    symlink("../../elsewhere", ground.path("project/trap/usr")).unwrap();
-    let said = ground.run(&format!("inspect {image} --extract trap --force"));
+    fs::create_dir(workspace.path("elsewhere")).unwrap();
+    fs::create_dir(workspace.path("project/trap")).unwrap();
+    symlink("../../elsewhere", workspace.path("project/trap/usr")).unwrap();
+    let said = workspace.run(&format!("inspect {image} --extract trap --force"));
     assert_eq!(said.status, Some(1), "{said:?}");
-    assert_eq!(fs::read_dir(ground.path("elsewhere")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(workspace.path("elsewhere")).unwrap().count(),
+        0
+    );
 }
 
 #[test]
 fn a_difference_names_what_differs() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let build = |name: &str, text: &str| {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext:\n  outputDirectory: {name}\n  extensions:\n  - {{name: a, verity: hash, {text}}}\n"
         ));
-        ground.run("build --rootfs ../rootfs").succeeded();
+        workspace.run("build --rootfs ../rootfs").succeeded();
     };
     build(
         "one",
@@ -331,13 +334,13 @@ fn a_difference_names_what_differs() {
         "two",
         "files: ['bin/tool:/usr/bin/a', 'bin/tool:/usr/bin/b']",
     );
-    ground.run("diff one/a.raw two/a.raw").succeeded();
-    ground.write("project/bin/tool2", "#!/bin/sh\necho TOOL\n", 0o700);
+    workspace.run("diff one/a.raw two/a.raw").succeeded();
+    workspace.write("project/bin/tool2", "#!/bin/sh\necho TOOL\n", 0o700);
     build(
         "two",
         "version: '2', files: ['bin/tool2:/usr/bin/a', 'bin/tool:/usr/bin/c']",
     );
-    let said = ground.run("diff one/a.raw two/a.raw --output json");
+    let said = workspace.run("diff one/a.raw two/a.raw --output json");
     assert_eq!(said.status, Some(1), "{said:?}");
     let value = said.json();
     let paths = value["paths"].as_array().unwrap();
@@ -378,7 +381,7 @@ fn a_difference_names_what_differs() {
     if let Err(error) = jsonschema::validate(&schema, &value) {
         panic!("{error}");
     }
-    let text = ground.run("diff one/a.raw two/a.raw").out;
+    let text = workspace.run("diff one/a.raw two/a.raw").out;
     assert!(text.contains("- /usr/bin/b\n+ /usr/bin/c\n"), "{text}");
 }
 
@@ -387,47 +390,49 @@ fn compressed_images_are_read_through_and_unpacked() {
     if !have(&["gzip", "xz", "zstd", "sha256sum"]) {
         return;
     }
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let key = "verityKey: ../keys/key.pem, verityCertificate: ../keys/cert.crt";
-    ground.config(&format!(
+    workspace.config(&format!(
         "sysext: {{{key}, extensions: [{{name: a, files: ['bin/tool:/usr/bin/a']}}]}}\n"
     ));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let image = ground.path("project/.sysext/a.raw");
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let image = workspace.path("project/.sysext/a.raw");
     for (program, ending) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst")] {
         let name = format!("vendor.raw.{ending}");
         let packed = output(command(program).arg("-c").arg(&image)).stdout;
-        ground.write(&format!("project/{name}"), &packed, 0o644);
-        let seen = ground.run(&format!("inspect {name} --output json")).json();
+        workspace.write(&format!("project/{name}"), &packed, 0o644);
+        let seen = workspace
+            .run(&format!("inspect {name} --output json"))
+            .json();
         assert_eq!(seen["wrapped"]["codec"], program);
         assert_eq!(seen["wrapped"]["size"], packed.len());
-        ground
+        workspace
             .run(&format!("verify {name} --certificate ../keys/cert.crt"))
             .succeeded();
-        ground
+        workspace
             .run(&format!("diff {name} .sysext/a.raw"))
             .succeeded();
         // Taken in, it is what was packed, byte for byte, and both digests are recorded.
-        let sum = run(command("sha256sum").arg(ground.path("project").join(&name)));
+        let sum = run(command("sha256sum").arg(workspace.path("project").join(&name)));
         let sum = sum.split(' ').next().unwrap();
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{outputDirectory: out-{ending}, certificates: [../keys/cert.crt], extensions: [{{image: {{path: {name}, sha256: {sum}}}}}]}}\n"
         ));
-        ground.run("apply --rootfs ../rootfs").succeeded();
-        let unpacked = ground.read(&format!("project/out-{ending}/a.raw"));
+        workspace.run("apply --rootfs ../rootfs").succeeded();
+        let unpacked = workspace.read(&format!("project/out-{ending}/a.raw"));
         assert!(unpacked == fs::read(&image).unwrap());
-        let placed = ground.read("rootfs/var/lib/extensions/a.raw");
+        let placed = workspace.read("rootfs/var/lib/extensions/a.raw");
         assert!(placed == unpacked);
-        let manifest = ground.read(&format!("project/out-{ending}/sysext-manifest.json"));
+        let manifest = workspace.read(&format!("project/out-{ending}/sysext-manifest.json"));
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         let entry = &manifest["extensions"][0];
         assert_eq!(entry["unpackedFrom"]["sha256"], sum);
         assert_eq!(entry["sha256"].as_str().unwrap().len(), 64);
-        ground.run("expand --rootfs ../rootfs").succeeded();
-        let plain = String::from_utf8(ground.read("project/config.prism.yaml")).unwrap();
+        workspace.run("expand --rootfs ../rootfs").succeeded();
+        let plain = String::from_utf8(workspace.read("project/config.prism.yaml")).unwrap();
         assert!(plain.contains(&format!("out-{ending}/a.raw")), "{plain}");
     }
     // systemd does not unpack, so check does not either.
-    let said = ground.run("check vendor.raw.gz --rootfs ../rootfs");
+    let said = workspace.run("check vendor.raw.gz --rootfs ../rootfs");
     assert_eq!(said.status, Some(1), "{said:?}");
 }

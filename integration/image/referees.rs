@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symli
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::tools::{command, have, output, root};
 use crate::harness::{again, trixie};
 use prism_sysext::build::assemble::{
     Assembled, FileSystem, Ids, Recipe, Verity, assemble, threads,
@@ -38,30 +39,10 @@ const IDS: Ids = Ids {
     salt: [0x66; 32],
 };
 
-/// Whether to go on; without the tool CI fails and everybody else is told.
-fn have(tool: &str) -> bool {
-    let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        .iter()
-        .any(|dir| Path::new(dir).join(tool).exists());
-    found || skip(&format!("{tool} is not installed"))
-}
-
-fn root() -> bool {
-    rustix::process::geteuid().is_root() || skip("this needs root")
-}
-
-fn skip(why: &str) -> bool {
-    assert!(std::env::var_os("CI").is_none(), "{why}, and this is CI");
-    eprintln!("SKIPPED: {why}");
-    false
-}
-
 /// Runs a tool that must succeed, and returns its output.
 fn run(tool: &str, args: &[&OsStr]) -> String {
-    let mut command = Command::new(tool);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    let output = command.args(args).output().unwrap();
+    let mut command = command(tool);
+    let output = output(command.args(args));
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -392,7 +373,7 @@ impl Bench {
     }
 
     fn check_table(&self) {
-        if have("sgdisk") {
+        if have(&["sgdisk"]) {
             let image = self.path("x.raw");
             let text = run("sgdisk", &[OsStr::new("-v"), image.as_os_str()]);
             assert!(text.contains("No problems found"), "{text}");
@@ -400,7 +381,7 @@ impl Bench {
     }
 
     fn check_hash_tree(&self, made: &Assembled) {
-        if have("veritysetup") {
+        if have(&["veritysetup"]) {
             let (data, hash) = (self.cut(made, 0), self.cut(made, 1));
             let root = made.root_hash.unwrap().to_string();
             let mut all = args(&["verify"]);
@@ -443,7 +424,7 @@ impl Drop for Mounted {
 
 #[test]
 fn the_kernel_shows_the_source_tree() {
-    if !root() || !have("mount") {
+    if !root() || !have(&["mount"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -455,7 +436,7 @@ fn the_kernel_shows_the_source_tree() {
 
 #[test]
 fn the_kernel_shows_the_source_tree_in_squashfs() {
-    if !root() || !have("mount") || !have("mksquashfs") {
+    if !root() || !have(&["mount"]) || !have(&["mksquashfs"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -493,7 +474,7 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
 
 #[test]
 fn the_kernel_shows_the_source_tree_in_ext4() {
-    if !root() || !have("mount") || !have("mkfs.ext4") || !have("debugfs") {
+    if !root() || !have(&["mount"]) || !have(&["mkfs.ext4"]) || !have(&["debugfs"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -606,7 +587,7 @@ fn is_the_source(bench: &Bench, target: &Path) {
 /// attributes over several blocks.
 #[test]
 fn the_kernel_reads_what_archives_bring() {
-    if !root() || !have("mount") {
+    if !root() || !have(&["mount"]) {
         return;
     }
     let bench = Bench::new();
@@ -645,7 +626,7 @@ fn the_kernel_reads_what_archives_bring() {
         progress: &Progress::new(),
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();
-    if have("fsck.erofs") {
+    if have(&["fsck.erofs"]) {
         run("fsck.erofs", &[bench.cut(&made, 0).as_os_str()]);
     }
     let mounted = bench.mount(&made);
@@ -692,7 +673,7 @@ fn room_for_a_signature_is_empty() {
 
 #[test]
 fn openssl_and_systemd_accept_the_signature() {
-    if !have("openssl") {
+    if !have(&["openssl"]) {
         return;
     }
     let bench = Bench::new();

@@ -1,14 +1,15 @@
 //! The same input gives the same bytes, whoever builds it, where and when.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::workspace::{
-    Ground, Said, Snapshot, as_nobody, copy, give_to_nobody, snapshot,
-};
+use crate::harness::nobody::{as_nobody, give_to_nobody};
+use crate::harness::said::Said;
+use crate::harness::snapshot::{Entry, Snapshot, copy, snapshot};
+use crate::harness::workspace::Workspace;
 
 const CONFIG: &str = concat!(
     "os:\n  hostname: a\n",
@@ -25,32 +26,32 @@ const CONFIG: &str = concat!(
 );
 
 /// Trees with links, odd modes and enough files for any order of a folder to show.
-fn ground() -> Ground {
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    ground.write(
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    workspace.write(
         "project/tree/usr/lib/tools/data",
         "data".repeat(5000),
         0o644,
     );
-    ground.write("project/tree/usr/lib/tools/secret", "x", 0o600);
-    ground.write("project/tree/opt/tools/run", "#!/bin/sh\n", 0o4755);
-    symlink("data", ground.path("project/tree/usr/lib/tools/link")).unwrap();
+    workspace.write("project/tree/usr/lib/tools/secret", "x", 0o600);
+    workspace.write("project/tree/opt/tools/run", "#!/bin/sh\n", 0o4755);
+    symlink("data", workspace.path("project/tree/usr/lib/tools/link")).unwrap();
     fs::hard_link(
-        ground.path("project/tree/usr/lib/tools/data"),
-        ground.path("project/tree/usr/lib/tools/same"),
+        workspace.path("project/tree/usr/lib/tools/data"),
+        workspace.path("project/tree/usr/lib/tools/same"),
     )
     .unwrap();
     for number in 0..300 {
         let name = format!("project/many/usr/share/many/{}/{number}", number % 7);
-        ground.write(&name, format!("{number}\n").repeat(number), 0o644);
+        workspace.write(&name, format!("{number}\n").repeat(number), 0o644);
     }
-    ground
+    workspace
 }
 
 /// The same input in another folder, made in another order.
-fn twin(of: &Ground) -> Ground {
-    let twin = Ground::new();
+fn twin(of: &Workspace) -> Workspace {
+    let twin = Workspace::new();
     fs::remove_dir_all(twin.path("keys")).unwrap();
     fs::remove_dir_all(twin.path("project")).unwrap();
     copy(&of.path("keys"), &twin.path("keys"));
@@ -78,32 +79,33 @@ fn touch(root: &Path, time: SystemTime) {
 }
 
 /// Builds and expands; images, manifest and expanded config with their modes.
-fn products(ground: &Ground, prepare: impl Fn(Command) -> Command) -> Snapshot {
+fn products(workspace: &Workspace, prepare: impl Fn(Command) -> Command) -> Snapshot {
     for args in ["build --rootfs ../rootfs", "expand --rootfs ../rootfs"] {
-        let command = ground.command(args.split(' '));
+        let command = workspace.command(args.split(' '));
         Said::of(&mut prepare(command)).succeeded();
     }
-    let mut products = snapshot(&ground.path("project/.sysext"));
+    let mut products = snapshot(&workspace.path("project/.sysext"));
     products.remove(Path::new(""));
     assert_eq!(products.len(), 3, "{:?}", products.keys());
-    let expanded = ground.path("project/config.prism.yaml");
-    let mode = fs::metadata(&expanded).unwrap().permissions().mode();
+    let expanded = workspace.path("project/config.prism.yaml");
     let text = fs::read_to_string(&expanded).unwrap();
-    let here = ground.root().to_str().unwrap();
+    let here = workspace.root().to_str().unwrap();
     assert!(!text.contains(here), "a path of this machine is in {text}");
-    products.insert(
-        "config.prism.yaml".into(),
-        (mode, fs::read(expanded).unwrap()),
-    );
+    products.insert("config.prism.yaml".into(), Entry::of(&expanded));
     products
 }
 
 fn same(expected: &Snapshot, found: &Snapshot, what: &str) {
     let names = |products: &Snapshot| products.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(expected), names(found), "{what}");
-    for (path, (mode, bytes)) in expected {
-        let (other_mode, other) = &found[path];
-        assert_eq!(mode, other_mode, "{what}: mode of {}", path.display());
+    for (path, entry) in expected {
+        let (bytes, other) = (&entry.content, &found[path].content);
+        assert_eq!(
+            entry.mode,
+            found[path].mode,
+            "{what}: mode of {}",
+            path.display()
+        );
         let at = bytes.iter().zip(other).position(|(a, b)| a != b);
         assert!(
             bytes == other,
@@ -117,7 +119,7 @@ fn same(expected: &Snapshot, found: &Snapshot, what: &str) {
 
 #[test]
 fn place_time_and_environment_do_not_show() {
-    let first = ground();
+    let first = workspace();
     let expected = products(&first, |command| command);
 
     let second = twin(&first);
@@ -136,8 +138,8 @@ fn place_time_and_environment_do_not_show() {
     same(&expected, &found, "other folder, times, locale and zone");
 
     for umask in ["077", "000", "027"] {
-        let ground = twin(&first);
-        let found = products(&ground, |command| {
+        let workspace = twin(&first);
+        let found = products(&workspace, |command| {
             let mut shell = Command::new("/bin/sh");
             shell
                 .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
@@ -152,7 +154,7 @@ fn place_time_and_environment_do_not_show() {
 
 #[test]
 fn root_and_nobody_build_the_same() {
-    let first = ground();
+    let first = workspace();
     let expected = products(&first, |command| command);
     let second = twin(&first);
     if as_nobody(&second.command(["--version"])).is_none() {
@@ -165,23 +167,23 @@ fn root_and_nobody_build_the_same() {
 
 #[test]
 fn building_again_and_again_changes_nothing() {
-    let ground = ground();
-    let expected = products(&ground, |command| command);
+    let workspace = workspace();
+    let expected = products(&workspace, |command| command);
     for round in 0..5 {
         if round % 2 == 0 {
-            fs::remove_dir_all(ground.path("project/.sysext")).unwrap();
+            fs::remove_dir_all(workspace.path("project/.sysext")).unwrap();
         }
-        let found = products(&ground, |command| command);
+        let found = products(&workspace, |command| command);
         same(&expected, &found, &format!("round {round}"));
     }
 }
 
 #[test]
 fn source_date_epoch_is_the_only_clock() {
-    let ground = ground();
-    let zero = products(&ground, |command| command);
+    let workspace = workspace();
+    let zero = products(&workspace, |command| command);
     let dated = |epoch: &'static str| {
-        products(&ground, move |mut command| {
+        products(&workspace, move |mut command| {
             command.env("SOURCE_DATE_EPOCH", epoch);
             command
         })

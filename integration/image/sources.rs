@@ -6,27 +6,27 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-fn config(ground: &Ground, content: &str) {
-    ground.config(&format!(
+fn config(workspace: &Workspace, content: &str) {
+    workspace.config(&format!(
         "sysext:\n  target: azurelinux-3.0\n  extensions:\n  - name: t\n    verity: hash\n    {content}\n"
     ));
 }
 
-fn built(ground: &Ground, content: &str) -> Vec<u8> {
-    config(ground, content);
-    let _ = fs::remove_file(ground.path("project/.sysext/t.raw"));
-    ground.run("build").succeeded();
-    ground.read("project/.sysext/t.raw")
+fn built(workspace: &Workspace, content: &str) -> Vec<u8> {
+    config(workspace, content);
+    let _ = fs::remove_file(workspace.path("project/.sysext/t.raw"));
+    workspace.run("build").succeeded();
+    workspace.read("project/.sysext/t.raw")
 }
 
 /// `tar` in the project folder.
-fn tar(ground: &Ground, args: &str) {
+fn tar(workspace: &Workspace, args: &str) {
     run(command("tar")
-        .current_dir(ground.path("project"))
+        .current_dir(workspace.path("project"))
         .args(args.split_whitespace()));
 }
 
@@ -55,8 +55,8 @@ fn an_archive_gives_what_tar_unpacks() {
     if !have(&["tar", "gzip", "xz", "zstd"]) {
         return;
     }
-    let ground = Ground::new();
-    let project = ground.path("project");
+    let workspace = Workspace::new();
+    let project = workspace.path("project");
     content(&project.join("first"));
     fs::create_dir_all(project.join("second/usr/bin")).unwrap();
     fs::write(project.join("second/usr/bin/c"), "a file now").unwrap();
@@ -68,28 +68,28 @@ fn an_archive_gives_what_tar_unpacks() {
             "--no-xattrs"
         };
         tar(
-            &ground,
+            &workspace,
             &format!("{attributes} --format={format} -cf a.tar -C first ./usr opt"),
         );
         // A second entry of a name counts.
         tar(
-            &ground,
+            &workspace,
             &format!("{attributes} --format={format} -rf a.tar -C ../project/second usr/bin/c"),
         );
         let _ = fs::remove_dir_all(project.join("unpacked"));
         fs::create_dir(project.join("unpacked")).unwrap();
         tar(
-            &ground,
+            &workspace,
             &format!("{attributes} --xattrs-include=* -xpf a.tar -C unpacked"),
         );
-        let expected = built(&ground, "tree: unpacked");
-        assert!(built(&ground, "tar: a.tar") == expected, "{format}");
+        let expected = built(&workspace, "tree: unpacked");
+        assert!(built(&workspace, "tar: a.tar") == expected, "{format}");
         for (program, ending) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst")] {
             let packed = format!("a.tar.{ending}");
             let words = format!("{program} -c a.tar > {packed}");
             run(command("sh").current_dir(&project).args(["-c", &words]));
             assert!(
-                built(&ground, &format!("tar: {packed}")) == expected,
+                built(&workspace, &format!("tar: {packed}")) == expected,
                 "{packed}"
             );
         }
@@ -101,29 +101,29 @@ fn parts_of_a_whole_root_are_picked() {
     if !have(&["tar"]) {
         return;
     }
-    let ground = Ground::new();
-    let project = ground.path("project");
+    let workspace = Workspace::new();
+    let project = workspace.path("project");
     for path in [
         "whole/etc/passwd",
         "whole/usr/bin/a",
         "whole/usr/share/doc/a/x",
         "whole/opt/x/y",
     ] {
-        ground.write(&format!("project/{path}"), path, 0o644);
+        workspace.write(&format!("project/{path}"), path, 0o644);
     }
-    tar(&ground, "-cf whole.tar whole");
-    config(&ground, "tar: whole.tar");
-    ground.refused("build", "outside-hierarchy");
+    tar(&workspace, "-cf whole.tar whole");
+    config(&workspace, "tar: whole.tar");
+    workspace.refused("build", "outside-hierarchy");
     for path in ["picked/usr/bin/a", "picked/opt/x/y"] {
         let from = path.replace("picked", "whole");
-        ground.write(&format!("project/{path}"), from, 0o644);
+        workspace.write(&format!("project/{path}"), from, 0o644);
     }
     fs::create_dir_all(project.join("picked/usr/share")).unwrap();
     let picked = built(
-        &ground,
+        &workspace,
         "tar: {path: whole.tar, strip: 1, include: [/usr, /opt], exclude: ['/usr/share/do*']}",
     );
-    assert!(picked == built(&ground, "tree: picked"));
+    assert!(picked == built(&workspace, "tree: picked"));
 }
 
 #[test]
@@ -131,9 +131,9 @@ fn what_leads_out_or_is_damaged_is_refused() {
     if !have(&["tar", "gzip"]) {
         return;
     }
-    let ground = Ground::new();
-    ground.write("project/usr/a", "x".repeat(100_000), 0o644);
-    let project = ground.path("project");
+    let workspace = Workspace::new();
+    workspace.write("project/usr/a", "x".repeat(100_000), 0o644);
+    let project = workspace.path("project");
     let entry = |name: &str, kind: tar::EntryType, link: Option<&str>, file: &str| {
         let mut builder = tar::Builder::new(fs::File::create(project.join(file)).unwrap());
         let mut header = tar::Header::new_gnu();
@@ -155,28 +155,30 @@ fn what_leads_out_or_is_damaged_is_refused() {
     entry("usr/out", Link, Some("../../../etc/passwd"), "out.tar");
     entry("usr/dev", Char, None, "dev.tar");
     for file in ["up.tar", "link.tar", "out.tar", "dev.tar"] {
-        config(&ground, &format!("tar: {file}"));
-        ground
+        config(&workspace, &format!("tar: {file}"));
+        workspace
             .refused("build", "archive-entry-refused")
             .names(&[file, "at byte 0"]);
     }
-    tar(&ground, "-czf whole.tgz usr");
-    let whole = ground.read("project/whole.tgz");
-    ground.write("project/cut.tgz", &whole[..whole.len() / 2], 0o644);
-    ground.write("project/none.tar", "no archive at all".repeat(100), 0o644);
+    tar(&workspace, "-czf whole.tgz usr");
+    let whole = workspace.read("project/whole.tgz");
+    workspace.write("project/cut.tgz", &whole[..whole.len() / 2], 0o644);
+    workspace.write("project/none.tar", "no archive at all".repeat(100), 0o644);
     // Zeros in layers of compression, as many as would fill a disk.
     run(command("sh").current_dir(&project).args([
         "-c",
         "(tar -cf - usr; head -c 700000000 /dev/zero) | gzip -9 > bomb.tgz; tar -cf - usr | head -c 1500 | gzip > short.tgz",
     ]));
     for file in ["cut.tgz", "none.tar", "short.tgz"] {
-        config(&ground, &format!("tar: {file}"));
-        ground.refused("build", "archive-unreadable").names(&[file]);
+        config(&workspace, &format!("tar: {file}"));
+        workspace
+            .refused("build", "archive-unreadable")
+            .names(&[file]);
     }
     // What follows the end of the archive is not read.
-    built(&ground, "tar: bomb.tgz");
-    config(&ground, "tar: gone.tar");
-    ground.refused("build", "archive-unreadable");
+    built(&workspace, "tar: bomb.tgz");
+    config(&workspace, "tar: gone.tar");
+    workspace.refused("build", "archive-unreadable");
 }
 
 /// Stores a blob and returns its descriptor.
@@ -196,10 +198,10 @@ fn layers_of_a_container_image_count_in_their_order() {
     if !have(&["tar", "gzip", "zstd"]) {
         return;
     }
-    let ground = Ground::new();
-    let project = ground.path("project");
+    let workspace = Workspace::new();
+    let project = workspace.path("project");
     let layout = project.join("layout");
-    let file = |path: &str, text: &str| ground.write(&format!("project/{path}"), text, 0o644);
+    let file = |path: &str, text: &str| workspace.write(&format!("project/{path}"), text, 0o644);
     for path in [
         "usr/gone",
         "usr/kept",
@@ -266,13 +268,13 @@ fn layers_of_a_container_image_count_in_their_order() {
     let index = json!({"schemaVersion": 2, "manifests": [descriptor(&other, "arm64"), descriptor(&manifest, "amd64")]});
     file("layout/index.json", &index.to_string());
     file("layout/oci-layout", "{\"imageLayoutVersion\": \"1.0.0\"}");
-    tar(&ground, "-cf layout.tar -C layout .");
+    tar(&workspace, "-cf layout.tar -C layout .");
 
-    let wanted = built(&ground, "tree: expected");
-    assert!(built(&ground, "oci: layout") == wanted);
-    assert!(built(&ground, "oci: ./layout.tar") == wanted);
-    config(&ground, "oci: layout\n    arch: riscv64");
-    ground
+    let wanted = built(&workspace, "tree: expected");
+    assert!(built(&workspace, "oci: layout") == wanted);
+    assert!(built(&workspace, "oci: ./layout.tar") == wanted);
+    config(&workspace, "oci: layout\n    arch: riscv64");
+    workspace
         .refused("build", "oci-refused")
         .names(&["riscv64", "arm64, amd64"]);
 
@@ -281,30 +283,30 @@ fn layers_of_a_container_image_count_in_their_order() {
         .unwrap()
         .replace("sha256:", "blobs/sha256/");
     fs::write(layout.join(digest), "something else").unwrap();
-    config(&ground, "oci: layout");
-    ground
+    config(&workspace, "oci: layout");
+    workspace
         .refused("build", "oci-refused")
         .names(&["is announced"]);
     fs::remove_file(layout.join("index.json")).unwrap();
-    ground
+    workspace
         .refused("build", "oci-refused")
         .names(&["index.json"]);
 }
 
 #[test]
 fn a_unit_that_comes_with_any_content_is_not_there_to_be_enabled() {
-    let ground = Ground::new();
-    ground.write(
+    let workspace = Workspace::new();
+    workspace.write(
         "project/root/usr/lib/systemd/system/tool.service",
         "[Service]\n",
         0o644,
     );
-    tar(&ground, "-C root -cf root.tar usr");
+    tar(&workspace, "-C root -cf root.tar usr");
     let os = "os: {services: {enable: [sshd, tool]}}\n";
     let of = |content: &str| {
         let text = format!("{os}sysext:\n  extensions:\n  - {content}\n");
-        ground.config(&text);
-        let said = ground.run("build --rootfs ../rootfs");
+        workspace.config(&text);
+        let said = workspace.run("build --rootfs ../rootfs");
         let told = said
             .succeeded()
             .err
@@ -326,9 +328,9 @@ fn a_unit_that_comes_with_any_content_is_not_there_to_be_enabled() {
         assert_eq!(of(&content), 1, "{content}");
     }
     // An image is looked into before Prism gets the config, too.
-    let said = ground.run("expand --rootfs ../rootfs");
+    let said = workspace.run("expand --rootfs ../rootfs");
     said.succeeded().names(&["warning[unit-inside-extension]"]);
-    ground.write(
+    workspace.write(
         "rootfs/usr/lib/systemd/system/tool.service",
         "[Service]\n",
         0o644,

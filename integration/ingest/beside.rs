@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use crate::harness::said::Said;
+use crate::harness::snapshot::Snapshot;
 use crate::harness::tools;
-use crate::harness::workspace::{Ground, Said, Snapshot};
+use crate::harness::workspace::Workspace;
 
 const PLACED: [&str; 4] = [
     "demo.raw",
@@ -16,12 +18,12 @@ const PLACED: [&str; 4] = [
 
 /// A file system without partitions as `project/vendor/NAME.raw`, and the rest beside it, signed by
 /// `other`.
-fn make(ground: &Ground, name: &str) {
-    ground.config("sysext:\n  extensions:\n  - {name: demo, layout: bare, verity: none, files: ['bin/tool:/usr/bin/tool'], release: {id: _any}}\n  outputDirectory: made\n");
-    ground.run("build --rootfs ../rootfs").succeeded();
-    fs::create_dir_all(ground.path("project/vendor")).unwrap();
-    let at = |ending: &str| ground.path(&format!("project/vendor/{name}.{ending}"));
-    fs::copy(ground.path("project/made/demo.raw"), at("raw")).unwrap();
+fn make(workspace: &Workspace, name: &str) {
+    workspace.config("sysext:\n  extensions:\n  - {name: demo, layout: bare, verity: none, files: ['bin/tool:/usr/bin/tool'], release: {id: _any}}\n  outputDirectory: made\n");
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    fs::create_dir_all(workspace.path("project/vendor")).unwrap();
+    let at = |ending: &str| workspace.path(&format!("project/vendor/{name}.{ending}"));
+    fs::copy(workspace.path("project/made/demo.raw"), at("raw")).unwrap();
     let mut format = tools::command("veritysetup");
     let format = format.arg("format").arg(at("raw")).arg(at("verity"));
     let said = tools::run(format);
@@ -37,9 +39,9 @@ fn make(ground: &Ground, name: &str) {
         .arg("-in")
         .arg(at("roothash"))
         .arg("-inkey")
-        .arg(ground.path("keys/other.pem"))
+        .arg(workspace.path("keys/other.pem"))
         .arg("-signer")
-        .arg(ground.path("keys/other.crt"))
+        .arg(workspace.path("keys/other.crt"))
         .arg("-out")
         .arg(at("roothash.p7s"));
     tools::run(sign);
@@ -58,8 +60,8 @@ fn verdict(said: &Said) -> (String, Vec<String>) {
     (of["verdict"].as_str().unwrap().to_owned(), ids.collect())
 }
 
-fn placed(ground: &Ground) -> Vec<String> {
-    let Ok(found) = fs::read_dir(ground.path("rootfs/var/lib/extensions")) else {
+fn placed(workspace: &Workspace) -> Vec<String> {
+    let Ok(found) = fs::read_dir(workspace.path("rootfs/var/lib/extensions")) else {
         return Vec::new();
     };
     let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -73,63 +75,63 @@ fn all_that_lies_beside_an_image_is_placed_and_taken_out_with_it() {
     if !tools::have(&["veritysetup", "openssl"]) {
         return;
     }
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     // The release file inside decides the name of all of it.
-    make(&ground, "vendor");
-    ground.config(&config("").replace("demo.raw", "vendor.raw"));
-    let planned = ground.run("apply --rootfs ../rootfs --dry-run --output json");
+    make(&workspace, "vendor");
+    workspace.config(&config("").replace("demo.raw", "vendor.raw"));
+    let planned = workspace.run("apply --rootfs ../rootfs --dry-run --output json");
     let beside = &planned.succeeded().json()["extensions"][0]["beside"];
     assert_eq!(beside.as_array().unwrap().len(), 3, "{planned:?}");
     assert_eq!(beside[0], "/var/lib/extensions/demo.roothash");
-    let untouched = ground.snapshot();
+    let untouched = workspace.snapshot();
 
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    assert_eq!(placed(&ground), PLACED);
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    assert_eq!(placed(&workspace), PLACED);
     for name in PLACED {
-        let from = ground.read(&format!(
+        let from = workspace.read(&format!(
             "project/vendor/{}",
             name.replace("demo", "vendor")
         ));
-        let to = ground.read(&format!("rootfs/var/lib/extensions/{name}"));
+        let to = workspace.read(&format!("rootfs/var/lib/extensions/{name}"));
         assert!(from == to, "{name}");
     }
-    let entry = ground.manifest_entry();
+    let entry = workspace.manifest_entry();
     assert_eq!(entry["origin"], "taken-in");
-    let hash = ground.read("project/vendor/vendor.roothash");
+    let hash = workspace.read("project/vendor/vendor.roothash");
     assert_eq!(entry["rootHash"], String::from_utf8(hash).unwrap());
     assert_eq!(entry["beside"].as_array().unwrap().len(), 3, "{entry:#}");
-    let said = ground.run("check --rootfs ../rootfs --output json");
+    let said = workspace.run("check --rootfs ../rootfs --output json");
     assert_eq!(
         verdict(said.succeeded()),
         ("merges-signed".to_owned(), Vec::new())
     );
 
     // Nothing to do a second time, and nothing is left of it after all.
-    let said = ground.run("apply --rootfs ../rootfs --output json");
+    let said = workspace.run("apply --rootfs ../rootfs --output json");
     let json = said.succeeded().json();
     let files = json["applied"]["files"].as_array().unwrap();
     assert!(
         files.iter().all(|file| file["action"] == "unchanged"),
         "{said:?}"
     );
-    ground.run("remove demo --rootfs ../rootfs").succeeded();
+    workspace.run("remove demo --rootfs ../rootfs").succeeded();
     let rootfs = |snapshot: &Snapshot| {
         let within = snapshot
             .iter()
             .filter(|(path, _)| path.starts_with("rootfs"));
-        let entries = within.map(|(path, entry)| (path.clone(), entry.clone()));
+        let entries = within.map(|(path, entry)| (path.clone(), entry.mode, entry.content.clone()));
         entries.collect::<Vec<_>>()
     };
-    assert!(rootfs(&ground.snapshot()) == rootfs(&untouched));
+    assert!(rootfs(&workspace.snapshot()) == rootfs(&untouched));
 
     // What goes away at its source goes away on the target.
-    ground.run("apply --rootfs ../rootfs").succeeded();
+    workspace.run("apply --rootfs ../rootfs").succeeded();
     for ending in ["roothash", "roothash.p7s", "verity"] {
-        fs::remove_file(ground.path(&format!("project/vendor/vendor.{ending}"))).unwrap();
+        fs::remove_file(workspace.path(&format!("project/vendor/vendor.{ending}"))).unwrap();
     }
-    ground.config("sysext: {extensions: [vendor/vendor.raw]}\n");
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    assert_eq!(placed(&ground), ["demo.raw"]);
+    workspace.config("sysext: {extensions: [vendor/vendor.raw]}\n");
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    assert_eq!(placed(&workspace), ["demo.raw"]);
 }
 
 #[test]
@@ -137,16 +139,17 @@ fn the_expanded_config_brings_it_along_and_is_judged_alike() {
     if !tools::have(&["veritysetup", "openssl"]) {
         return;
     }
-    let ground = Ground::new();
-    make(&ground, "demo");
-    ground.config(&config(""));
-    ground.run("expand --rootfs ../rootfs").succeeded();
-    let text = String::from_utf8(ground.read("project/config.prism.yaml")).unwrap();
+    let workspace = Workspace::new();
+    make(&workspace, "demo");
+    workspace.config(&config(""));
+    workspace.run("expand --rootfs ../rootfs").succeeded();
+    let text = String::from_utf8(workspace.read("project/config.prism.yaml")).unwrap();
     for name in PLACED {
         let item = format!("source: vendor/{name}\n    destination: /var/lib/extensions/{name}\n");
         assert!(text.contains(&item), "{name}: {text}");
     }
-    let said = ground.run("check --config-file config.prism.yaml --rootfs ../rootfs --output json");
+    let said =
+        workspace.run("check --config-file config.prism.yaml --rootfs ../rootfs --output json");
     let extensions = said.json()["extensions"].clone();
     assert_eq!(extensions.as_array().unwrap().len(), 1, "{said:?}");
     assert_eq!(verdict(&said).0, "merges-signed", "{said:?}");
@@ -154,8 +157,9 @@ fn the_expanded_config_brings_it_along_and_is_judged_alike() {
 
     // Without the tree it is not protected, and the policy would refuse it.
     let cut = text.replace("/var/lib/extensions/demo.verity", "/opt/demo.verity");
-    ground.write("project/config.prism.yaml", cut, 0o644);
-    let said = ground.run("check --config-file config.prism.yaml --rootfs ../rootfs --output json");
+    workspace.write("project/config.prism.yaml", cut, 0o644);
+    let said =
+        workspace.run("check --config-file config.prism.yaml --rootfs ../rootfs --output json");
     assert_eq!(verdict(&said).0, "blocks-all", "{said:?}");
 }
 
@@ -164,39 +168,41 @@ fn what_would_not_be_used_stays_where_it_is() {
     if !tools::have(&["veritysetup", "openssl"]) {
         return;
     }
-    let ground = Ground::new();
-    make(&ground, "demo");
-    fs::remove_file(ground.path("project/vendor/demo.verity")).unwrap();
-    ground.config("sysext: {extensions: [vendor/demo.raw]}\n");
-    let said = ground.run("apply --rootfs ../rootfs");
+    let workspace = Workspace::new();
+    make(&workspace, "demo");
+    fs::remove_file(workspace.path("project/vendor/demo.verity")).unwrap();
+    workspace.config("sysext: {extensions: [vendor/demo.raw]}\n");
+    let said = workspace.run("apply --rootfs ../rootfs");
     said.succeeded()
         .names(&["warning[sidecar-incomplete]", "`.verity`"]);
-    assert_eq!(placed(&ground), ["demo.raw"]);
-    ground.config(&config(""));
-    ground.refused("apply --rootfs ../rootfs", "policy-refuses-image");
+    assert_eq!(placed(&workspace), ["demo.raw"]);
+    workspace.config(&config(""));
+    workspace.refused("apply --rootfs ../rootfs", "policy-refuses-image");
 }
 
 #[test]
 fn a_root_hash_beside_a_disk_image_makes_systemd_use_its_hash_tree() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let built = "sysext:\n  extensions:\n  - {name: demo, verity: hash, files: ['bin/tool:/usr/bin/tool'], release: {id: _any}}\n  outputDirectory: vendor\n";
-    ground.config(built);
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.config(built);
+    workspace.run("build --rootfs ../rootfs").succeeded();
     let alone = "sysext: {extensions: [vendor/demo.raw]}\n";
-    ground.config(alone);
-    let check = || verdict(&ground.run("check --rootfs ../rootfs --output json"));
+    workspace.config(alone);
+    let check = || verdict(&workspace.run("check --rootfs ../rootfs --output json"));
     assert_eq!(check().0, "merges-unprotected");
-    let inspected = ground.run("inspect vendor/demo.raw --output json").json();
+    let inspected = workspace
+        .run("inspect vendor/demo.raw --output json")
+        .json();
     let hash = inspected["rootHash"].as_str().unwrap();
-    ground.write("project/vendor/demo.roothash", hash, 0o644);
+    workspace.write("project/vendor/demo.roothash", hash, 0o644);
     assert_eq!(check().0, "merges-verity");
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    assert_eq!(placed(&ground), ["demo.raw", "demo.roothash"]);
-    ground.run("remove demo --rootfs ../rootfs").succeeded();
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    assert_eq!(placed(&workspace), ["demo.raw", "demo.roothash"]);
+    workspace.run("remove demo --rootfs ../rootfs").succeeded();
 
     // One that the base has already, of another image, counts as well: it would stop everything.
-    fs::remove_file(ground.path("project/vendor/demo.roothash")).unwrap();
-    ground.write(
+    fs::remove_file(workspace.path("project/vendor/demo.roothash")).unwrap();
+    workspace.write(
         "rootfs/var/lib/extensions/demo.roothash",
         "ab".repeat(32),
         0o644,
@@ -208,7 +214,7 @@ fn a_root_hash_beside_a_disk_image_makes_systemd_use_its_hash_tree() {
             vec!["sidecar-root-hash".to_owned()]
         )
     );
-    ground.refused("apply --rootfs ../rootfs", "sidecar-root-hash");
+    workspace.refused("apply --rootfs ../rootfs", "sidecar-root-hash");
 }
 
 #[test]
@@ -216,14 +222,14 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     if !tools::have(&["veritysetup", "openssl", "sgdisk"]) {
         return;
     }
-    let ground = Ground::new();
-    make(&ground, "demo");
-    let apart = ground.snapshot();
-    ground.config(&config(", repair: auto"));
-    let said = ground.run("apply --rootfs ../rootfs");
+    let workspace = Workspace::new();
+    make(&workspace, "demo");
+    let apart = workspace.snapshot();
+    workspace.config(&config(", repair: auto"));
+    let said = workspace.run("apply --rootfs ../rootfs");
     said.succeeded().names(&["note[repaired]"]);
-    assert_eq!(placed(&ground), ["demo.raw"]);
-    let of = ground.manifest_entry();
+    assert_eq!(placed(&workspace), ["demo.raw"]);
+    let of = workspace.manifest_entry();
     assert_eq!(
         (&of["origin"], &of["repaired"]["changes"][0]["what"]),
         (&"repaired".into(), &"protection".into())
@@ -233,29 +239,29 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     let fingerprint = of["certificateFingerprint"].as_str().unwrap();
     let mut x509 = tools::command("openssl");
     let x509 = x509.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]);
-    let said = tools::run(x509.arg(ground.path("keys/other.crt")));
+    let said = tools::run(x509.arg(workspace.path("keys/other.crt")));
     let said = said.trim().to_lowercase().replace(':', "");
     assert!(said.ends_with(fingerprint), "{said} {fingerprint}");
     assert_eq!(of["verity"], "signed", "{of:#}");
-    let said = ground.run("check --rootfs ../rootfs --output json");
+    let said = workspace.run("check --rootfs ../rootfs --output json");
     assert_eq!(verdict(&said), ("merges-signed".to_owned(), Vec::new()));
     let verify = "verify .sysext/demo.raw --certificate ../keys/other.crt";
-    ground.run(verify).succeeded();
+    workspace.run(verify).succeeded();
 
     // The same bytes in the places of the table, and the same image again.
-    let image = ground.path("project/.sysext/demo.raw");
+    let image = workspace.path("project/.sysext/demo.raw");
     tools::run(tools::command("sgdisk").arg("-v").arg(&image));
     let bytes = fs::read(&image).unwrap();
-    let vendor = |ending: &str| &apart[Path::new(&format!("project/vendor/demo.{ending}"))].1;
+    let vendor = |ending: &str| &apart[Path::new(&format!("project/vendor/demo.{ending}"))].content;
     let (data, tree) = (vendor("raw"), vendor("verity"));
     assert!(bytes[1 << 20..].starts_with(data));
     assert!(bytes[(1 << 20) + data.len()..].starts_with(tree));
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
     assert!(fs::read(&image).unwrap() == bytes);
     for (path, before) in &apart {
         if path.starts_with("project/vendor") {
             assert!(
-                ground.snapshot().get(path) == Some(before),
+                workspace.snapshot().get(path) == Some(before),
                 "{}",
                 path.display()
             );
@@ -263,32 +269,32 @@ fn a_repair_puts_it_into_the_image_and_keeps_the_signature() {
     }
 
     // Trident takes an image and nothing beside it.
-    ground
+    workspace
         .run("expand --rootfs ../rootfs --trident host.yaml")
         .succeeded();
-    ground.config(&config(""));
-    ground.refused(
+    workspace.config(&config(""));
+    workspace.refused(
         "expand --rootfs ../rootfs --trident host.yaml",
         "trident-sidecars",
     );
-    ground.config(&config(", repair: {except: [protection]}"));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
+    workspace.config(&config(", repair: {except: [protection]}"));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(workspace.manifest_entry()["origin"], "taken-in");
 
-    ground.config(&config(", repair: auto, maxSize: 64K"));
-    ground.refused("build --rootfs ../rootfs", "too-large");
+    workspace.config(&config(", repair: auto, maxSize: 64K"));
+    workspace.refused("build --rootfs ../rootfs", "too-large");
 
     // A compressed one has the same names beside it.
     let packed = zstd::encode_all(data.as_slice(), 3).unwrap();
-    ground.write("project/vendor/demo.raw.zst", packed, 0o644);
-    fs::remove_file(ground.path("project/vendor/demo.raw")).unwrap();
-    ground.config(&config(", repair: auto").replace("demo.raw", "demo.raw.zst"));
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.write("project/vendor/demo.raw.zst", packed, 0o644);
+    fs::remove_file(workspace.path("project/vendor/demo.raw")).unwrap();
+    workspace.config(&config(", repair: auto").replace("demo.raw", "demo.raw.zst"));
+    workspace.run("build --rootfs ../rootfs").succeeded();
     assert!(fs::read(&image).unwrap() == bytes);
-    ground.config(&config("").replace("demo.raw", "demo.raw.zst"));
-    ground.run("remove demo --rootfs ../rootfs").succeeded();
-    ground.run("apply --rootfs ../rootfs").succeeded();
-    assert_eq!(placed(&ground), PLACED);
+    workspace.config(&config("").replace("demo.raw", "demo.raw.zst"));
+    workspace.run("remove demo --rootfs ../rootfs").succeeded();
+    workspace.run("apply --rootfs ../rootfs").succeeded();
+    assert_eq!(placed(&workspace), PLACED);
 }
 
 #[test]
@@ -298,15 +304,15 @@ fn what_does_not_fit_is_not_joined_and_not_merged() {
     }
     // Bytes of data and tree that are not padding, and a digit.
     for (ending, at) in [("raw", 1024), ("verity", 4096), ("roothash", 0)] {
-        let ground = Ground::new();
-        make(&ground, "demo");
+        let workspace = Workspace::new();
+        make(&workspace, "demo");
         let path = format!("project/vendor/demo.{ending}");
-        let mut bytes = ground.read(&path);
+        let mut bytes = workspace.read(&path);
         bytes[at] ^= 1;
-        ground.write(&path, bytes, 0o644);
-        ground.config(&config(", repair: auto"));
-        let said = ground.run("apply --rootfs ../rootfs");
+        workspace.write(&path, bytes, 0o644);
+        workspace.config(&config(", repair: auto"));
+        let said = workspace.run("apply --rootfs ../rootfs");
         assert_eq!(said.status, Some(1), "{ending}: {said:?}");
-        assert!(placed(&ground).is_empty(), "{ending}");
+        assert!(placed(&workspace).is_empty(), "{ending}");
     }
 }

@@ -7,8 +7,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use crate::harness::tools::{self, command, have};
 use prism_sysext::build::assemble::{FileSystem, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::dissect;
 use prism_sysext::image::dissect::{Ddi, DdiError, Layout, SignatureState, Strict};
@@ -28,32 +28,8 @@ use prism_sysext::tree::collect::{Options, collect};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Whether all programs are there; if not, fails in CI and says so elsewhere.
-fn have(programs: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    places.push("/usr/sbin".into());
-    for program in programs {
-        if !places.iter().any(|place| place.join(program).exists()) {
-            assert!(std::env::var_os("CI").is_none(), "{program} is missing");
-            eprintln!("SKIPPED: {program} is missing");
-            return false;
-        }
-    }
-    true
-}
-
 fn run(program: &str, args: &[&str], dir: &Path) -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let out = Command::new(program)
-        .args(args)
-        .current_dir(dir)
-        .env("PATH", format!("{path}:/usr/sbin"))
-        .output()
-        .unwrap();
-    let complaint = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{program} {args:?}: {complaint}");
-    String::from_utf8(out.stdout).unwrap()
+    tools::run(command(program).args(args).current_dir(dir))
 }
 
 const RELEASE: &str = "ID=azurelinux\nVERSION_ID=3.0\nARCHITECTURE=x86-64\n";

@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::num::NonZero;
 use std::path::Path;
 
+use crate::harness::cases::each;
 use crate::harness::guest::{BOOTED, REMERGE, Stage, boot, possible};
-use crate::harness::workspace::{Ground, each};
+use crate::harness::workspace::Workspace;
 use crate::harness::{namespace, sample, tools, trixie};
 use prism_sysext::build::assemble::{Assembled, FileSystem, Verity};
 use prism_sysext::image::dissect;
@@ -127,19 +128,19 @@ impl Original<'_> {
     }
 }
 
-fn key_of(ground: &Ground, name: &str) -> KeyFile {
-    let certificate = x509::load(&ground.read(&format!("keys/{name}.crt"))).unwrap();
+fn key_of(workspace: &Workspace, name: &str) -> KeyFile {
+    let certificate = x509::load(&workspace.read(&format!("keys/{name}.crt"))).unwrap();
     let key = match name {
         "cert" => "key",
         other => other,
     };
-    KeyFile::from_pem(&ground.read(&format!("keys/{key}.pem")), &certificate[0]).unwrap()
+    KeyFile::from_pem(&workspace.read(&format!("keys/{key}.pem")), &certificate[0]).unwrap()
 }
 
 /// A row of the table: how it is made, what the config says beside it, before, after, what changes.
 struct Case {
     what: &'static str,
-    make: fn(&Ground, &Path),
+    make: fn(&Workspace, &Path),
     keys: &'static str,
     before: &'static str,
     after: &'static str,
@@ -157,7 +158,7 @@ fn cases() -> Vec<Case> {
         after,
         changes,
     };
-    let of = |make: fn(&Ground, &Path)| make;
+    let of = |make: fn(&Workspace, &Path)| make;
     vec![
         case(
             "a release file of another name",
@@ -244,8 +245,8 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "a partition for /usr, signed by a stranger",
-            of(|ground, path| {
-                let key = key_of(ground, "other");
+            of(|workspace, path| {
+                let key = key_of(workspace, "other");
                 Original {
                     verity: Verity::Signed(&key),
                     ..Original::default()
@@ -318,8 +319,8 @@ fn config(keys: &str) -> String {
     format!("sysext:\n  extensions: [{{image: demo.raw, repair: auto{keys}}}]\n")
 }
 
-fn verdict(ground: &Ground, args: &str) -> String {
-    let said = ground.run(&format!("check {args} --rootfs ../rootfs --output json"));
+fn verdict(workspace: &Workspace, args: &str) -> String {
+    let said = workspace.run(&format!("check {args} --rootfs ../rootfs --output json"));
     said.json()["extensions"][0]["verdict"]
         .as_str()
         .unwrap()
@@ -333,25 +334,25 @@ fn each_repair_makes_an_image_that_is_merged() {
     }
     each(&cases(), |case| {
         let what = case.what;
-        let ground = Ground::new();
-        let original = ground.path("project/demo.raw");
-        (case.make)(&ground, &original);
-        let bytes = ground.read("project/demo.raw");
-        assert_eq!(verdict(&ground, "demo.raw"), case.before, "{what}");
+        let workspace = Workspace::new();
+        let original = workspace.path("project/demo.raw");
+        (case.make)(&workspace, &original);
+        let bytes = workspace.read("project/demo.raw");
+        assert_eq!(verdict(&workspace, "demo.raw"), case.before, "{what}");
 
-        ground.config(&config(case.keys));
-        let said = ground.run("build --rootfs ../rootfs");
+        workspace.config(&config(case.keys));
+        let said = workspace.run("build --rootfs ../rootfs");
         assert!(
             said.succeeded().err.contains("note[repaired]"),
             "{what}: {said:?}"
         );
-        assert_eq!(verdict(&ground, ""), case.after, "{what}");
+        assert_eq!(verdict(&workspace, ""), case.after, "{what}");
         assert!(
-            ground.read("project/demo.raw") == bytes,
+            workspace.read("project/demo.raw") == bytes,
             "{what}: the original stays"
         );
 
-        let entry = ground.manifest_entry();
+        let entry = workspace.manifest_entry();
         assert_eq!(entry["origin"], "repaired", "{what}");
         let changes = entry["repaired"]["changes"].as_array().unwrap();
         let changes: Vec<&str> = changes
@@ -364,7 +365,7 @@ fn each_repair_makes_an_image_that_is_merged() {
         assert!(digest.starts_with(sha256), "{what}");
 
         // All that was not to be changed is as it was.
-        let image = dissect::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+        let image = dissect::open(&workspace.path("project/.sysext/demo.raw")).unwrap();
         let fs = image.file_system().unwrap();
         let found = fs.metadata(FILE).unwrap().unwrap();
         assert_eq!((found.mode, found.uid, found.size), (0o640, 7, 5), "{what}");
@@ -399,23 +400,26 @@ fn each_repair_makes_an_image_that_is_merged() {
         }
 
         // The same again.
-        let first = ground.read("project/.sysext/demo.raw");
-        ground.run("build --rootfs ../rootfs").succeeded();
-        assert!(ground.read("project/.sysext/demo.raw") == first, "{what}");
+        let first = workspace.read("project/.sysext/demo.raw");
+        workspace.run("build --rootfs ../rootfs").succeeded();
+        assert!(
+            workspace.read("project/.sysext/demo.raw") == first,
+            "{what}"
+        );
     });
 }
 
 #[test]
 fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
-    let ground = Ground::new();
-    let image = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let image = workspace.path("project/demo.raw");
     Original::default().make(&image);
-    ground.config(&config(""));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
+    workspace.config(&config(""));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(workspace.manifest_entry()["origin"], "taken-in");
 
     // A signature is not broken unless that is written.
-    let key = key_of(&ground, "other");
+    let key = key_of(&workspace, "other");
     let release = "ID=_any\nARCHITECTURE=amd64\n";
     let signed = Original {
         release,
@@ -423,55 +427,55 @@ fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
         ..Original::default()
     };
     signed.make(&image);
-    let said = ground.run("build --rootfs ../rootfs");
+    let said = workspace.run("build --rootfs ../rootfs");
     assert!(said.err.contains("warning[repair-left-out]"), "{said:?}");
-    assert_eq!(ground.manifest_entry()["origin"], "taken-in");
-    ground.config(&config("resign: true"));
-    ground.refused("build --rootfs ../rootfs", "key-missing");
-    ground.config(&config(&format!("resign: true, {SIGNED}")));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(verdict(&ground, ""), "merges-signed");
+    assert_eq!(workspace.manifest_entry()["origin"], "taken-in");
+    workspace.config(&config("resign: true"));
+    workspace.refused("build --rootfs ../rootfs", "key-missing");
+    workspace.config(&config(&format!("resign: true, {SIGNED}")));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(verdict(&workspace, ""), "merges-signed");
 
     let pin = "0".repeat(64);
-    ground.config(&format!(
+    workspace.config(&format!(
         "sysext: {{extensions: [{{image: {{path: demo.raw, sha256: '{pin}'}}, repair: auto}}]}}\n"
     ));
-    ground.refused("build --rootfs ../rootfs", "repair-pinned");
+    workspace.refused("build --rootfs ../rootfs", "repair-pinned");
 }
 
 #[test]
 fn tampered_content_gets_no_new_hash_tree() {
-    let ground = Ground::new();
-    let image = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let image = workspace.path("project/demo.raw");
     let made = Original {
         verity: Verity::Hash,
         ..Original::default()
     }
     .make(&image);
-    let mut bytes = ground.read("project/demo.raw");
+    let mut bytes = workspace.read("project/demo.raw");
     let end = usize::try_from((made.partitions[0].last_lba + 1) * 512).unwrap();
     let at = bytes[..end]
         .windows(5)
         .rposition(|it| it == b"text\n")
         .unwrap();
     bytes[at] = b'T';
-    ground.write("project/demo.raw", &bytes, 0o644);
-    ground.config(&config(SIGNED));
-    let said = ground.refused("build --rootfs ../rootfs", "repair-refused");
+    workspace.write("project/demo.raw", &bytes, 0o644);
+    workspace.config(&config(SIGNED));
+    let said = workspace.refused("build --rootfs ../rootfs", "repair-refused");
     assert!(said.err.contains("hash tree"), "{said:?}");
 }
 
 #[test]
 fn the_original_is_never_replaced() {
-    let ground = Ground::new();
-    fs::create_dir(ground.path("project/.sysext")).unwrap();
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("project/.sysext")).unwrap();
     let original = Original {
         release: "ID=_any\n",
         ..Original::default()
     };
-    original.make(&ground.path("project/.sysext/demo.raw"));
-    ground.config("sysext: {extensions: [{image: .sysext/demo.raw, repair: auto}]}\n");
-    ground.refused("build --rootfs ../rootfs", "repair-refused");
+    original.make(&workspace.path("project/.sysext/demo.raw"));
+    workspace.config("sysext: {extensions: [{image: .sysext/demo.raw, repair: auto}]}\n");
+    workspace.refused("build --rootfs ../rootfs", "repair-refused");
 }
 
 #[test]
@@ -481,24 +485,24 @@ fn each_repair_can_be_left_out() {
     }
     each(&cases(), |case| {
         let what = case.what;
-        let ground = Ground::new();
-        (case.make)(&ground, &ground.path("project/demo.raw"));
+        let workspace = Workspace::new();
+        (case.make)(&workspace, &workspace.path("project/demo.raw"));
         let config = config(case.keys).replace(
             "repair: auto",
             &format!("repair: {{except: [{}]}}", case.changes[0]),
         );
-        ground.config(&config);
+        workspace.config(&config);
         if case.changes[0] == "release-file" {
-            ground.refused("build --rootfs ../rootfs", "name-disagrees");
+            workspace.refused("build --rootfs ../rootfs", "name-disagrees");
             return;
         }
-        ground.run("build --rootfs ../rootfs").succeeded();
-        assert_eq!(ground.manifest_entry()["origin"], "taken-in", "{what}");
+        workspace.run("build --rootfs ../rootfs").succeeded();
+        assert_eq!(workspace.manifest_entry()["origin"], "taken-in", "{what}");
     });
 
     // What is left out stays as it is while the rest is repaired.
-    let ground = Ground::new();
-    let image = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let image = workspace.path("project/demo.raw");
     let original = Original {
         release: "ID=_any\nARCHITECTURE=amd64\n",
         ..Original::default()
@@ -507,49 +511,49 @@ fn each_repair_can_be_left_out() {
     let whiteout = Inode::new(0, Kind::CharDevice(0, 0));
     tree.insert(b"usr/bin/gone", whiteout).unwrap();
     original.make_of(&tree, &image);
-    ground.config(&config("").replace("auto", "{except: [id, whiteouts]}"));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let entry = ground.manifest_entry();
+    workspace.config(&config("").replace("auto", "{except: [id, whiteouts]}"));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let entry = workspace.manifest_entry();
     assert_eq!(entry["repaired"]["changes"].as_array().unwrap().len(), 1);
     assert_eq!(entry["release"]["ARCHITECTURE"], "x86-64");
     assert!(entry["release"]["SYSEXT_ID"].is_null(), "{entry:#}");
-    let built = dissect::open(&ground.path("project/.sysext/demo.raw")).unwrap();
+    let built = dissect::open(&workspace.path("project/.sysext/demo.raw")).unwrap();
     let gone = built.file_system().unwrap();
     assert!(gone.symlink_metadata("/usr/bin/gone").unwrap().is_some());
 
     original.make_usr(&image);
-    ground.config(&config("").replace("auto", "{except: [usr-partition]}"));
-    ground.refused("build --rootfs ../rootfs", "repair-refused");
-    ground.config(&config("").replace("auto", "{except: [outside]}"));
-    ground.refused("build --rootfs ../rootfs", "wrong-value");
+    workspace.config(&config("").replace("auto", "{except: [usr-partition]}"));
+    workspace.refused("build --rootfs ../rootfs", "repair-refused");
+    workspace.config(&config("").replace("auto", "{except: [outside]}"));
+    workspace.refused("build --rootfs ../rootfs", "wrong-value");
 }
 
 #[test]
 fn a_compressed_image_is_repaired_too() {
-    let ground = Ground::new();
-    let image = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let image = workspace.path("project/demo.raw");
     let original = Original {
         release: "ID=_any\n",
         ..Original::default()
     };
     original.make(&image);
-    let bytes = ground.read("project/demo.raw");
+    let bytes = workspace.read("project/demo.raw");
     let packed = zstd::encode_all(bytes.as_slice(), 3).unwrap();
-    ground.write("project/demo.raw.zst", &packed, 0o644);
-    ground.config(&config("").replace("demo.raw", "demo.raw.zst"));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let entry = ground.manifest_entry();
+    workspace.write("project/demo.raw.zst", &packed, 0o644);
+    workspace.config(&config("").replace("demo.raw", "demo.raw.zst"));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let entry = workspace.manifest_entry();
     assert_eq!(entry["origin"], "repaired", "{entry:#}");
     assert_eq!(entry["unpackedFrom"]["size"], packed.len(), "{entry:#}");
     let digest = tools::run(tools::command("sha256sum").arg(&image));
     let sha256 = entry["repaired"]["originalSha256"].as_str().unwrap();
     assert!(digest.starts_with(sha256), "{entry:#}");
-    assert_eq!(verdict(&ground, ""), "merges-unprotected");
+    assert_eq!(verdict(&workspace, ""), "merges-unprotected");
 }
 
 /// Writes the file system, its hash tree, root hash and signature apart.
-fn make_apart(ground: &Ground, path: &Path, name: &str, release: &str) {
-    let key = key_of(ground, "other");
+fn make_apart(workspace: &Workspace, path: &Path, name: &str, release: &str) {
+    let key = key_of(workspace, "other");
     let original = Original {
         name,
         release,
@@ -576,23 +580,23 @@ fn make_apart(ground: &Ground, path: &Path, name: &str, release: &str) {
 
 #[test]
 fn what_lies_beside_an_image_goes_into_it() {
-    let ground = Ground::new();
-    let image = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let image = workspace.path("project/demo.raw");
     // Its signature is not broken unless that is written.
-    make_apart(&ground, &image, "demo", "ID=_any\nARCHITECTURE=amd64\n");
-    ground.config(&config(SIGNED));
-    let said = ground.run("build --rootfs ../rootfs");
+    make_apart(&workspace, &image, "demo", "ID=_any\nARCHITECTURE=amd64\n");
+    workspace.config(&config(SIGNED));
+    let said = workspace.run("build --rootfs ../rootfs");
     said.succeeded().names(&["warning[repair-left-out]"]);
-    ground.config(&config(&format!("resign: true, {SIGNED}")));
-    ground.run("build --rootfs ../rootfs").succeeded();
-    assert_eq!(ground.manifest_entry()["origin"], "repaired");
-    assert_eq!(verdict(&ground, ""), "merges-signed");
+    workspace.config(&config(&format!("resign: true, {SIGNED}")));
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    assert_eq!(workspace.manifest_entry()["origin"], "repaired");
+    assert_eq!(verdict(&workspace, ""), "merges-signed");
     // What does not fit to what lies beside it gets no new hash tree.
     let mut bytes = fs::read(&image).unwrap();
     let at = bytes.windows(5).rposition(|it| it == b"text\n").unwrap();
     bytes[at] = b'T';
     fs::write(&image, bytes).unwrap();
-    ground.refused("build --rootfs ../rootfs", "repair-refused");
+    workspace.refused("build --rootfs ../rootfs", "repair-refused");
 }
 
 /// An image in ext2, which systemd has not taken since 253.
@@ -624,18 +628,18 @@ fn a_file_system_that_systemd_does_not_take_is_replaced() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = Ground::new();
-    let original = ground.path("project/demo.raw");
+    let workspace = Workspace::new();
+    let original = workspace.path("project/demo.raw");
     make_ext2(&original);
     let place = rootfs.at("/var/lib/extensions/demo.raw");
     rootfs.write("/var/lib/extensions/demo.raw", fs::read(&original).unwrap());
     let before = namespace::merge(&rootfs.path(), &[FILE]);
     assert!(before.merged("/usr").is_empty(), "{before:?}");
     fs::remove_file(place).unwrap();
-    ground.config(&config(""));
-    let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
+    workspace.config(&config(""));
+    let said = workspace.run(&format!("apply --rootfs {}", rootfs.path().display()));
     said.succeeded();
-    let changes = &ground.manifest_entry()["repaired"]["changes"];
+    let changes = &workspace.manifest_entry()["repaired"]["changes"];
     assert_eq!(changes[0]["what"], "file-system", "{changes:#}");
     let after = namespace::merge(&rootfs.path(), &[FILE]);
     assert_eq!(after.file(FILE), Some("text\n"), "{after:?}");
@@ -651,9 +655,10 @@ fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let mut config = "sysext:\n  imagePolicy: root=signed+absent\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n".to_owned();
-    let apart: fn(&Ground, &Path) = |ground, path| make_apart(ground, path, "demo", RELEASE);
+    let apart: fn(&Workspace, &Path) =
+        |workspace, path| make_apart(workspace, path, "demo", RELEASE);
     // One file system alone is like another.
     let alike = ["squashfs alone", "ext4 alone"];
     let makers = cases().into_iter().map(|case| (case.what, case.make));
@@ -663,25 +668,25 @@ fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
         .collect();
     for (index, (_, make)) in makers.iter().enumerate() {
         let name = format!("project/{index}/demo.raw");
-        fs::create_dir(ground.path(&format!("project/{index}"))).unwrap();
-        make(&ground, &ground.path(&name));
+        fs::create_dir(workspace.path(&format!("project/{index}"))).unwrap();
+        make(&workspace, &workspace.path(&name));
         // The name tells them apart once they are merged.
         config += &format!(
             "  - {{image: {index}/demo.raw, name: repaired{index}, repair: auto, resign: true}}\n"
         );
-        rootfs.write(&format!("/referee/{index}.raw"), ground.read(&name));
+        rootfs.write(&format!("/referee/{index}.raw"), workspace.read(&name));
     }
     // Two keep the signature of their maker: inside the image, and beside it.
     for (name, keys) in [("joined", ", repair: auto"), ("beside", "")] {
-        let image = ground.path(&format!("project/{name}.raw"));
+        let image = workspace.path(&format!("project/{name}.raw"));
         let release = format!("ID=_any\nSYSEXT_ID={name}\n");
-        make_apart(&ground, &image, name, &release);
+        make_apart(&workspace, &image, name, &release);
         config += &format!("  - {{image: {name}.raw{keys}}}\n");
     }
     config += "  certificates: [../keys/other.crt]\n";
-    ground.config(&config);
+    workspace.config(&config);
     let root = rootfs.path();
-    let said = ground.run(&format!(
+    let said = workspace.run(&format!(
         "apply --allow-unknown --rootfs {}",
         root.display()
     ));
@@ -740,9 +745,9 @@ fn systemd_merges_what_it_did_not_merge() {
         let Some(rootfs) = trixie::rootfs() else {
             return;
         };
-        let ground = Ground::new();
-        let original = ground.path("project/demo.raw");
-        (case.make)(&ground, &original);
+        let workspace = Workspace::new();
+        let original = workspace.path("project/demo.raw");
+        (case.make)(&workspace, &original);
         rootfs.write("/var/lib/extensions/demo.raw", fs::read(&original).unwrap());
         let before = namespace::merge(&rootfs.path(), &[FILE]);
         assert!(
@@ -752,8 +757,8 @@ fn systemd_merges_what_it_did_not_merge() {
         );
 
         fs::remove_file(rootfs.at("/var/lib/extensions/demo.raw")).unwrap();
-        ground.config(&config(case.keys));
-        ground
+        workspace.config(&config(case.keys));
+        workspace
             .run(&format!("apply --rootfs {}", rootfs.path().display()))
             .succeeded();
         let after = namespace::merge(&rootfs.path(), &[FILE]);
@@ -770,7 +775,7 @@ fn a_configuration_extension_is_repaired_too() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let mut tree = Tree::new();
     for (path, text) in [
         (
@@ -784,7 +789,7 @@ fn a_configuration_extension_is_repaired_too() {
         tree.insert_file(path.as_bytes(), source, text.len() as u64, 0o644)
             .unwrap();
     }
-    let original = ground.path("project/demo.raw");
+    let original = workspace.path("project/demo.raw");
     Original::default().make_of(&tree, &original);
     let place = "/var/lib/confexts/demo.raw";
     rootfs.write(place, fs::read(&original).unwrap());
@@ -792,10 +797,10 @@ fn a_configuration_extension_is_repaired_too() {
     let before = namespace::merge_confexts(&rootfs.path(), &[probe]);
     assert!(before.merged("/etc").is_empty(), "{before:?}");
     fs::remove_file(rootfs.at(place)).unwrap();
-    ground.config(&config("kind: confext, name: demo"));
-    let said = ground.run(&format!("apply --rootfs {}", rootfs.path().display()));
+    workspace.config(&config("kind: confext, name: demo"));
+    let said = workspace.run(&format!("apply --rootfs {}", rootfs.path().display()));
     said.succeeded();
-    let entry = ground.manifest_entry();
+    let entry = workspace.manifest_entry();
     let changes = entry["repaired"]["changes"].as_array().unwrap();
     let changes: Vec<&str> = changes
         .iter()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use crate::harness::{builders, debian, namespace, tools, trixie};
 use prism_sysext::image::dissect;
 use prism_sysext::image::dissect::{Ddi, Layout};
@@ -40,7 +40,7 @@ fn for_mkosi_25(verity: &str) -> String {
 }
 
 struct Bench {
-    ground: Ground,
+    workspace: Workspace,
     debian: PathBuf,
 }
 
@@ -56,24 +56,24 @@ impl Bench {
             return None;
         }
         let debian = debian::of_suite(suite, builders::PACKAGES, None)?;
-        let ground = Ground::new();
+        let workspace = Workspace::new();
         for name in ["kubectl", "kubelet"] {
             let script = format!("#!/bin/sh\necho {name}\n");
-            ground.write(&format!("project/bin/{name}"), script, 0o755);
+            workspace.write(&format!("project/bin/{name}"), script, 0o755);
         }
-        ground.holds_secrets("project/verity_key.pem");
-        let key = ground.read("keys/key.pem");
-        ground.write("project/verity_key.pem", key, 0o600);
-        let certificate = ground.read("keys/cert.crt");
-        ground.write("project/verity_cert.crt", certificate, 0o644);
-        std::fs::create_dir(ground.path("project/mkosi.output")).unwrap();
-        Some(Bench { ground, debian })
+        workspace.holds_secrets("project/verity_key.pem");
+        let key = workspace.read("keys/key.pem");
+        workspace.write("project/verity_key.pem", key, 0o600);
+        let certificate = workspace.read("keys/cert.crt");
+        workspace.write("project/verity_cert.crt", certificate, 0o644);
+        std::fs::create_dir(workspace.path("project/mkosi.output")).unwrap();
+        Some(Bench { workspace, debian })
     }
 
     /// Runs mkosi on a configuration; what it said if it failed.
     fn mkosi(&self, conf: &str) -> Result<(), String> {
-        self.ground.write("project/mkosi.conf", conf, 0o644);
-        let mut enter = builders::enter(&self.debian, &self.ground.path("project"));
+        self.workspace.write("project/mkosi.conf", conf, 0o644);
+        let mut enter = builders::enter(&self.debian, &self.workspace.path("project"));
         let said = tools::output(
             enter
                 .args(["mkosi", "--force", "build"])
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn image(&self, name: &str) -> Ddi {
-        dissect::open(&self.ground.path(name)).unwrap()
+        dissect::open(&self.workspace.path(name)).unwrap()
     }
 }
 
@@ -129,28 +129,28 @@ fn ours_is_mkosis_but_for_what_is_listed() {
     let Some(bench) = Bench::prepare() else {
         return;
     };
-    let ground = &bench.ground;
+    let workspace = &bench.workspace;
     // Three things keep mkosi 25 from the documented file as it is; we read it.
     assert!(bench.mkosi(DOCUMENTED).unwrap_err().contains("'signed'"));
     let config =
         |extension: &str| format!("sysext:\n  target: debian-13\n  extensions:\n  - {extension}\n");
-    ground.config(&config("mkosi: ."));
-    ground.run("build").succeeded();
-    let documented = ground.read(OURS);
+    workspace.config(&config("mkosi: ."));
+    workspace.run("build").succeeded();
+    let documented = workspace.read(OURS);
     let with_blank = for_mkosi_25("yes").replace(",bin", ", bin");
     assert!(bench.mkosi(&with_blank).unwrap_err().contains("not found"));
 
     bench.mkosi(&for_mkosi_25("yes")).unwrap();
     let certificate = "--certificate verity_cert.crt";
     let theirs = "mkosi.output/kubernetes_1.30.7.raw";
-    ground
+    workspace
         .run(&format!("verify {theirs} {certificate}"))
         .succeeded();
 
     // The release file alone differs, in these fields.
-    ground.config(&config("mkosi: ."));
-    ground.run("build").succeeded();
-    assert!(ground.read(OURS) != documented, "the seed is another");
+    workspace.config(&config("mkosi: ."));
+    workspace.run("build").succeeded();
+    assert!(workspace.read(OURS) != documented, "the seed is another");
     let (ours, mkosis) = (bench.image(OURS), bench.image(THEIRS));
     assert_eq!(tree(&ours), tree(&mkosis));
     let (mut fields, mut their_fields) = (release(&ours), release(&mkosis));
@@ -165,8 +165,8 @@ fn ours_is_mkosis_but_for_what_is_listed() {
 
     // With their release fields, nothing does; the identifiers that a seed gives are theirs.
     let any = "{mkosi: ., release: {id: _any, scope: [initrd, system, portable]}}";
-    ground.config(&config(any));
-    ground.run("build").succeeded();
+    workspace.config(&config(any));
+    workspace.run("build").succeeded();
     let ours = bench.image(OURS);
     assert_eq!(release(&ours), release(&mkosis));
     let disk = |image: &Ddi| match &image.layout {
@@ -191,19 +191,19 @@ fn mkosis_image_is_taken_in_and_merged() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = &bench.ground;
+    let workspace = &bench.workspace;
     let image = "sysext:\n  extensions: [mkosi.output/kubernetes_1.30.7.raw]\n  certificates: [verity_cert.crt]\n";
     bench.mkosi(&for_mkosi_25("yes")).unwrap();
-    ground.config(image);
+    workspace.config(image);
     let root = rootfs.path();
-    let checked = ground.run(&format!("check --rootfs {} --output json", root.display()));
+    let checked = workspace.run(&format!("check --rootfs {} --output json", root.display()));
     let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
     assert_eq!(verdict, "merges-signed");
 
     // Without a signature it needs no device-mapper, which the kernel here may lack.
     bench.mkosi(&for_mkosi_25("no")).unwrap();
-    ground.config(&image.replace("  certificates: [verity_cert.crt]\n", ""));
-    ground
+    workspace.config(&image.replace("  certificates: [verity_cert.crt]\n", ""));
+    workspace
         .run(&format!("apply --rootfs {}", root.display()))
         .succeeded();
     let merged = namespace::merge(&root, &["/usr/local/bin/kubectl"]);
@@ -221,19 +221,19 @@ fn mkosi_is_run_where_it_is_needed() {
     let Some(bench) = Bench::prepare() else {
         return;
     };
-    let ground = &bench.ground;
+    let workspace = &bench.workspace;
     let conf = for_mkosi_25("yes") + "[Content]\nRemoveFiles=/usr/local/bin/kubelet\n";
-    ground.write("project/mkosi.conf", conf, 0o644);
-    ground.config("sysext: {target: debian-13, extensions: [{mkosi: .}]}\n");
+    workspace.write("project/mkosi.conf", conf, 0o644);
+    workspace.config("sysext: {target: debian-13, extensions: [{mkosi: .}]}\n");
     let program = std::fs::read(env!("CARGO_BIN_EXE_prism-sysext")).unwrap();
-    ground.write("project/prism-sysext", program, 0o755);
-    let mut enter = builders::enter(&bench.debian, &ground.path("project"));
+    workspace.program("project/prism-sysext", program);
+    let mut enter = builders::enter(&bench.debian, &workspace.path("project"));
     tools::run(enter.args(["./prism-sysext", "build"]).env("HOME", "/root"));
     let image = bench.image("project/.sysext/mkosi/kubernetes_1.30.7.raw");
     let fs = image.file_system().unwrap();
     assert!(fs.metadata("/usr/local/bin/kubectl").unwrap().is_some());
     assert!(fs.metadata("/usr/local/bin/kubelet").unwrap().is_none());
-    let checked = ground.run("check --output json");
+    let checked = workspace.run("check --output json");
     let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
     assert_eq!(verdict, "merges-signed");
 }
@@ -245,30 +245,30 @@ fn mkosi_27_takes_the_documented_file_and_ours_is_its_image() {
     let Some(bench) = Bench::on("forky") else {
         return;
     };
-    let ground = &bench.ground;
+    let workspace = &bench.workspace;
     let seed = "[Output]\nSeed=0123456789abcdef0123456789abcdef\n";
     let conf = format!("{DOCUMENTED}[Distribution]\nDistribution=custom\n{seed}");
     bench.mkosi(&conf).unwrap();
     let theirs = THEIRS.trim_start_matches("project/");
-    ground
+    workspace
         .run(&format!("verify {theirs} --certificate verity_cert.crt"))
         .succeeded();
     // On both bases it is merged as it is.
     for target in ["debian-13", "azurelinux-3.0"] {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{target: {target}, extensions: [{theirs}], certificates: [verity_cert.crt]}}\n"
         ));
-        ground.run("build").succeeded();
-        let checked = ground.run("check --output json");
+        workspace.run("build").succeeded();
+        let checked = workspace.run("check --output json");
         let verdict = &checked.succeeded().json()["extensions"][0]["verdict"];
         assert_eq!(verdict, "merges-signed", "{target}");
     }
     // With the release fields that mkosi writes, ours holds the same.
     let any = "{mkosi: ., release: {id: _any, scope: [initrd, system, portable]}}";
-    ground.config(&format!(
+    workspace.config(&format!(
         "sysext: {{target: debian-13, extensions: [{any}]}}\n"
     ));
-    ground.run("build").succeeded();
+    workspace.run("build").succeeded();
     let (ours, mkosis) = (bench.image(OURS), bench.image(THEIRS));
     assert_eq!(tree(&ours), tree(&mkosis));
     assert_eq!(release(&ours), release(&mkosis));

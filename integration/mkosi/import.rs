@@ -1,6 +1,7 @@
 //! `mkosi: FILE`, the block that `import-mkosi` prints, and our own keys build the same bytes.
 
-use crate::harness::workspace::{Ground, Said};
+use crate::harness::said::Said;
+use crate::harness::workspace::Workspace;
 
 /// The config of Prism's documentation, with paths of this folder.
 const SEED: &str = concat!(
@@ -21,12 +22,12 @@ const SEED: &str = concat!(
 
 const IMAGE: &str = "project/.sysext/kubernetes_1.30.7.raw";
 
-fn ground() -> Ground {
-    let ground = Ground::new();
-    ground.write("project/k/bin/kubectl", "#!/bin/sh\necho kubectl\n", 0o755);
-    ground.write("project/k/bin/kubelet", "#!/bin/sh\necho kubelet\n", 0o755);
-    ground.write("project/k/mkosi.conf", SEED, 0o644);
-    ground
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.write("project/k/bin/kubectl", "#!/bin/sh\necho kubectl\n", 0o755);
+    workspace.write("project/k/bin/kubelet", "#!/bin/sh\necho kubelet\n", 0o755);
+    workspace.write("project/k/mkosi.conf", SEED, 0o644);
+    workspace
 }
 
 fn with(extension: &str) -> String {
@@ -34,19 +35,19 @@ fn with(extension: &str) -> String {
 }
 
 /// Builds the config and returns the image.
-fn built(ground: &Ground, config: &str, image: &str) -> Vec<u8> {
-    ground.config(config);
-    ground.run("build --rootfs ../rootfs").succeeded();
-    ground.read(image)
+fn built(workspace: &Workspace, config: &str, image: &str) -> Vec<u8> {
+    workspace.config(config);
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    workspace.read(image)
 }
 
 #[test]
 fn the_documented_config_builds_what_our_own_keys_build() {
-    let ground = ground();
-    let native = built(&ground, &with("mkosi: k/mkosi.conf"), IMAGE);
-    let folder = built(&ground, &with("mkosi: k"), IMAGE);
+    let workspace = workspace();
+    let native = built(&workspace, &with("mkosi: k/mkosi.conf"), IMAGE);
+    let folder = built(&workspace, &with("mkosi: k"), IMAGE);
     let own = built(
-        &ground,
+        &workspace,
         &with(
             "{name: kubernetes, version: 1.30.7, versionedName: true, verityKey: ../keys/key.pem, \
              verityCertificate: ../keys/cert.crt, files: ['k/bin/kubectl:/usr/local/bin/kubectl', \
@@ -55,7 +56,7 @@ fn the_documented_config_builds_what_our_own_keys_build() {
         IMAGE,
     );
     assert!(native == own && native == folder);
-    let said = ground.run("import-mkosi k/mkosi.conf");
+    let said = workspace.run("import-mkosi k/mkosi.conf");
     said.succeeded();
     assert!(
         said.out.starts_with("# mkosi would write SYSEXT_SCOPE"),
@@ -63,7 +64,7 @@ fn the_documented_config_builds_what_our_own_keys_build() {
         said.out
     );
     let imported = built(
-        &ground,
+        &workspace,
         &said.out,
         "project/k/mkosi.output/kubernetes_1.30.7.raw",
     );
@@ -72,33 +73,33 @@ fn the_documented_config_builds_what_our_own_keys_build() {
 
 #[test]
 fn folders_drop_ins_seed_and_time_are_taken_over() {
-    let ground = ground();
-    ground.write(
+    let workspace = workspace();
+    workspace.write(
         "project/k/mkosi.conf",
         "[Output]\nFormat=sysext\nOutput=tools\nImageId=tools\nImageVersion=2\nSeed=0123456789abcdef0123456789abcdef\n\
          [Distribution]\nArchitecture=x86-64\nDistribution=custom\n\
          [Content]\nSourceDateEpoch=1234567890\nExtraTrees=gone:/usr/gone\nExtraTrees=\nExtraTrees=tree\n  share:/usr/share/tools\n",
         0o644,
     );
-    ground.write(
+    workspace.write(
         "project/k/mkosi.conf.d/10-more.conf",
         "[Content]\nExtraTrees=bin/kubectl:/opt/%i/run\n",
         0o644,
     );
-    ground.write("project/k/tree/usr/bin/tool", "#!/bin/sh\n", 0o755);
-    ground.write("project/k/share/a/b", "b", 0o640);
-    ground.write(
+    workspace.write("project/k/tree/usr/bin/tool", "#!/bin/sh\n", 0o755);
+    workspace.write("project/k/share/a/b", "b", 0o640);
+    workspace.write(
         "project/k/mkosi.conf.d/20-more/mkosi.extra/usr/lib/tools/x",
         "x",
         0o644,
     );
     let image = "project/.sysext/tools.raw";
-    let native = built(&ground, &with("mkosi: k"), image);
-    let said = ground.run("import-mkosi k");
-    let imported = built(&ground, &said.succeeded().out, image);
+    let native = built(&workspace, &with("mkosi: k"), image);
+    let said = workspace.run("import-mkosi k");
+    let imported = built(&workspace, &said.succeeded().out, image);
     assert!(native == imported, "{}", said.out);
 
-    let list = ground.run("inspect .sysext/tools.raw --list");
+    let list = workspace.run("inspect .sysext/tools.raw --list");
     let paths = [
         "/usr/bin/tool",
         "/usr/share/tools/a/b",
@@ -111,61 +112,61 @@ fn folders_drop_ins_seed_and_time_are_taken_over() {
         }
     }
     let expect = paths.map(|path| format!("'{path}'")).join(", ");
-    ground.config(&with(&format!(
+    workspace.config(&with(&format!(
         "{{mkosi: k, expect: [{expect}], forbid: [/usr/gone]}}"
     )));
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.run("build --rootfs ../rootfs").succeeded();
 
     // Another seed and another time make another image.
     for key in [
         "seed: '00000000000000000000000000000000000000000000000000000000000000ff'",
         "sourceDateEpoch: 7",
     ] {
-        let other = built(&ground, &with(&format!("{{mkosi: k, {key}}}")), image);
+        let other = built(&workspace, &with(&format!("{{mkosi: k, {key}}}")), image);
         assert!(native != other, "{key}");
     }
 }
 
 #[test]
 fn keys_beside_it_win() {
-    let ground = ground();
+    let workspace = workspace();
     let config = "{mkosi: k, name: other, version: '9', verity: hash, arch: any}";
-    built(&ground, &with(config), "project/.sysext/other.raw");
+    built(&workspace, &with(config), "project/.sysext/other.raw");
     let manifest: serde_json::Value =
-        serde_json::from_slice(&ground.read("project/.sysext/sysext-manifest.json")).unwrap();
+        serde_json::from_slice(&workspace.read("project/.sysext/sysext-manifest.json")).unwrap();
     let entry = &manifest["extensions"][0];
     assert_eq!(entry["verity"], "hash");
     assert_eq!(entry["release"]["SYSEXT_VERSION_ID"], "9");
     assert_eq!(entry["release"]["ARCHITECTURE"], serde_json::Value::Null);
 
-    ground.config(&with("{mkosi: k, tree: k}"));
-    ground.refused("build --rootfs ../rootfs", "one-source");
-    ground.config(&with("{mkosi: k, kind: confext}"));
-    ground.refused("build --rootfs ../rootfs", "wrong-value");
+    workspace.config(&with("{mkosi: k, tree: k}"));
+    workspace.refused("build --rootfs ../rootfs", "one-source");
+    workspace.config(&with("{mkosi: k, kind: confext}"));
+    workspace.refused("build --rootfs ../rootfs", "wrong-value");
 }
 
 #[test]
 fn what_only_mkosi_can_do_is_refused_with_its_lines() {
-    let ground = ground();
+    let workspace = workspace();
     let conf = format!("{SEED}Packages=curl\n[Build]\nToolsTree=default\n");
-    ground.write("project/k/mkosi.conf", conf, 0o644);
-    ground.config(&with("mkosi: k"));
+    workspace.write("project/k/mkosi.conf", conf, 0o644);
+    workspace.config(&with("mkosi: k"));
     for command in [
         "build --rootfs ../rootfs",
         "validate-config",
         "check --rootfs ../rootfs",
     ] {
         // This machine may have a mkosi.
-        let before = ground.snapshot();
-        let mut program = ground.command(command.split_whitespace());
+        let before = workspace.snapshot();
+        let mut program = workspace.command(command.split_whitespace());
         let said = Said::of(program.env("PATH", "/nowhere"));
         said.is_refused("mkosi-needed");
-        ground.is_unchanged(&before, command);
+        workspace.is_unchanged(&before, command);
         for text in ["Packages=curl (k/mkosi.conf:14)", "ToolsTree=default"] {
             assert!(said.err.contains(text), "{command}: {}", said.err);
         }
     }
-    let said = ground.run("import-mkosi k");
+    let said = workspace.run("import-mkosi k");
     said.is_refused("mkosi-needed");
     assert!(
         said.out
@@ -195,15 +196,15 @@ fn what_only_mkosi_can_do_is_refused_with_its_lines() {
             "outside-hierarchy",
         ),
     ] {
-        ground.write("project/k/mkosi.conf", conf, 0o644);
-        ground.refused("build --rootfs ../rootfs", id);
+        workspace.write("project/k/mkosi.conf", conf, 0o644);
+        workspace.refused("build --rootfs ../rootfs", id);
     }
 }
 
 #[test]
 fn import_is_read_by_programs_too() {
-    let ground = ground();
-    let said = ground.run("import-mkosi k/mkosi.conf --output json");
+    let workspace = workspace();
+    let said = workspace.run("import-mkosi k/mkosi.conf --output json");
     let value: serde_json::Value = serde_json::from_str(&said.succeeded().out).unwrap();
     let extension = &value["config"]["sysext"]["extensions"][0];
     assert_eq!(extension["name"], "kubernetes");
@@ -225,38 +226,38 @@ const STAND_IN: &str = concat!(
 
 #[test]
 fn an_installed_mkosi_does_what_only_it_can() {
-    let ground = ground();
-    built(&ground, &with("mkosi: k"), IMAGE);
+    let workspace = workspace();
+    built(&workspace, &with("mkosi: k"), IMAGE);
     let conf = format!("{SEED}Packages=curl\n");
-    ground.write("project/k/mkosi.conf", conf, 0o644);
-    ground.write("tools/mkosi", STAND_IN, 0o755);
-    let path = format!("{}:/usr/bin:/bin", ground.path("tools").display());
+    workspace.write("project/k/mkosi.conf", conf, 0o644);
+    workspace.program("tools/mkosi", STAND_IN);
+    let path = format!("{}:/usr/bin:/bin", workspace.path("tools").display());
     let run = |args: &str| {
-        let mut command = ground.command(args.split_whitespace());
+        let mut command = workspace.command(args.split_whitespace());
         Said::of(command.env("PATH", &path))
     };
     let build = "build --rootfs ../rootfs --output json";
     run("build --rootfs ../rootfs").is_refused("mkosi-failed");
-    ground.write("project/ready.raw", ground.read(IMAGE), 0o644);
-    ground.write("project/name", "other.raw", 0o644);
+    workspace.write("project/ready.raw", workspace.read(IMAGE), 0o644);
+    workspace.write("project/name", "other.raw", 0o644);
     run("build --rootfs ../rootfs").is_refused("mkosi-failed");
-    let left = std::fs::read_dir(ground.path("project/.sysext/mkosi")).unwrap();
+    let left = std::fs::read_dir(workspace.path("project/.sysext/mkosi")).unwrap();
     assert_eq!(left.count(), 0, "nothing is left of what failed");
 
-    ground.write("project/name", "kubernetes_1.30.7.raw", 0o644);
+    workspace.write("project/name", "kubernetes_1.30.7.raw", 0o644);
     let said = run(build);
     assert!(said.succeeded().err.contains("this is mkosi"), "{said:?}");
     assert_eq!(said.json()["extensions"][0]["origin"], "taken-in");
     let image = "project/.sysext/mkosi/kubernetes_1.30.7.raw";
-    assert!(ground.read(image) == ground.read(IMAGE));
+    assert!(workspace.read(image) == workspace.read(IMAGE));
     // What was made is used by those that make nothing; the certificate is mkosi's.
-    ground.write("project/ready.raw", "", 0o644);
+    workspace.write("project/ready.raw", "", 0o644);
     let checked = run("check --rootfs ../rootfs --output json");
     assert_eq!(
         checked.succeeded().json()["extensions"][0]["verdict"],
         "merges-signed"
     );
     // Keys that say how to build have no effect on what mkosi builds.
-    ground.config(&with("{mkosi: k, compression: zstd}"));
+    workspace.config(&with("{mkosi: k, compression: zstd}"));
     run("build --rootfs ../rootfs").is_refused("key-without-effect");
 }

@@ -1,12 +1,14 @@
 //! No piece of a private key leaves its own file, and no passphrase and no PIN is seen anywhere.
 //!
-//! What is searched, and for what, stands in `harness/secret.rs`; every test with a `Ground` ends with that
+//! What is searched, and for what, stands in `harness/secret.rs`; every test with a `Workspace` ends with that
 //! search. These runs are those in which a secret is closest to coming out.
 
 use std::fs;
 use std::path::Path;
 
-use crate::harness::workspace::{Ground, Said, copy};
+use crate::harness::said::Said;
+use crate::harness::snapshot::copy;
+use crate::harness::workspace::Workspace;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
 use openssl::symm::Cipher;
@@ -19,15 +21,15 @@ const PIN: &str = "4711081592";
 
 #[test]
 fn the_search_finds_what_it_looks_for() {
-    let ground = Ground::new();
-    let pem = ground.read("keys/key.pem");
+    let workspace = Workspace::new();
+    let pem = workspace.read("keys/key.pem");
     let key = PKey::private_key_from_pem(&pem).unwrap();
-    ground.write("curve.pem", CURVE, 0o600);
-    ground.write("keys/curve.pem", CURVE, 0o600);
+    workspace.write("curve.pem", CURVE, 0o600);
+    workspace.write("keys/curve.pem", CURVE, 0o600);
     let curve = PKey::private_key_from_pem(CURVE.as_bytes()).unwrap();
     let line = String::from_utf8(pem.clone()).unwrap();
     let line = line.lines().nth(10).unwrap().to_owned();
-    ground.secret_word(WORD);
+    workspace.secret_word(WORD);
     let word = format!("opened by {WORD}");
     let rsa = key.rsa().unwrap();
     let leaks: [&[u8]; 8] = [
@@ -40,21 +42,21 @@ fn the_search_finds_what_it_looks_for() {
         &curve.ec_key().unwrap().private_key().to_vec(),
         word.as_bytes(),
     ];
-    fs::remove_file(ground.path("curve.pem")).unwrap();
+    fs::remove_file(workspace.path("curve.pem")).unwrap();
     for (index, leak) in leaks.iter().enumerate() {
         for shift in [0, 3, 7] {
             let hidden = [&vec![b'x'; shift], *leak, b"more"].concat();
-            ground.write("leak", hidden, 0o644);
+            workspace.write("leak", hidden, 0o644);
             assert!(
-                ground.search().is_err(),
+                workspace.search().is_err(),
                 "leak {index} at {shift} was not seen"
             );
         }
     }
-    fs::remove_file(ground.path("leak")).unwrap();
+    fs::remove_file(workspace.path("leak")).unwrap();
     // What may be seen: certificate and signatures.
-    ground.write("public", ground.read("keys/cert.crt"), 0o644);
-    let searched = ground.search().unwrap();
+    workspace.write("public", workspace.read("keys/cert.crt"), 0o644);
+    let searched = workspace.search().unwrap();
     assert!(searched.keys == 3 && searched.files > 5, "{searched:?}");
 }
 
@@ -67,48 +69,41 @@ DZ0sIfL/HEhnPcbHu+IZta0e5+V+6Iy4Y1JylQw+jXcCe24Klpedc9gA
 ";
 
 /// Puts keys in all forms beside each other.
-fn keys_in_every_form(ground: &Ground) {
-    let pem = ground.read("keys/key.pem");
+fn keys_in_every_form(workspace: &Workspace) {
+    let pem = workspace.read("keys/key.pem");
     let key = PKey::private_key_from_pem(&pem).unwrap();
-    let certificate = X509::from_pem(&ground.read("keys/cert.crt")).unwrap();
+    let certificate = X509::from_pem(&workspace.read("keys/cert.crt")).unwrap();
     let mut store = Pkcs12::builder();
     let store = store.name("k").pkey(&key).cert(&certificate);
     let store = store.build2(WORD).unwrap().to_der().unwrap();
-    ground.write("keys/key.p12", store, 0o600);
-    ground.write("keys/key.der", key.private_key_to_der().unwrap(), 0o600);
+    workspace.write("keys/key.p12", store, 0o600);
+    workspace.write("keys/key.der", key.private_key_to_der().unwrap(), 0o600);
     let locked = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), WORD.as_bytes());
-    ground.write("keys/locked.pem", locked.unwrap(), 0o600);
-    ground.write("keys/word", format!("{WORD}\n"), 0o600);
-    ground.secret_word(WORD);
-    ground.secret_word(PIN);
+    workspace.write("keys/locked.pem", locked.unwrap(), 0o600);
+    workspace.write("keys/word", format!("{WORD}\n"), 0o600);
+    workspace.secret_word(WORD);
+    workspace.secret_word(PIN);
 }
 
 #[test]
 fn no_stream_and_no_file_holds_a_piece_of_the_key() {
-    let ground = Ground::new();
-    let pem = ground.read("keys/key.pem");
-    keys_in_every_form(&ground);
+    let workspace = Workspace::new();
+    let pem = workspace.read("keys/key.pem");
+    keys_in_every_form(&workspace);
 
-    ground.write("keys/open.pem", &pem, 0o644);
+    workspace.write("keys/open.pem", &pem, 0o644);
     let half = &pem[..pem.len() / 2];
-    ground.write("keys/half.pem", half, 0o600);
-    ground.write(
+    workspace.write("keys/half.pem", half, 0o600);
+    workspace.write(
         "keys/both.pem",
-        [pem.clone(), ground.read("keys/cert.crt")].concat(),
+        [pem.clone(), workspace.read("keys/cert.crt")].concat(),
         0o600,
     );
-    ground.write(
-        "imagecustomizer",
-        "#!/bin/sh\nenv; cat \"$3\"; exit 0\n",
-        0o755,
-    );
+    workspace.program("imagecustomizer", "#!/bin/sh\nenv; cat \"$3\"; exit 0\n");
 
     // A signer that needs its PIN and would rather not tell it.
-    ground.write(
-        "sign",
-        "#!/bin/sh\n[ \"$PIN\" ] || exit 3\n[ $# = 0 ] || { echo 'no such token' >&2; exit 1; }\nexec openssl dgst -sha256 -sign ../keys/key.pem\n",
-        0o755,
-    );
+    workspace.program("sign",
+        "#!/bin/sh\n[ \"$PIN\" ] || exit 3\n[ $# = 0 ] || { echo 'no such token' >&2; exit 1; }\nexec openssl dgst -sha256 -sign ../keys/key.pem\n");
     let text = String::from_utf8(pem.clone()).unwrap();
     let one_line = text.replace('\n', "\\n");
     let block = |keys: &str| {
@@ -182,10 +177,10 @@ fn no_stream_and_no_file_holds_a_piece_of_the_key() {
         "remove a --rootfs ../rootfs --output json",
     ];
     for config in &configs {
-        ground.config(config);
+        workspace.config(config);
         for verb in verbs {
             let customize = verb.starts_with("customize");
-            let mut command = ground.command(verb.split(' '));
+            let mut command = workspace.command(verb.split(' '));
             // Prism inherits the environment, which is not for us to search.
             if !customize {
                 command
@@ -198,45 +193,45 @@ fn no_stream_and_no_file_holds_a_piece_of_the_key() {
             }
             Said::of(&mut command);
         }
-        ground.search().unwrap();
+        workspace.search().unwrap();
     }
-    let searched = ground.search().unwrap();
+    let searched = workspace.search().unwrap();
     let streams = configs.len() * verbs.len() * 2;
     assert!(
         searched.streams >= streams && searched.keys >= 6,
         "{searched:?}"
     );
     // The runs did what they are about.
-    let signed = ground.path("project/.sysext/a.raw");
-    assert!(signed.is_file() && ground.path("elsewhere/a.raw").is_file());
+    let signed = workspace.path("project/.sysext/a.raw");
+    assert!(signed.is_file() && workspace.path("elsewhere/a.raw").is_file());
 }
 
 #[test]
 fn a_key_written_into_the_config_is_refused_and_not_shown() {
-    let ground = Ground::new();
-    ground.holds_secrets("project/config.yaml");
-    let pem = ground.read("keys/key.pem");
+    let workspace = Workspace::new();
+    workspace.holds_secrets("project/config.yaml");
+    let pem = workspace.read("keys/key.pem");
     let indented = String::from_utf8(pem).unwrap().replace('\n', "\n    ");
     for at in ["", "env:", "file:"] {
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext:\n  verityCertificate: ../keys/cert.crt\n  verityKey: |\n    {at}{indented}\n  extensions:\n  - {{name: a, files: ['bin/tool:/usr/bin/a']}}\n"
         ));
         for verb in ["build --rootfs ../rootfs", "validate-config --output json"] {
-            ground.refused(verb, "key-in-config");
+            workspace.refused(verb, "key-in-config");
         }
     }
 }
 
 #[test]
 fn a_key_inside_the_content_is_the_users_own_business_but_one_below_the_config_is_told() {
-    let ground = Ground::new();
-    copy(&ground.path("keys"), &ground.path("project/keys"));
-    ground.config(
+    let workspace = Workspace::new();
+    copy(&workspace.path("keys"), &workspace.path("project/keys"));
+    workspace.config(
         "sysext: {verityKey: keys/key.pem, verityCertificate: keys/cert.crt, extensions: [{name: a, files: ['bin/tool:/usr/bin/a']}]}\n",
     );
-    let said = ground.run("build --rootfs ../rootfs");
+    let said = workspace.run("build --rootfs ../rootfs");
     said.succeeded()
         .names(&["warning[key-below-config]", "keys/key.pem"]);
-    assert!(fs::exists(ground.path("project/.sysext/a.raw")).unwrap());
-    assert!(Path::new(&ground.path("project/keys/key.pem")).is_file());
+    assert!(fs::exists(workspace.path("project/.sysext/a.raw")).unwrap());
+    assert!(Path::new(&workspace.path("project/keys/key.pem")).is_file());
 }

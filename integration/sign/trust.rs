@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::guest::{BOOTED, REMERGE, Stage, boot, possible};
+use crate::harness::said::Said;
 use crate::harness::smime::is_signed;
 use crate::harness::tools::{command, have, run};
 use crate::harness::trixie;
-use crate::harness::workspace::{Ground, Said, examples};
+use crate::harness::workspace::{Workspace, examples};
 
 /// How the key of each extension is had.
 const FORMS: [&str; 6] = ["pem", "pkcs12", "softhsm", "vault", "curve", "deferred"];
@@ -36,16 +37,16 @@ const PIN: &str = "56789012";
 
 /// Keys and certificates, one for each form, and the environment in which commands find them.
 struct Keys {
-    ground: Ground,
+    workspace: Workspace,
 }
 
 impl Keys {
     fn new() -> Keys {
         let keys = Keys {
-            ground: Ground::new(),
+            workspace: Workspace::new(),
         };
-        keys.ground.secret_word(WORD);
-        keys.ground.secret_word(PIN);
+        keys.workspace.secret_word(WORD);
+        keys.workspace.secret_word(PIN);
         for form in FORMS {
             let curve = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
             let algorithm = if form == "curve" {
@@ -79,16 +80,16 @@ impl Keys {
         keys.private("curve.pem");
         for script in ["pkcs11.sh", "vault.sh", "azure-key-vault.sh"] {
             let text = fs::read(examples().join("signers").join(script)).unwrap();
-            keys.ground.write(&format!("project/{script}"), text, 0o755);
+            keys.workspace.program(&format!("project/{script}"), text);
         }
-        keys.ground.write("bin/vault", VAULT, 0o755);
-        keys.ground.write("bin/az", AZ, 0o755);
+        keys.workspace.program("bin/vault", VAULT);
+        keys.workspace.program("bin/az", AZ);
         keys.token();
         keys
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.ground.path("keys").join(name)
+        self.workspace.path("keys").join(name)
     }
 
     fn private(&self, name: &str) {
@@ -98,13 +99,13 @@ impl Keys {
 
     /// A token of SoftHSM with a key in it.
     fn token(&self) {
-        let tokens = self.ground.path("tokens");
+        let tokens = self.workspace.path("tokens");
         fs::create_dir(&tokens).unwrap();
         let text = format!("directories.tokendir = {}\n", tokens.display());
-        self.ground.write("softhsm2.conf", text, 0o644);
+        self.workspace.write("softhsm2.conf", text, 0o644);
         let softhsm = |args: &[&str]| {
             run(command("softhsm2-util")
-                .env("SOFTHSM2_CONF", self.ground.path("softhsm2.conf"))
+                .env("SOFTHSM2_CONF", self.workspace.path("softhsm2.conf"))
                 .args(args))
         };
         softhsm(&[
@@ -133,14 +134,14 @@ impl Keys {
     }
 
     fn run(&self, args: &[&str]) -> Said {
-        let mut program: Command = self.ground.command(args);
-        let own = self.ground.path("bin");
+        let mut program: Command = self.workspace.command(args);
+        let own = self.workspace.path("bin");
         program
             .env(
                 "PATH",
                 format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", own.display()),
             )
-            .env("SOFTHSM2_CONF", self.ground.path("softhsm2.conf"))
+            .env("SOFTHSM2_CONF", self.workspace.path("softhsm2.conf"))
             .env("PKCS11_MODULE", module())
             .env("PKCS11_TOKEN", "signing")
             .env("PKCS11_KEY_ID", "01")
@@ -196,22 +197,22 @@ fn config(policy: &str) -> String {
 /// Signs the deferred extension as somebody else would, with openssl and its request alone.
 fn sign_deferred(keys: &Keys) {
     let request = keys
-        .ground
+        .workspace
         .read("project/.sysext/deferred.sign-request.json");
     let request: serde_json::Value = serde_json::from_slice(&request).unwrap();
     let data = request["requests"][0]["data"].as_str().unwrap();
-    keys.ground.write("data", data, 0o644);
+    keys.workspace.write("data", data, 0o644);
     run(command("openssl")
         .args([
             "smime", "-sign", "-binary", "-noattr", "-outform", "DER", "-in",
         ])
-        .arg(keys.ground.path("data"))
+        .arg(keys.workspace.path("data"))
         .arg("-signer")
         .arg(keys.at("deferred.crt"))
         .arg("-inkey")
         .arg(keys.at("deferred.pem"))
         .arg("-out")
-        .arg(keys.ground.path("deferred.p7s")));
+        .arg(keys.workspace.path("deferred.p7s")));
     keys.run(&[
         "sign",
         "attach",
@@ -233,7 +234,7 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
         return;
     };
     let keys = Keys::new();
-    keys.ground.config(&config("signed"));
+    keys.workspace.config(&config("signed"));
     let root = rootfs.path();
     let root = root.to_str().unwrap();
     keys.run(&["build", "--rootfs", root]).succeeded();
@@ -252,10 +253,10 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
 
     // The same payload by a stranger, under one more name and of either kind.
     let stranger = "sysext:\n  verityKey: ../keys/other.pem\n  verityCertificate: ../keys/other.crt\n  extensions:\n  - {name: stranger, files: [{content: x, destination: /usr/share/stranger/probe}]}\n  - {name: foreign, kind: confext, files: [{content: x, destination: /etc/foreign/probe}]}\n";
-    keys.ground.config(stranger);
+    keys.workspace.config(stranger);
     keys.run(&["build", "--rootfs", root]).succeeded();
     for name in ["stranger", "foreign"] {
-        let image = keys.ground.read(&format!("project/.sysext/{name}.raw"));
+        let image = keys.workspace.read(&format!("project/.sysext/{name}.raw"));
         rootfs.write(&format!("/referee/{name}.raw"), image);
     }
     let both = format!("{REMERGE}\nsystemctl restart systemd-confext.service");
@@ -297,60 +298,60 @@ fn every_form_of_key_is_merged_under_the_strict_policy() {
 
 #[test]
 fn certificates_are_copied_to_run_only_where_that_can_work() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let block = |more: &str| {
         format!(
             "sysext:\n  certificateLocation: /run/verity.d\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n{more}  extensions:\n  - {{name: x, files: [{{content: x, destination: /usr/share/x}}]}}\n"
         )
     };
-    ground.config(&block(""));
-    ground.write("rootfs/usr/bin/install", "", 0o755);
+    workspace.config(&block(""));
+    workspace.write("rootfs/usr/bin/install", "", 0o755);
     let apply = "apply --rootfs ../rootfs --output json";
-    ground.run(apply).succeeded();
+    workspace.run(apply).succeeded();
     let store = "rootfs/usr/lib/prism-sysext/verity.d/cert.crt";
     let drop_in = "rootfs/etc/systemd/system/systemd-sysext.service.d/40-verity-certificates.conf";
-    let text = String::from_utf8(ground.read(drop_in)).unwrap();
+    let text = String::from_utf8(workspace.read(drop_in)).unwrap();
     assert_eq!(
         text,
         "[Service]\nExecStartPre=install -D -m 0644 /usr/lib/prism-sysext/verity.d/cert.crt /run/verity.d/cert.crt\n"
     );
-    assert!(ground.path(store).is_file() && !ground.path("rootfs/etc/verity.d").exists());
+    assert!(workspace.path(store).is_file() && !workspace.path("rootfs/etc/verity.d").exists());
     // The same again is nothing new, and what lies there is judged as it will be found.
-    let again = ground.run(apply).succeeded().json();
+    let again = workspace.run(apply).succeeded().json();
     for file in again["applied"]["files"].as_array().into_iter().flatten() {
         assert_eq!(file["action"], "unchanged", "{again:#}");
     }
     let check = "check --rootfs ../rootfs";
-    ground.run(check).succeeded();
+    workspace.run(check).succeeded();
     // The expanded config of the same is judged likewise.
-    ground
+    workspace
         .run("expand --rootfs ../rootfs --output-file plain.yaml")
         .succeeded();
-    ground.run("remove x --rootfs ../rootfs").succeeded();
-    assert!(!ground.path(store).exists() && !ground.path(drop_in).exists());
+    workspace.run("remove x --rootfs ../rootfs").succeeded();
+    assert!(!workspace.path(store).exists() && !workspace.path(drop_in).exists());
     let plain = "check --config-file plain.yaml --rootfs ../rootfs";
-    ground.run(plain).succeeded();
+    workspace.run(plain).succeeded();
 
     // A source that is gone fails the unit, a unit without the command trusts nobody.
-    ground.run(apply).succeeded();
+    workspace.run(apply).succeeded();
     let images = "check ../rootfs/var/lib/extensions/x.raw --rootfs ../rootfs";
-    ground.run(images).succeeded();
-    let certificate = ground.read(store);
-    fs::remove_file(ground.path(store)).unwrap();
-    let said = ground.run(images);
+    workspace.run(images).succeeded();
+    let certificate = workspace.read(store);
+    fs::remove_file(workspace.path(store)).unwrap();
+    let said = workspace.run(images);
     assert_eq!(said.status, Some(1), "{said:?}");
     said.names(&["error[service-fails]", "error[signer-not-trusted]"]);
-    ground.write(store, certificate, 0o644);
-    fs::remove_file(ground.path(drop_in)).unwrap();
-    ground.refused(images, "signer-not-trusted");
+    workspace.write(store, certificate, 0o644);
+    fs::remove_file(workspace.path(drop_in)).unwrap();
+    workspace.refused(images, "signer-not-trusted");
 
-    ground.config(&block(
+    workspace.config(&block(
         "  certificates: [{source: ../keys/other.crt, name: 'my key.crt'}]\n",
     ));
-    ground.refused(apply, "certificate-name");
-    ground.config(&block(""));
-    fs::remove_file(ground.path("rootfs/usr/bin/install")).unwrap();
-    ground.refused("build --rootfs ../rootfs", "install-missing");
+    workspace.refused(apply, "certificate-name");
+    workspace.config(&block(""));
+    fs::remove_file(workspace.path("rootfs/usr/bin/install")).unwrap();
+    workspace.refused("build --rootfs ../rootfs", "install-missing");
 }
 
 #[test]
@@ -361,11 +362,11 @@ fn signer_commands_give_the_bytes_that_the_key_itself_gives() {
     let keys = Keys::new();
     let built = |key: &str, signing: &str| {
         let extension = "name: x, files: [{content: x, destination: /usr/share/x}]";
-        keys.ground.config(&format!(
+        keys.workspace.config(&format!(
             "sysext:\n  target: debian-13\n  extensions:\n  - {{{extension}, {signing}, verityCertificate: ../keys/{key}.crt}}\n"
         ));
         keys.run(&["build"]).succeeded();
-        keys.ground.read("project/.sysext/x.raw")
+        keys.workspace.read("project/.sysext/x.raw")
     };
     keys.private("softhsm.pem");
     keys.private("vault.pem");
@@ -379,13 +380,13 @@ fn signer_commands_give_the_bytes_that_the_key_itself_gives() {
         assert!(by_key == by_command, "{script}");
     }
     // A PIN that does not fit: its words are passed on, the PIN is not.
-    let mut wrong = keys.ground.command(["build"]);
-    keys.ground.config(&format!(
+    let mut wrong = keys.workspace.command(["build"]);
+    keys.workspace.config(&format!(
         "sysext:\n  target: debian-13\n  extensions:\n  - {{name: x, files: [{{content: x, destination: /usr/share/x}}], {}}}\n",
         signing("softhsm").replace("[./pkcs11.sh]}", "[./pkcs11.sh], retries: 0}")
     ));
     wrong
-        .env("SOFTHSM2_CONF", keys.ground.path("softhsm2.conf"))
+        .env("SOFTHSM2_CONF", keys.workspace.path("softhsm2.conf"))
         .env("PKCS11_MODULE", module())
         .env("PKCS11_TOKEN", "signing")
         .env("PKCS11_KEY_ID", "01")

@@ -6,7 +6,7 @@
 use std::fs;
 
 use crate::harness::guest::{BOOTED, REMERGE, Stage, boot, possible};
-use crate::harness::project::{FILE, NAME, Project, TEXT};
+use crate::harness::probe::{self, FILE, NAME, TEXT};
 use crate::harness::report::Report;
 use crate::harness::signer::Signer;
 use crate::harness::trixie::Rootfs;
@@ -161,8 +161,8 @@ fn an_applied_signed_extension_is_merged_and_another_signers_is_not() {
         return;
     };
     let (trusted, other) = (Signer::new("trusted"), Signer::new("other"));
-    let foreign = fs::read(Project::signed(&other).build(&rootfs.path())).unwrap();
-    Project::signed(&trusted).apply(&rootfs.path());
+    let foreign = fs::read(probe::build(&probe::signed(&other), &rootfs.path())).unwrap();
+    probe::apply(&probe::signed(&trusted), &rootfs.path());
 
     let image = format!("/var/lib/extensions/{NAME}.raw");
     let exchange = Exchange::prepare(&rootfs, &image, &foreign);

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use crate::harness::workspace::{Ground, Said};
+use crate::harness::said::Said;
+use crate::harness::workspace::Workspace;
 use crate::harness::{namespace, tools, trixie};
 use serde_json::Value;
 
@@ -25,14 +26,14 @@ const FILE: &str = "/etc/tool/settings.conf";
 
 #[test]
 fn each_kind_has_its_folder_its_release_file_and_its_service() {
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    let applied = ground.run("apply --rootfs ../rootfs --output json");
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    let applied = workspace.run("apply --rootfs ../rootfs --output json");
     let applied = applied.succeeded().json();
     assert_eq!(applied["applied"]["service"], "placed");
     assert_eq!(applied["applied"]["confextService"], "placed");
     let manifest: Value =
-        serde_json::from_slice(&ground.read("project/.sysext/sysext-manifest.json")).unwrap();
+        serde_json::from_slice(&workspace.read("project/.sysext/sysext-manifest.json")).unwrap();
     let entry = &manifest["extensions"][1];
     assert_eq!(entry["kind"], "confext");
     assert_eq!(entry["destination"], "/var/lib/confexts/settings.raw");
@@ -42,7 +43,7 @@ fn each_kind_has_its_folder_its_release_file_and_its_service() {
     assert_eq!(release["CONFEXT_SCOPE"], "system");
     assert!(release.get("SYSEXT_ID").is_none());
 
-    let listed = ground.run("list --rootfs ../rootfs --output json");
+    let listed = workspace.run("list --rootfs ../rootfs --output json");
     let listed = listed.succeeded().json();
     assert_eq!(listed["extensions"].as_array().unwrap().len(), 1);
     assert_eq!(
@@ -51,24 +52,30 @@ fn each_kind_has_its_folder_its_release_file_and_its_service() {
     );
     assert_eq!(listed["confextService"]["enabled"], true);
 
-    ground.run("remove settings --rootfs ../rootfs").succeeded();
+    workspace
+        .run("remove settings --rootfs ../rootfs")
+        .succeeded();
     let wants = |unit: &str| {
         let link = format!("rootfs/etc/systemd/system/sysinit.target.wants/{unit}");
-        fs::symlink_metadata(ground.path(&link)).is_ok()
+        fs::symlink_metadata(workspace.path(&link)).is_ok()
     };
     assert!(wants("systemd-sysext.service") && !wants("systemd-confext.service"));
-    assert!(!ground.path("rootfs/var/lib/confexts/settings.raw").exists());
+    assert!(
+        !workspace
+            .path("rootfs/var/lib/confexts/settings.raw")
+            .exists()
+    );
 }
 
 #[test]
 fn the_policy_and_the_services_are_of_the_kinds_that_are_there() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let signed = CONFIG
         .replace("imagePolicy: default", "imagePolicy: signed\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  enable: service")
         .replace("    verity: none\n", "");
-    ground.config(&signed);
-    ground.run("build --target azurelinux-3.0").succeeded();
-    let said = ground.run("expand --target azurelinux-3.0 --output-file -");
+    workspace.config(&signed);
+    workspace.run("build --target azurelinux-3.0").succeeded();
+    let said = workspace.run("expand --target azurelinux-3.0 --output-file -");
     let expanded: Value = serde_yaml::from_str(&said.succeeded().out).unwrap();
     let files = expanded["os"]["additionalFiles"].as_array().unwrap();
     let policy = |kind: &str| {
@@ -86,11 +93,11 @@ fn the_policy_and_the_services_are_of_the_kinds_that_are_there() {
 
 #[test]
 fn an_image_of_the_other_kind_is_refused_with_the_way_out() {
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    ground.run("build --target azurelinux-3.0").succeeded();
-    ground.config("sysext:\n  extensions: [.sysext/settings.raw]\n");
-    ground
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    workspace.run("build --target azurelinux-3.0").succeeded();
+    workspace.config("sysext:\n  extensions: [.sysext/settings.raw]\n");
+    workspace
         .refused("apply --rootfs ../rootfs", "release-file-missing")
         .names(&["a configuration extension", "write `kind: confext`"]);
 }
@@ -103,8 +110,8 @@ fn debian_13_merges_it() {
     let Some(rootfs) = trixie::rootfs() else {
         return;
     };
-    let ground = Ground::new();
-    ground.config(CONFIG);
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
     let target = rootfs.path();
     let apply = [
         "apply",
@@ -112,7 +119,7 @@ fn debian_13_merges_it() {
         "--rootfs",
         target.to_str().unwrap(),
     ];
-    let mut command = ground.command(apply);
+    let mut command = workspace.command(apply);
     Said::of(&mut command).succeeded();
     let report = namespace::merge_confexts(&target, &[FILE, "/etc/passwd"]);
     assert_eq!(report.merged("/etc"), ["settings"], "{report:?}");

@@ -4,7 +4,7 @@
 //! in `boot.rs`.
 
 use crate::harness::namespace::merge;
-use crate::harness::project::{FILE, NAME, Project, TEXT};
+use crate::harness::probe::{self, FILE, NAME, TEXT};
 use crate::harness::{repart, tools, trixie};
 
 fn possible() -> bool {
@@ -54,7 +54,7 @@ fn an_applied_extension_is_merged() {
         if !tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"]) {
             return;
         }
-        Project::in_format(format).apply(&rootfs.path());
+        probe::apply(&probe::in_format(format), &rootfs.path());
         let report = merge(&rootfs.path(), &[FILE, "/usr/lib/os-release"]);
         assert_eq!(report.merged("/usr"), [NAME], "{format}: {report:?}");
         assert_eq!(report.file(FILE), Some(TEXT), "{format}: {report:?}");

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::fixture::{
-    Fixture, PROGRAM, Ran, Snapshot, assert_same, can, copy, snapshot, text,
-};
+use crate::harness::nobody::{as_nobody, give_to_nobody};
+use crate::harness::said::Said;
+use crate::harness::snapshot::{Snapshot, assert_same, copy, snapshot};
+use crate::harness::workspace::{PROGRAM, Workspace};
+use crate::harness::{namespace, placing, tools};
 use rustix::process::{Pid, Signal, kill_process};
 
-const CERTIFICATE: &str = "/etc/verity.d/verity_cert.crt";
+const CERTIFICATE: &str = "/etc/verity.d/cert.crt";
 const DROP_IN: &str = "/etc/systemd/system/systemd-sysext.service.d/50-image-policy.conf";
 const IMAGE: &str = "/var/lib/extensions/kubernetes.raw";
 const RECORD: &str = "/var/lib/prism-sysext/applied.json";
@@ -26,31 +28,27 @@ fn all(action: &str) -> Vec<String> {
 
 #[test]
 fn a_second_apply_changes_nothing() {
-    let fixture = Fixture::new();
-    let first = fixture.apply(&[]);
+    let workspace = placing::workspace();
+    let first = workspace.apply("");
     assert_eq!(first.actions(), all("placed"));
-    assert_eq!(first.good()["applied"]["service"], "placed");
-    assert_eq!(first.good()["applied"]["ownership"], "root");
-    let before = fixture.snapshot();
-    let second = fixture.apply(&[]);
+    assert_eq!(first.succeeded().json()["applied"]["service"], "placed");
+    assert_eq!(first.succeeded().json()["applied"]["ownership"], "root");
+    let before = workspace.rootfs_snapshot();
+    let second = workspace.apply("");
     assert_eq!(second.actions(), all("unchanged"));
-    assert_eq!(second.good()["applied"]["service"], "unchanged");
-    assert_eq!(before, fixture.snapshot());
+    assert_eq!(second.succeeded().json()["applied"]["service"], "unchanged");
+    assert_eq!(before, workspace.rootfs_snapshot());
 }
 
 #[test]
 fn modes_do_not_depend_on_the_umask() {
     for umask in ["077", "000"] {
-        let fixture = Fixture::new();
-        let before = fixture.snapshot();
-        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
-        let shell = ["sh", "-c", &script, PROGRAM];
-        Ran::of(fixture.by(
-            &shell,
-            &["apply", "--rootfs", "../rootfs", "--output", "json"],
-        ))
-        .good();
-        for (path, entry) in fixture.snapshot() {
+        let workspace = placing::workspace();
+        let before = workspace.rootfs_snapshot();
+        let script = format!("umask {umask}; exec \"$0\" apply --rootfs ../rootfs");
+        let mut shell = workspace.other("sh");
+        Said::of(shell.args(["-c", &script, PROGRAM])).succeeded();
+        for (path, entry) in workspace.rootfs_snapshot() {
             if before.contains_key(&path) {
                 continue;
             }
@@ -73,8 +71,8 @@ fn modes_do_not_depend_on_the_umask() {
 fn what_others_placed_is_only_replaced_by_force() {
     for destination in [CERTIFICATE, DROP_IN, IMAGE] {
         for kind in ["file", "link", "dangling link", "folder"] {
-            let fixture = Fixture::new();
-            let at = fixture.inside(destination);
+            let workspace = placing::workspace();
+            let at = workspace.inside(destination);
             fs::create_dir_all(at.parent().unwrap()).unwrap();
             match kind {
                 "file" => fs::write(&at, "foreign").unwrap(),
@@ -82,192 +80,202 @@ fn what_others_placed_is_only_replaced_by_force() {
                 "dangling link" => symlink("/nowhere", &at).unwrap(),
                 _ => fs::create_dir_all(at.join("usr")).unwrap(),
             }
-            let before = fixture.snapshot();
-            fixture.apply(&[]).refused("would-overwrite");
-            assert_same(&before, &fixture.snapshot());
+            let before = workspace.rootfs_snapshot();
+            workspace.apply("").is_refused("would-overwrite");
+            assert_same(&before, &workspace.rootfs_snapshot());
             if kind == "folder" {
-                fixture.apply(&["--force"]).refused("would-overwrite");
-                assert_same(&before, &fixture.snapshot());
+                workspace.apply("--force").is_refused("would-overwrite");
+                assert_same(&before, &workspace.rootfs_snapshot());
                 continue;
             }
-            let forced = fixture.apply(&["--force"]).actions();
+            let forced = workspace.apply("--force").actions();
             assert!(
                 forced.contains(&format!("{destination} replaced")),
                 "{kind}"
             );
             assert!(fs::symlink_metadata(&at).unwrap().is_file());
-            assert!(!fixture.inside("/nowhere").exists());
-            let release = fs::read(fixture.inside("/usr/lib/os-release")).unwrap();
-            assert!(text(&release).contains("ID="));
+            assert!(!workspace.inside("/nowhere").exists());
+            let release = fs::read_to_string(workspace.inside("/usr/lib/os-release")).unwrap();
+            assert!(release.contains("ID="));
         }
     }
 }
 
 #[test]
 fn what_was_there_with_the_same_bytes_is_not_ours() {
-    let fixture = Fixture::new();
-    let certificate = fs::read(fixture.work().join("verity_cert.crt")).unwrap();
-    fixture.apply(&[]).good();
-    let placed = fs::read(fixture.inside(CERTIFICATE)).unwrap();
-    fixture.remove("kubernetes", &[]).good();
+    let workspace = placing::workspace();
+    let certificate = fs::read(workspace.path("keys/cert.crt")).unwrap();
+    workspace.apply("").succeeded().json();
+    let placed = fs::read(workspace.inside(CERTIFICATE)).unwrap();
+    workspace.remove("kubernetes", "").succeeded().json();
     assert_eq!(certificate, placed);
-    fixture.write(CERTIFICATE, placed);
-    let before = fixture.snapshot();
-    let actions = fixture.apply(&[]).actions();
+    workspace.write_inside(CERTIFICATE, placed);
+    let before = workspace.rootfs_snapshot();
+    let actions = workspace.apply("").actions();
     assert!(actions.contains(&format!("{CERTIFICATE} unchanged")));
-    fixture.apply(&[]).good();
-    fixture.remove("kubernetes", &[]).good();
-    assert_same(&before, &fixture.snapshot());
+    workspace.apply("").succeeded().json();
+    workspace.remove("kubernetes", "").succeeded().json();
+    assert_same(&before, &workspace.rootfs_snapshot());
 }
 
 #[test]
 fn an_image_that_is_no_longer_listed_is_taken_out() {
-    let fixture = Fixture::new();
-    fixture.list_extensions(&["kubernetes", "other"]);
-    fixture.apply(&[]).good();
-    assert!(fixture.inside("/var/lib/extensions/other.raw").exists());
-    fixture.list_extensions(&["kubernetes"]);
-    let ran = fixture.apply(&[]);
+    let workspace = placing::workspace();
+    workspace.list_extensions(&["kubernetes", "other"]);
+    workspace.apply("").succeeded().json();
+    assert!(workspace.inside("/var/lib/extensions/other.raw").exists());
+    workspace.list_extensions(&["kubernetes"]);
+    let ran = workspace.apply("");
     let mut expected = all("unchanged");
     expected.push("/var/lib/extensions/other.raw removed".into());
     assert_eq!(ran.actions(), expected);
-    assert!(!fixture.inside("/var/lib/extensions/other.raw").exists());
-    assert_eq!(fixture.record()["files"].as_array().unwrap().len(), 3);
+    assert!(!workspace.inside("/var/lib/extensions/other.raw").exists());
+    assert_eq!(workspace.record()["files"].as_array().unwrap().len(), 3);
 }
 
 #[test]
 fn an_image_that_changed_is_not_taken_out() {
-    let fixture = Fixture::new();
-    fixture.list_extensions(&["kubernetes", "other"]);
-    fixture.apply(&[]).good();
-    fixture.write("/var/lib/extensions/other.raw", "mine now");
-    let before = fixture.snapshot();
-    fixture.remove("other", &[]).refused("changed-since");
-    fixture.list_extensions(&["kubernetes"]);
+    let workspace = placing::workspace();
+    workspace.list_extensions(&["kubernetes", "other"]);
+    workspace.apply("").succeeded().json();
+    workspace.write_inside("/var/lib/extensions/other.raw", "mine now");
+    let before = workspace.rootfs_snapshot();
+    workspace.remove("other", "").is_refused("changed-since");
+    workspace.list_extensions(&["kubernetes"]);
     // Garbage blocks the merge of all, so leaving it and going on would not do either.
-    fixture.apply(&[]).refused("changed-since");
-    assert_same(&before, &fixture.snapshot());
-    let forced = fixture.apply(&["--force"]).actions();
+    workspace.apply("").is_refused("changed-since");
+    assert_same(&before, &workspace.rootfs_snapshot());
+    let forced = workspace.apply("--force").actions();
     assert!(forced.contains(&"/var/lib/extensions/other.raw removed".to_owned()));
 }
 
 #[test]
 fn a_changed_file_is_only_removed_by_force() {
     for path in [CERTIFICATE, DROP_IN, IMAGE] {
-        let fixture = Fixture::new();
-        fixture.apply(&[]).good();
-        fs::write(fixture.inside(path), "changed").unwrap();
-        let before = fixture.snapshot();
-        fixture.remove("kubernetes", &[]).refused("changed-since");
-        assert_same(&before, &fixture.snapshot());
-        fixture.remove("kubernetes", &["--force"]).good();
-        assert!(!fixture.inside(path).exists());
+        let workspace = placing::workspace();
+        workspace.apply("").succeeded().json();
+        fs::write(workspace.inside(path), "changed").unwrap();
+        let before = workspace.rootfs_snapshot();
+        workspace
+            .remove("kubernetes", "")
+            .is_refused("changed-since");
+        assert_same(&before, &workspace.rootfs_snapshot());
+        workspace.remove("kubernetes", "--force").succeeded().json();
+        assert!(!workspace.inside(path).exists());
         // The same for a link that took its place; a folder stays in any case.
-        let fixture = Fixture::new();
-        fixture.apply(&[]).good();
-        fs::remove_file(fixture.inside(path)).unwrap();
-        fixture.link(path, "/etc/os-release");
-        fixture.remove("kubernetes", &[]).refused("changed-since");
-        fixture.remove("kubernetes", &["--force"]).good();
-        assert!(fs::symlink_metadata(fixture.inside(path)).is_err());
-        let fixture = Fixture::new();
-        fixture.apply(&[]).good();
-        fs::remove_file(fixture.inside(path)).unwrap();
-        fs::create_dir(fixture.inside(path)).unwrap();
-        let before = fixture.snapshot();
-        let ran = fixture.remove("kubernetes", &["--force"]);
-        ran.refused("changed-since");
-        assert!(!ran.stderr.contains("--force"), "{}", ran.stderr);
-        assert_same(&before, &fixture.snapshot());
+        let workspace = placing::workspace();
+        workspace.apply("").succeeded().json();
+        fs::remove_file(workspace.inside(path)).unwrap();
+        workspace.link_inside(path, "/etc/os-release");
+        workspace
+            .remove("kubernetes", "")
+            .is_refused("changed-since");
+        workspace.remove("kubernetes", "--force").succeeded().json();
+        assert!(fs::symlink_metadata(workspace.inside(path)).is_err());
+        let workspace = placing::workspace();
+        workspace.apply("").succeeded().json();
+        fs::remove_file(workspace.inside(path)).unwrap();
+        fs::create_dir(workspace.inside(path)).unwrap();
+        let before = workspace.rootfs_snapshot();
+        let ran = workspace.remove("kubernetes", "--force");
+        ran.is_refused("changed-since");
+        assert!(!ran.err.contains("--force"), "{}", ran.err);
+        assert_same(&before, &workspace.rootfs_snapshot());
     }
 }
 
 #[test]
 fn an_apply_that_replaces_its_own_file_needs_no_force() {
-    let fixture = Fixture::new();
-    fixture.apply(&[]).good();
-    fs::write(fixture.work().join("bin/a"), "#!/bin/sh\necho new\n").unwrap();
-    let actions = fixture.apply(&[]).actions();
+    let workspace = placing::workspace();
+    workspace.apply("").succeeded().json();
+    workspace.change_content("#!/bin/sh\necho new\n");
+    let actions = workspace.apply("").actions();
     assert!(actions.contains(&format!("{IMAGE} replaced")));
     // Unless somebody else has changed it.
-    fs::write(fixture.inside(IMAGE), "changed").unwrap();
-    fixture.apply(&[]).refused("would-overwrite");
+    fs::write(workspace.inside(IMAGE), "changed").unwrap();
+    workspace.apply("").is_refused("would-overwrite");
 }
 
 #[test]
 fn remove_takes_one_and_with_the_last_all() {
-    let fixture = Fixture::new();
-    fixture.write("/etc/verity.d/.keep", "");
-    fs::create_dir_all(fixture.inside("/var/lib/extensions")).unwrap();
-    fixture.list_extensions(&["kubernetes", "other"]);
-    let before = fixture.snapshot();
-    fixture.apply(&[]).good();
-    let listing = fixture.list();
+    let workspace = placing::workspace();
+    workspace.write_inside("/etc/verity.d/.keep", "");
+    fs::create_dir_all(workspace.inside("/var/lib/extensions")).unwrap();
+    workspace.list_extensions(&["kubernetes", "other"]);
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").succeeded().json();
+    let listing = workspace.list();
     assert_eq!(listing["extensions"].as_array().unwrap().len(), 2);
     assert_eq!(listing["extensions"][0]["ours"], true);
     assert_eq!(listing["certificates"][0]["path"], CERTIFICATE);
     assert_eq!(listing["certificates"][0]["ours"], true);
     assert_eq!(listing["service"]["enabled"], true);
 
-    let unknown = fixture.remove("kubernetez", &[]);
-    unknown.refused("not-applied");
-    assert!(unknown.stderr.contains("did you mean `kubernetes`?"));
+    let unknown = workspace.remove("kubernetez", "");
+    unknown.is_refused("not-applied");
+    assert!(unknown.err.contains("did you mean `kubernetes`?"));
 
-    let ran = fixture.remove("other", &[]);
+    let ran = workspace.remove("other", "");
     assert_eq!(ran.actions(), ["/var/lib/extensions/other.raw removed"]);
-    assert_eq!(ran.good()["applied"]["service"], "none");
+    assert_eq!(ran.succeeded().json()["applied"]["service"], "none");
     for path in [CERTIFICATE, DROP_IN, IMAGE, RECORD] {
-        assert!(fixture.inside(path).is_file(), "{path}");
+        assert!(workspace.inside(path).is_file(), "{path}");
     }
-    fixture.remove("other", &[]).refused("not-applied");
-    assert_eq!(fixture.list()["extensions"].as_array().unwrap().len(), 1);
+    workspace.remove("other", "").is_refused("not-applied");
+    assert_eq!(workspace.list()["extensions"].as_array().unwrap().len(), 1);
 
-    let ran = fixture.remove("kubernetes", &[]);
+    let ran = workspace.remove("kubernetes", "");
     assert_eq!(ran.actions().len(), 3);
     // Certificates go last: without them an image blocks all others.
     assert_eq!(ran.actions()[0], format!("{IMAGE} removed"));
-    assert_eq!(ran.good()["applied"]["service"], "removed");
-    assert_same(&before, &fixture.snapshot());
-    let listing = fixture.list();
+    assert_eq!(ran.succeeded().json()["applied"]["service"], "removed");
+    assert_same(&before, &workspace.rootfs_snapshot());
+    let listing = workspace.list();
     assert_eq!(listing["extensions"].as_array().unwrap().len(), 0);
     assert_eq!(listing["service"]["enabled"], false);
 }
 
 #[test]
 fn folders_that_others_use_by_now_stay() {
-    let fixture = Fixture::new();
-    fixture.apply(&[]).good();
-    fixture.write("/var/lib/extensions/theirs.txt", "x");
-    fixture.write("/etc/verity.d/theirs.crt", "x");
+    let workspace = placing::workspace();
+    workspace.apply("").succeeded().json();
+    workspace.write_inside("/var/lib/extensions/theirs.txt", "x");
+    workspace.write_inside("/etc/verity.d/theirs.crt", "x");
     // A second run makes no folder, but must not forget the ones of the first.
-    fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-    fixture.apply(&[]).good();
-    fixture.remove("kubernetes", &[]).good();
-    assert!(fixture.inside("/var/lib/extensions/theirs.txt").is_file());
-    assert!(fixture.inside("/etc/verity.d/theirs.crt").is_file());
-    assert!(!fixture.inside("/var/lib/prism-sysext").exists());
-    assert!(!fixture.inside("/etc/systemd/system").exists());
+    workspace.change_content("changed");
+    workspace.apply("").succeeded().json();
+    workspace.remove("kubernetes", "").succeeded().json();
+    assert!(workspace.inside("/var/lib/extensions/theirs.txt").is_file());
+    assert!(workspace.inside("/etc/verity.d/theirs.crt").is_file());
+    assert!(!workspace.inside("/var/lib/prism-sysext").exists());
+    assert!(!workspace.inside("/etc/systemd/system").exists());
 }
 
 #[test]
 fn a_link_that_was_there_stays() {
-    let fixture = Fixture::new();
-    fixture.link(LINK, UNIT);
-    let before = fixture.snapshot();
-    assert_eq!(fixture.apply(&[]).good()["applied"]["service"], "unchanged");
-    fixture.remove("kubernetes", &[]).good();
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    workspace.link_inside(LINK, UNIT);
+    let before = workspace.rootfs_snapshot();
+    assert_eq!(
+        workspace.apply("").succeeded().json()["applied"]["service"],
+        "unchanged"
+    );
+    workspace.remove("kubernetes", "").succeeded().json();
+    assert_same(&before, &workspace.rootfs_snapshot());
 }
 
 #[test]
 fn our_link_is_ours_even_if_a_later_config_does_not_enable() {
-    let fixture = Fixture::new();
-    let before = fixture.snapshot();
-    fixture.apply(&[]).good();
-    fixture.config("  enable: none\n", &["kubernetes"]);
-    assert_eq!(fixture.apply(&[]).good()["applied"]["service"], "none");
-    fixture.remove("kubernetes", &[]).good();
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").succeeded().json();
+    workspace.list_with("  enable: none\n", &["kubernetes"]);
+    assert_eq!(
+        workspace.apply("").succeeded().json()["applied"]["service"],
+        "none"
+    );
+    workspace.remove("kubernetes", "").succeeded().json();
+    assert_same(&before, &workspace.rootfs_snapshot());
 }
 
 /// The wants folder after the real `systemctl enable`.
@@ -277,37 +285,44 @@ fn enabled_by_systemctl(rootfs: &Path) {
         .args([&root, "enable", "systemd-sysext.service"])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn the_service_is_enabled_as_systemctl_does() {
-    if !can("systemctl", &["--version"]) {
+    if !tools::have(&["systemctl"]) {
         return;
     }
     for place in ["usr/lib", "lib, merged", "lib, split", "etc"] {
-        let fixture = Fixture::new();
-        let unit = fs::read(fixture.inside(UNIT)).unwrap();
+        let workspace = placing::workspace();
+        let unit = fs::read(workspace.inside(UNIT)).unwrap();
         match place {
-            "lib, merged" => fixture.link("/lib", "usr/lib"),
+            "lib, merged" => workspace.link_inside("/lib", "usr/lib"),
             "lib, split" => {
-                fs::remove_file(fixture.inside(UNIT)).unwrap();
-                fixture.write("/lib/systemd/system/systemd-sysext.service", unit);
+                fs::remove_file(workspace.inside(UNIT)).unwrap();
+                workspace.write_inside("/lib/systemd/system/systemd-sysext.service", unit);
             }
-            "etc" => fixture.write("/etc/systemd/system/systemd-sysext.service", unit),
+            "etc" => workspace.write_inside("/etc/systemd/system/systemd-sysext.service", unit),
             _ => {}
         }
-        let reference = fixture.path().join("reference");
-        copy(&fixture.rootfs(), &reference);
+        let reference = workspace.root().join("reference");
+        copy(&workspace.rootfs(), &reference);
         enabled_by_systemctl(&reference);
-        fixture.apply(&[]).good();
-        let ours = fixture.snapshot();
+        workspace.apply("").succeeded().json();
+        let ours = workspace.rootfs_snapshot();
         let links = |tree: &Snapshot| -> Vec<_> {
             tree.iter()
-                .filter(|(path, entry)| {
-                    path.starts_with("etc/systemd") && entry.mode & 0o170_000 == 0o120_000
+                .filter(|(path, entry)| path.starts_with("etc/systemd") && entry.is_link())
+                .map(|(path, entry)| {
+                    (
+                        path.clone(),
+                        String::from_utf8(entry.content.clone()).unwrap(),
+                    )
                 })
-                .map(|(path, entry)| (path.clone(), text(&entry.content)))
                 .collect()
         };
         let mut theirs = links(&snapshot(&reference));
@@ -324,25 +339,25 @@ fn the_service_is_enabled_as_systemctl_does() {
 
 #[test]
 fn a_unit_that_can_not_be_enabled_is_told_before_anything_is_written() {
-    let fixture = Fixture::new();
-    fs::remove_file(fixture.inside(UNIT)).unwrap();
-    let before = fixture.snapshot();
-    fixture.apply(&[]).refused("service-missing");
-    fixture.apply(&["--no-check"]).refused("unit-missing");
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    fs::remove_file(workspace.inside(UNIT)).unwrap();
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").is_refused("service-missing");
+    workspace.apply("--no-check").is_refused("unit-missing");
+    assert_same(&before, &workspace.rootfs_snapshot());
 
     for mask in ["/dev/null", "../../../dev/null", ""] {
-        let fixture = Fixture::new();
+        let workspace = placing::workspace();
         let own = "/etc/systemd/system/systemd-sysext.service";
         if mask.is_empty() {
-            fixture.write(own, "");
+            workspace.write_inside(own, "");
         } else {
-            fixture.link(own, mask);
+            workspace.link_inside(own, mask);
         }
-        let before = fixture.snapshot();
-        fixture.apply(&[]).refused("service-masked");
-        fixture.apply(&["--no-check"]).refused("unit-masked");
-        assert_same(&before, &fixture.snapshot());
+        let before = workspace.rootfs_snapshot();
+        workspace.apply("").is_refused("service-masked");
+        workspace.apply("--no-check").is_refused("unit-masked");
+        assert_same(&before, &workspace.rootfs_snapshot());
     }
 }
 
@@ -350,54 +365,46 @@ fn a_unit_that_can_not_be_enabled_is_told_before_anything_is_written() {
 #[test]
 fn what_lies_in_the_place_of_the_link_is_not_taken_for_it() {
     for kind in ["file", "folder", "mask"] {
-        let fixture = Fixture::new();
+        let workspace = placing::workspace();
         match kind {
-            "file" => fixture.write(LINK, "[Unit]\n"),
-            "folder" => fs::create_dir_all(fixture.inside(LINK)).unwrap(),
-            _ => fixture.link(LINK, "/dev/null"),
+            "file" => workspace.write_inside(LINK, "[Unit]\n"),
+            "folder" => fs::create_dir_all(workspace.inside(LINK)).unwrap(),
+            _ => workspace.link_inside(LINK, "/dev/null"),
         }
-        let before = fixture.snapshot();
-        assert_eq!(fixture.list()["service"]["enabled"], false, "{kind}");
-        fixture.apply(&[]).refused("would-overwrite");
-        assert_same(&before, &fixture.snapshot());
+        let before = workspace.rootfs_snapshot();
+        assert_eq!(workspace.list()["service"]["enabled"], false, "{kind}");
+        workspace.apply("").is_refused("would-overwrite");
+        assert_same(&before, &workspace.rootfs_snapshot());
     }
 }
 
 /// Runs a shell script in a mount namespace of its own.
-fn in_namespace(fixture: &Fixture, script: &str) -> Ran {
-    let mut command = fixture.by(
-        &[
-            "unshare",
-            "-m",
-            "--propagation",
-            "private",
-            "sh",
-            "-euc",
-            script,
-        ],
-        &[PROGRAM],
-    );
-    command.current_dir(fixture.path());
-    Ran::of(command)
+fn in_namespace(workspace: &Workspace, script: &str) -> Said {
+    let mut unshare = workspace.other("unshare");
+    unshare
+        .args(["--mount", "--propagation", "private"])
+        .args(["sh", "-euc", script, PROGRAM])
+        .current_dir(workspace.root());
+    Said::of(&mut unshare)
 }
 
 #[test]
 fn a_read_only_root_file_system_is_told() {
-    if !can("unshare", &["-m", "true"]) {
+    if !namespace::possible() {
         return;
     }
-    let fixture = Fixture::new();
-    let before = fixture.snapshot();
-    let script = "mount --bind rootfs rootfs; mount -o remount,ro,bind rootfs; cd work; \"$0\" apply --rootfs ../rootfs";
-    let ran = in_namespace(&fixture, script);
-    ran.refused("rootfs-io");
-    assert!(ran.stderr.contains("read-write"), "{}", ran.stderr);
-    assert_same(&before, &fixture.snapshot());
-    fixture.apply(&[]).good();
-    let before = fixture.snapshot();
-    let ran = in_namespace(&fixture, &script.replace("apply", "remove kubernetes"));
-    ran.refused("rootfs-io");
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    let before = workspace.rootfs_snapshot();
+    let script = "mount --bind rootfs rootfs; mount -o remount,ro,bind rootfs; cd project; \"$0\" apply --rootfs ../rootfs";
+    let ran = in_namespace(&workspace, script);
+    ran.is_refused("rootfs-io");
+    assert!(ran.err.contains("read-write"), "{}", ran.err);
+    assert_same(&before, &workspace.rootfs_snapshot());
+    workspace.apply("").succeeded().json();
+    let before = workspace.rootfs_snapshot();
+    let ran = in_namespace(&workspace, &script.replace("apply", "remove kubernetes"));
+    ran.is_refused("rootfs-io");
+    assert_same(&before, &workspace.rootfs_snapshot());
 }
 
 /// `SHOW FOLDER`: everything in it, as lines.
@@ -405,37 +412,37 @@ const SHOW: &str = "show() { (cd \"$1\"; find . -printf '%p %y %m %l\\n' | sort;
 
 #[test]
 fn a_small_root_file_system_is_told_and_left_as_it_was() {
-    if !can("unshare", &["-m", "true"]) {
+    if !namespace::possible() {
         return;
     }
-    let fixture = Fixture::new();
+    let workspace = placing::workspace();
     let script = format!(
         "{SHOW}
         mkdir small; mount -t tmpfs -o size=1M none small; cp -a rootfs/. small; show small >before
-        cd work; \"$0\" apply --rootfs ../small && exit 9; cd ..; show small >after; cmp before after; exit 1"
+        cd project; \"$0\" apply --rootfs ../small && exit 9; cd ..; show small >after; cmp before after; exit 1"
     );
-    in_namespace(&fixture, &script).refused("no-room");
+    in_namespace(&workspace, &script).is_refused("no-room");
 }
 
 #[test]
 fn wherever_the_inodes_end_nothing_is_changed() {
-    if !can("unshare", &["-m", "true"]) {
+    if !namespace::possible() {
         return;
     }
-    let fixture = Fixture::new();
+    let workspace = placing::workspace();
     // An earlier state with an image to replace and one to take out.
-    fixture.list_extensions(&["aaa", "kubernetes"]);
-    fixture.apply(&[]).good();
-    fs::remove_dir_all(fixture.inside("/etc/systemd/system")).unwrap();
-    fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-    fixture.list_extensions(&["kubernetes", "new"]);
+    workspace.list_extensions(&["aaa", "kubernetes"]);
+    workspace.apply("").succeeded().json();
+    fs::remove_dir_all(workspace.inside("/etc/systemd/system")).unwrap();
+    workspace.change_content("changed");
+    workspace.list_extensions(&["kubernetes", "new"]);
     let script = format!(
         "{SHOW}
         used=$(find rootfs | wc -l); free=0; failed=0; mkdir small
         while [ $free -lt 40 ]; do
             mount -t tmpfs -o size=64M,nr_inodes=$((used + free)) none small
             cp -a rootfs/. small; show small >before
-            cd work; code=0; \"$0\" apply --rootfs ../small >../out 2>&1 || code=$?; cd ..
+            cd project; code=0; \"$0\" apply --rootfs ../small >../out 2>&1 || code=$?; cd ..
             show small >after; umount small
             if [ $code = 0 ]; then break; fi
             [ $code = 1 ] || {{ cat out; exit 8; }}
@@ -445,15 +452,15 @@ fn wherever_the_inodes_end_nothing_is_changed() {
         done
         echo $failed"
     );
-    let ran = in_namespace(&fixture, &script);
-    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-    let failed: u32 = ran.stdout.trim().parse().unwrap();
+    let ran = in_namespace(&workspace, &script);
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+    let failed: u32 = ran.out.trim().parse().unwrap();
     assert!((5..40).contains(&failed), "{failed}");
 }
 
 #[test]
 fn a_full_disk_behind_any_folder_changes_nothing() {
-    if !can("unshare", &["-m", "true"]) {
+    if !namespace::possible() {
         return;
     }
     for folder in [
@@ -462,8 +469,8 @@ fn a_full_disk_behind_any_folder_changes_nothing() {
         "etc/systemd/system/sysinit.target.wants",
         "var/lib/prism-sysext",
     ] {
-        let fixture = Fixture::new();
-        fs::create_dir_all(fixture.inside(folder)).unwrap();
+        let workspace = placing::workspace();
+        fs::create_dir_all(workspace.inside(folder)).unwrap();
         // The folder's own file system has neither bytes nor inodes left. A link and the record are
         // too small for the check before, which counts what files need.
         let small = folder.ends_with(".wants") || folder.ends_with("prism-sysext");
@@ -471,21 +478,21 @@ fn a_full_disk_behind_any_folder_changes_nothing() {
             "{SHOW}
             mount -t tmpfs -o size=4k,nr_inodes=2 none rootfs/{folder}
             echo full >rootfs/{folder}/full; show rootfs >before
-            cd work; code=0; \"$0\" apply --rootfs ../rootfs || code=$?; cd ..
+            cd project; code=0; \"$0\" apply --rootfs ../rootfs || code=$?; cd ..
             show rootfs >after; diff before after || exit 9; exit $code"
         );
-        in_namespace(&fixture, &script).refused(if small { "rootfs-io" } else { "no-room" });
+        in_namespace(&workspace, &script).is_refused(if small { "rootfs-io" } else { "no-room" });
     }
 }
 
 /// `chattr +i` on some file systems is the one thing that nobody foresees.
 #[test]
 fn a_name_that_can_not_be_given_takes_all_back() {
-    let fixture = Fixture::new();
-    fixture.apply(&[]).good();
-    fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-    fixture.list_extensions(&["kubernetes", "aaa"]);
-    let image = fixture.inside(IMAGE);
+    let workspace = placing::workspace();
+    workspace.apply("").succeeded().json();
+    workspace.change_content("changed");
+    workspace.list_extensions(&["kubernetes", "aaa"]);
+    let image = workspace.inside(IMAGE);
     let chattr = |flag: &str| {
         let mut command = Command::new("chattr");
         command.arg(flag).arg(&image);
@@ -495,11 +502,11 @@ fn a_name_that_can_not_be_given_takes_all_back() {
         eprintln!("SKIPPED: chattr +i does not work here");
         return;
     }
-    let before = fixture.snapshot();
-    let ran = fixture.apply(&[]);
-    let after = fixture.snapshot();
+    let before = workspace.rootfs_snapshot();
+    let ran = workspace.apply("");
+    let after = workspace.rootfs_snapshot();
     assert!(chattr("-i"));
-    ran.refused("rootfs-io");
+    ran.is_refused("rootfs-io");
     assert_same(&before, &after);
 }
 
@@ -526,7 +533,7 @@ fn copying(child: &mut std::process::Child) -> bool {
 
 #[test]
 fn a_killed_apply_leaves_no_half_written_file() {
-    let fixture = Fixture::new();
+    let workspace = placing::workspace();
     // Nothing that the image would have less of than the file.
     let mut state = 1_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -538,11 +545,11 @@ fn a_killed_apply_leaves_no_half_written_file() {
     .take(8 << 20)
     .flatten()
     .collect();
-    fs::write(fixture.work().join("bin/a"), noise).unwrap();
-    let before = fixture.snapshot();
-    fixture.apply(&[]).good();
-    let complete = fixture.snapshot();
-    fixture.remove("kubernetes", &[]).good();
+    workspace.change_content(noise);
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").succeeded().json();
+    let complete = workspace.rootfs_snapshot();
+    workspace.remove("kubernetes", "").succeeded().json();
     let mut caught = 0;
     for (round, signal) in [
         Signal::KILL,
@@ -554,8 +561,8 @@ fn a_killed_apply_leaves_no_half_written_file() {
     .into_iter()
     .enumerate()
     {
-        let mut child = fixture
-            .command(&["apply", "--rootfs", "../rootfs"])
+        let mut child = workspace
+            .command(["apply", "--rootfs", "../rootfs"])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -567,14 +574,14 @@ fn a_killed_apply_leaves_no_half_written_file() {
         }
         if child.wait().unwrap().success() {
             // It was quicker than we; begin anew.
-            fixture.remove("kubernetes", &[]).good();
+            workspace.remove("kubernetes", "").succeeded().json();
             continue;
         }
         caught += 1;
-        let after = fixture.snapshot();
-        let naming = fixture.inside(RECORD).exists();
+        let after = workspace.rootfs_snapshot();
+        let naming = workspace.inside(RECORD).exists();
         for (path, entry) in &after {
-            let folder = entry.mode & 0o170_000 == 0o040_000;
+            let folder = entry.is_folder();
             // While names are given, whole files may have theirs already.
             let whole = naming
                 && complete
@@ -588,35 +595,35 @@ fn a_killed_apply_leaves_no_half_written_file() {
         }
     }
     assert!(caught > 0, "no round was caught while copying");
-    fixture.apply(&[]).good();
-    assert!(fixture.inside(IMAGE).is_file());
+    workspace.apply("").succeeded().json();
+    assert!(workspace.inside(IMAGE).is_file());
 }
 
 #[test]
 fn after_a_kill_at_any_moment_apply_and_remove_know_what_is_ours() {
-    let fixture = Fixture::new();
-    let before = fixture.snapshot();
-    fixture.list_extensions(&["kubernetes", "old"]);
-    fixture.apply(&[]).good();
-    fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-    fixture.list_extensions(&["kubernetes", "new"]);
-    let template = fixture.path().join("template");
-    fs::rename(fixture.rootfs(), &template).unwrap();
+    let workspace = placing::workspace();
+    let before = workspace.rootfs_snapshot();
+    workspace.list_extensions(&["kubernetes", "old"]);
+    workspace.apply("").succeeded().json();
+    workspace.change_content("changed");
+    workspace.list_extensions(&["kubernetes", "new"]);
+    let template = workspace.root().join("template");
+    fs::rename(workspace.rootfs(), &template).unwrap();
     let mut killed = 0;
     for round in 0..40 {
-        copy(&template, &fixture.rootfs());
-        let mut child = fixture
-            .command(&["apply", "--rootfs", "../rootfs"])
+        copy(&template, &workspace.rootfs());
+        let mut child = workspace
+            .command(["apply", "--rootfs", "../rootfs"])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         // Half of the rounds wait for the names, which are given in no time.
         let start = Instant::now();
-        let record = fs::read(fixture.inside(RECORD)).unwrap();
+        let record = fs::read(workspace.inside(RECORD)).unwrap();
         while round % 2 == 1
             && child.try_wait().unwrap().is_none()
-            && fs::read(fixture.inside(RECORD)).unwrap() == record
+            && fs::read(workspace.inside(RECORD)).unwrap() == record
         {
             assert!(start.elapsed() < Duration::from_secs(20));
         }
@@ -624,27 +631,27 @@ fn after_a_kill_at_any_moment_apply_and_remove_know_what_is_ours() {
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         killed += u32::from(!child.wait().unwrap().success());
         if round % 4 < 2 {
-            fixture.apply(&[]).good();
+            workspace.apply("").succeeded().json();
         }
         // Whatever is left of the two generations, all of it is ours.
         for name in ["kubernetes", "new", "old"] {
-            let ran = fixture.remove(name, &[]);
-            if ran.code != Some(0) {
-                ran.refused("not-applied");
+            let ran = workspace.remove(name, "");
+            if ran.status != Some(0) {
+                ran.is_refused("not-applied");
             }
         }
-        let after: Snapshot = fixture
-            .snapshot()
+        let after: Snapshot = workspace
+            .rootfs_snapshot()
             .into_iter()
             .filter(|(path, entry)| {
                 // What a kill leaves: hidden names, and folders which hold them or nothing.
                 let hidden = path.extension().is_some_and(|extension| extension == "tmp");
-                let folder = entry.mode & 0o170_000 == 0o040_000;
+                let folder = entry.is_folder();
                 before.contains_key(path) || !(hidden || folder)
             })
             .collect();
         assert_same(&before, &after);
-        fs::remove_dir_all(fixture.rootfs()).unwrap();
+        fs::remove_dir_all(workspace.rootfs()).unwrap();
     }
     assert!(killed > 0, "every round was over too soon");
 }
@@ -653,122 +660,110 @@ fn after_a_kill_at_any_moment_apply_and_remove_know_what_is_ours() {
 #[test]
 fn a_record_of_an_unfinished_apply_knows_old_and_new() {
     for state in ["nothing yet", "the old image", "the new image"] {
-        let fixture = Fixture::new();
-        let before = fixture.snapshot();
-        fixture.apply(&[]).good();
-        let old = fs::read(fixture.inside(IMAGE)).unwrap();
-        let mut record = fixture.record();
-        fs::write(fixture.work().join("bin/a"), "changed").unwrap();
-        fixture.apply(&[]).good();
-        let more = fixture.record()["files"].as_array().unwrap().clone();
+        let workspace = placing::workspace();
+        let before = workspace.rootfs_snapshot();
+        workspace.apply("").succeeded().json();
+        let old = fs::read(workspace.inside(IMAGE)).unwrap();
+        let mut record = workspace.record();
+        workspace.change_content("changed");
+        workspace.apply("").succeeded().json();
+        let more = workspace.record()["files"].as_array().unwrap().clone();
         record["files"].as_array_mut().unwrap().extend(more);
-        fixture.write(RECORD, record.to_string());
+        workspace.write_inside(RECORD, record.to_string());
         match state {
-            "nothing yet" => fs::remove_file(fixture.inside(IMAGE)).unwrap(),
-            "the old image" => fixture.write(IMAGE, old),
+            "nothing yet" => fs::remove_file(workspace.inside(IMAGE)).unwrap(),
+            "the old image" => workspace.write_inside(IMAGE, old),
             _ => {}
         }
-        let copied = fixture.path().join("copied");
-        copy(&fixture.rootfs(), &copied);
-        fixture.apply(&[]).good();
-        assert_eq!(fixture.record()["files"].as_array().unwrap().len(), 3);
-        fs::remove_dir_all(fixture.rootfs()).unwrap();
-        fs::rename(copied, fixture.rootfs()).unwrap();
-        fixture.remove("kubernetes", &[]).good();
-        assert_same(&before, &fixture.snapshot());
+        let copied = workspace.root().join("copied");
+        copy(&workspace.rootfs(), &copied);
+        workspace.apply("").succeeded().json();
+        assert_eq!(workspace.record()["files"].as_array().unwrap().len(), 3);
+        fs::remove_dir_all(workspace.rootfs()).unwrap();
+        fs::rename(copied, workspace.rootfs()).unwrap();
+        workspace.remove("kubernetes", "").succeeded().json();
+        assert_same(&before, &workspace.rootfs_snapshot());
     }
 }
 
-const NOBODY: [&str; 5] = [
-    "setpriv",
-    "--reuid=65534",
-    "--regid=65534",
-    "--clear-groups",
-    PROGRAM,
-];
-
 #[test]
 fn ordinary_users_write_to_their_own_only() {
-    if !can(
-        "setpriv",
-        &["--reuid=65534", "--regid=65534", "--clear-groups", "true"],
-    ) {
-        return;
-    }
-    let fixture = Fixture::new();
-    let own = |path: &Path| {
-        let status = Command::new("chown")
-            .arg("-R")
-            .arg("65534:65534")
-            .arg(path)
-            .status();
-        assert!(status.unwrap().success());
+    let workspace = placing::workspace();
+    give_to_nobody(&workspace.path("keys"));
+    give_to_nobody(&workspace.path("project"));
+    let run = |args: &str| {
+        let command = workspace.command(args.split_whitespace());
+        Some(Said::of(&mut as_nobody(&command)?))
     };
-    own(&fixture.work());
-    let args = ["apply", "--rootfs", "../rootfs", "--output", "json"];
-    let before = fixture.snapshot();
-    Ran::of(fixture.by(&NOBODY, &args)).refused("rootfs-not-owned");
-    assert_same(&before, &fixture.snapshot());
-    own(&fixture.rootfs());
-    let ran = Ran::of(fixture.by(&NOBODY, &args));
-    assert_eq!(ran.good()["applied"]["ownership"], "caller");
-    let remove = ["remove", "--rootfs", "../rootfs", "kubernetes"];
-    assert_eq!(Ran::of(fixture.by(&NOBODY, &remove)).code, Some(0));
-    assert_same(&before, &fixture.snapshot());
+    let apply = "apply --rootfs ../rootfs --output json";
+    let before = workspace.rootfs_snapshot();
+    let Some(refused) = run(apply) else {
+        return;
+    };
+    refused.is_refused("rootfs-not-owned");
+    assert_same(&before, &workspace.rootfs_snapshot());
+    give_to_nobody(&workspace.rootfs());
+    let before = workspace.rootfs_snapshot();
+    let ran = run(apply).unwrap();
+    assert_eq!(ran.succeeded().json()["applied"]["ownership"], "caller");
+    run("remove --rootfs ../rootfs kubernetes")
+        .unwrap()
+        .succeeded();
+    assert_same(&before, &workspace.rootfs_snapshot());
     // A folder of somebody else inside it.
-    fs::create_dir_all(fixture.inside("/var/lib/extensions")).unwrap();
-    let before = fixture.snapshot();
-    Ran::of(fixture.by(&NOBODY, &args)).refused("rootfs-io");
-    assert_same(&before, &fixture.snapshot());
+    fs::create_dir_all(workspace.inside("/var/lib/extensions")).unwrap();
+    let before = workspace.rootfs_snapshot();
+    run(apply).unwrap().is_refused("rootfs-io");
+    assert_same(&before, &workspace.rootfs_snapshot());
 }
 
 #[test]
 fn root_gives_all_to_root() {
     use std::os::unix::fs::MetadataExt;
-    let fixture = Fixture::new();
+    let workspace = placing::workspace();
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: not root");
         return;
     }
     // A folder whose group is inherited.
-    fs::create_dir_all(fixture.inside("/var/lib")).unwrap();
-    std::os::unix::fs::chown(fixture.inside("/var/lib"), Some(7), Some(7)).unwrap();
+    fs::create_dir_all(workspace.inside("/var/lib")).unwrap();
+    std::os::unix::fs::chown(workspace.inside("/var/lib"), Some(7), Some(7)).unwrap();
     let setgid = fs::Permissions::from_mode(0o2755);
-    fs::set_permissions(fixture.inside("/var/lib"), setgid).unwrap();
-    fixture.apply(&[]).good();
+    fs::set_permissions(workspace.inside("/var/lib"), setgid).unwrap();
+    workspace.apply("").succeeded().json();
     for path in [CERTIFICATE, DROP_IN, IMAGE, RECORD, "/var/lib/extensions"] {
-        let metadata = fs::metadata(fixture.inside(path)).unwrap();
+        let metadata = fs::metadata(workspace.inside(path)).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{path}");
     }
 }
 
 #[test]
 fn what_the_base_has_already_is_judged_as_well() {
-    let fixture = Fixture::new();
-    fixture.write("/var/lib/extensions/broken.raw", "garbage");
-    let before = fixture.snapshot();
-    let ran = fixture.apply(&[]);
-    ran.refused("image-unreadable");
-    assert!(ran.stderr.contains("broken.raw"), "{}", ran.stderr);
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    workspace.write_inside("/var/lib/extensions/broken.raw", "garbage");
+    let before = workspace.rootfs_snapshot();
+    let ran = workspace.apply("");
+    ran.is_refused("image-unreadable");
+    assert!(ran.err.contains("broken.raw"), "{}", ran.err);
+    assert_same(&before, &workspace.rootfs_snapshot());
 
-    let fixture = Fixture::new();
-    fixture.write("/var/lib/extensions/folder/usr/lib/os-release", "ID=x");
-    let before = fixture.snapshot();
-    fixture.apply(&[]).refused("os-release-inside");
-    assert_same(&before, &fixture.snapshot());
+    let workspace = placing::workspace();
+    workspace.write_inside("/var/lib/extensions/folder/usr/lib/os-release", "ID=x");
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").is_refused("os-release-inside");
+    assert_same(&before, &workspace.rootfs_snapshot());
 
-    let fixture = Fixture::new();
+    let workspace = placing::workspace();
     // Without a release file a folder is only left out.
-    fs::create_dir_all(fixture.inside("/var/lib/extensions/folder/usr")).unwrap();
-    fixture.apply(&[]).good();
+    fs::create_dir_all(workspace.inside("/var/lib/extensions/folder/usr")).unwrap();
+    workspace.apply("").succeeded().json();
 
-    let fixture = Fixture::new();
-    let other = Fixture::new();
-    other.apply(&[]).good();
+    let workspace = placing::workspace();
+    let other = placing::workspace();
+    other.apply("").succeeded().json();
     let image = fs::read(other.inside(IMAGE)).unwrap();
-    fixture.write("/etc/extensions/kubernetes.raw", image);
-    let before = fixture.snapshot();
-    fixture.apply(&[]).refused("shadowed");
-    assert_same(&before, &fixture.snapshot());
+    workspace.write_inside("/etc/extensions/kubernetes.raw", image);
+    let before = workspace.rootfs_snapshot();
+    workspace.apply("").is_refused("shadowed");
+    assert_same(&before, &workspace.rootfs_snapshot());
 }

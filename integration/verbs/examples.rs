@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::workspace::{PROGRAM, Said, Snapshot, copy, examples, snapshot};
+use crate::harness::said::Said;
+use crate::harness::snapshot::{Snapshot, copy, snapshot};
+use crate::harness::workspace::{PROGRAM, examples};
 
 struct Copy(tempfile::TempDir);
 
@@ -188,9 +190,7 @@ fn what_was_applied_can_be_removed_again() {
     let files = |snapshot: &Snapshot| -> Vec<PathBuf> {
         snapshot
             .iter()
-            .filter(|(path, (mode, _))| {
-                mode & 0o170_000 != 0o040_000 && !path.ends_with("applied.json")
-            })
+            .filter(|(path, entry)| !entry.is_folder() && !path.ends_with("applied.json"))
             .map(|(path, _)| path.clone())
             .collect()
     };

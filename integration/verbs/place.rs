@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::again;
+use crate::harness::snapshot::{assert_same, snapshot};
 use prism_sysext::base::Base;
 use prism_sysext::finding::Findings;
 use prism_sysext::io::root::{Ownership, RootDir};
@@ -83,39 +84,6 @@ fn forced() -> Options<'static> {
     }
 }
 
-/// Names, types, modes, owners and contents of a whole tree.
-fn snapshot(root: &Path) -> Vec<String> {
-    walkdir::WalkDir::new(root)
-        .sort_by_file_name()
-        .into_iter()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let metadata = entry.path().symlink_metadata().unwrap();
-            let content = match () {
-                () if metadata.is_file() => fs::read(entry.path()).unwrap(),
-                () if metadata.is_symlink() => fs::read_link(entry.path())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .as_bytes()
-                    .to_vec(),
-                () => Vec::new(),
-            };
-            let (mode, owner) = (metadata.mode(), metadata.uid());
-            let name = entry
-                .path()
-                .strip_prefix(root)
-                .unwrap()
-                .display()
-                .to_string();
-            format!(
-                "{name} {mode:o} {owner} {}",
-                String::from_utf8_lossy(&content)
-            )
-        })
-        .collect()
-}
-
 fn ids(findings: &Findings) -> Vec<&'static str> {
     findings.0.iter().map(|finding| finding.id).collect()
 }
@@ -177,7 +145,7 @@ fn apply_places_enables_and_records_and_is_idempotent() {
             .iter()
             .all(|link| link.outcome == Outcome::Unchanged)
     );
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
     assert_eq!([IMAGE, CERTIFICATE, LINK, RECORD].map(times), ctimes);
 
     let opened = RootDir::open(root).unwrap();
@@ -208,7 +176,7 @@ fn remove_leaves_the_root_as_it_was() {
     assert_eq!(removed, plan);
     assert_eq!(removed.links, [LINK]);
     assert_eq!(removed.files, [IMAGE, DROP_IN, CERTIFICATE]);
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
     let error = remove(&opened, "tools", &Options::default()).unwrap_err();
     assert_eq!(ids(&error), ["not-applied"]);
 }
@@ -247,7 +215,7 @@ fn foreign_and_changed_files_are_not_overwritten() {
     let error = run(root, &placements()).unwrap_err();
     assert_eq!(ids(&error), ["would-overwrite"]);
     assert!(error.to_string().contains("was not placed by prism-sysext"));
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
 
     let opened = RootDir::open(root).unwrap();
     let applied = apply(&opened, &placements(), &forced()).unwrap();
@@ -298,7 +266,7 @@ fn files_no_longer_listed_go_and_changed_ones_only_by_force() {
     fs::write(at(root, DROP_IN), "changed").unwrap();
     let before = snapshot(root);
     assert_eq!(ids(&run(root, &fewer).unwrap_err()), ["changed-since"]);
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
     let opened = RootDir::open(root).unwrap();
     let applied = apply(&opened, &fewer, &forced()).unwrap();
     assert_eq!(applied.removed, [DROP_IN, CERTIFICATE]);
@@ -323,7 +291,7 @@ fn units_that_are_missing_masked_or_blocked_are_refused() {
         ids(&run(root, &placements()).unwrap_err()),
         ["unit-missing"]
     );
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
     rootfs(root);
     fs::create_dir_all(at(root, LINK).parent().unwrap()).unwrap();
     symlink("/dev/null", at(root, LINK)).unwrap();
@@ -379,7 +347,7 @@ fn a_source_that_changed_since_the_check_is_not_placed() {
         error.to_string().contains("changed since it was checked"),
         "{error}"
     );
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
 }
 
 #[test]
@@ -399,7 +367,7 @@ fn a_dry_run_writes_nothing_and_bad_destinations_are_refused() {
     bad.files[1].destination = DROP_IN.to_owned();
     let found = ids(&run(root, &bad).unwrap_err());
     assert_eq!(found, ["bad-destination", "bad-destination"]);
-    assert_eq!(snapshot(root), before);
+    assert_same(&before, &snapshot(root));
 }
 
 #[test]
@@ -460,7 +428,7 @@ fn a_full_disk_is_found_before_anything_is_written() {
     let error = run(&root, &big).unwrap_err();
     assert_eq!(ids(&error), ["no-room"]);
     assert!(error.to_string().contains("var/lib/extensions/tools.raw"));
-    assert_eq!(snapshot(&root), before);
+    assert_same(&before, &snapshot(&root));
 }
 
 #[test]
@@ -496,7 +464,7 @@ fn a_disk_that_fills_up_midway_loses_nothing() {
         error.contains("No space left") && error.contains("/run/extensions/n"),
         "{error}"
     );
-    assert_eq!(snapshot(&root), before);
+    assert_same(&before, &snapshot(&root));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 
 /// An image by mkosi's names, renamed; the certificate as it is; enable and start.
 const RECIPE: &str = "\
@@ -19,9 +19,9 @@ scripts:
       systemctl start systemd-sysext.service
 ";
 
-fn ground() -> Ground {
-    let ground = Ground::new();
-    ground.config(
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.config(
         "sysext:
   verityKey: ../keys/key.pem
   verityCertificate: ../keys/cert.crt
@@ -29,23 +29,23 @@ fn ground() -> Ground {
   - {name: kubernetes, version: 1.30.7, versionedName: true, files: ['bin/tool:/usr/local/bin/kubectl']}
 ",
     );
-    ground.run("build --target azurelinux-3.0").succeeded();
-    let built = ground.path("project/.sysext/kubernetes_1.30.7.raw");
-    fs::rename(built, ground.path("project/kubernetes.raw")).unwrap();
+    workspace.run("build --target azurelinux-3.0").succeeded();
+    let built = workspace.path("project/.sysext/kubernetes_1.30.7.raw");
+    fs::rename(built, workspace.path("project/kubernetes.raw")).unwrap();
     fs::copy(
-        ground.path("keys/cert.crt"),
-        ground.path("project/verity_cert.crt"),
+        workspace.path("keys/cert.crt"),
+        workspace.path("project/verity_cert.crt"),
     )
     .unwrap();
-    ground.config(RECIPE);
-    ground
+    workspace.config(RECIPE);
+    workspace
 }
 
 #[test]
 fn the_usual_recipe_is_explained_to_the_end() {
-    let ground = ground();
-    let before = ground.snapshot();
-    let said = ground.run("check --target azurelinux-3.0");
+    let workspace = workspace();
+    let before = workspace.snapshot();
+    let said = workspace.run("check --target azurelinux-3.0");
     assert_eq!(said.status, Some(1), "{said:?}");
     for line in [
         // What, where and the one line that mends it.
@@ -61,7 +61,7 @@ fn the_usual_recipe_is_explained_to_the_end() {
         said.out.contains("blocks-all") && said.out.contains("nothing is merged"),
         "{said:?}"
     );
-    ground.is_unchanged(&before, "check");
+    workspace.is_unchanged(&before, "check");
 
     // With that line changed, everything is as it was meant, but for what was never asked for.
     let mended = RECIPE
@@ -70,8 +70,8 @@ fn the_usual_recipe_is_explained_to_the_end() {
             "extensions/kubernetes_1.30.7.raw",
         )
         .replace("      systemctl start systemd-sysext.service\n", "");
-    ground.config(&mended);
-    let said = ground.run("check --target azurelinux-3.0");
+    workspace.config(&mended);
+    let said = workspace.run("check --target azurelinux-3.0");
     let said = said.succeeded();
     assert!(said.out.contains("merges-signed"), "{said:?}");
     assert!(
@@ -88,7 +88,7 @@ fn the_usual_recipe_is_explained_to_the_end() {
 
 #[test]
 fn each_part_of_the_recipe_counts() {
-    let ground = ground();
+    let workspace = workspace();
     let recipe = RECIPE.replace(
         "extensions/kubernetes.raw",
         "extensions/kubernetes_1.30.7.raw",
@@ -116,28 +116,28 @@ fn each_part_of_the_recipe_counts() {
         ),
     ] {
         assert!(recipe.contains(from));
-        ground.config(&recipe.replace(from, to));
-        let said = ground.run("check --target azurelinux-3.0");
+        workspace.config(&recipe.replace(from, to));
+        let said = workspace.run("check --target azurelinux-3.0");
         assert_eq!(said.status, Some(1), "{said:?}");
         assert!(said.err.contains(&format!("[{id}]")), "{id}: {}", said.err);
     }
-    ground.config(&recipe.replace(
+    workspace.config(&recipe.replace(
         "scripts:",
         "  services: {enable: [systemd-sysext]}\nscripts:",
     ));
-    ground.run("check --target azurelinux-3.0").succeeded();
-    ground.config("os: {hostname: x}\n");
-    ground.refused("check --target azurelinux-3.0", "no-sysext");
-    ground.config(&recipe);
-    ground.refused("check", "no-base");
+    workspace.run("check --target azurelinux-3.0").succeeded();
+    workspace.config("os: {hostname: x}\n");
+    workspace.refused("check --target azurelinux-3.0", "no-sysext");
+    workspace.config(&recipe);
+    workspace.refused("check", "no-base");
 }
 
 #[test]
 fn a_finding_is_explained_at_length() {
-    let ground = Ground::new();
-    let said = ground.run("check --explain release-file-missing");
+    let workspace = Workspace::new();
+    let said = workspace.run("check --explain release-file-missing");
     assert!(said.succeeded().out.contains("byte for byte"), "{said:?}");
-    let said = ground.run("check --explain release-file-mising");
+    let said = workspace.run("check --explain release-file-mising");
     said.is_refused("unknown-finding");
     assert!(
         said.err.contains("did you mean `release-file-missing`?"),

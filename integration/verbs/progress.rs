@@ -1,10 +1,10 @@
 //! What a person sees while something takes long, and that programs see nothing of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::harness::tools::{command, have, output, path};
+use crate::harness::workspace::write_program;
 use tempfile::TempDir;
 
 /// Takes long whatever the machine, and then fails.
@@ -15,10 +15,7 @@ fn build(dir: &TempDir) -> Command {
     folders.extend(std::env::split_paths(&path()));
     fs::create_dir_all(dir.path().join("root/usr/share")).unwrap();
     fs::write(dir.path().join("root/usr/share/file"), vec![7; 2_000_000]).unwrap();
-    fs::create_dir_all(dir.path().join("bin")).unwrap();
-    let program = dir.path().join("bin/mksquashfs");
-    fs::write(&program, SLOW).unwrap();
-    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&dir.path().join("bin/mksquashfs"), SLOW);
     let config = "sysext:\n  extensions:\n  - {name: tools, tree: root, arch: x86-64, verity: none, \
                   format: squashfs, release: {id: _any}}\n";
     fs::write(dir.path().join("config.yaml"), config).unwrap();

@@ -1,6 +1,7 @@
 //! What each verb prints with `--output json` is what its schema says, good results and failures.
 
-use crate::harness::workspace::{Ground, Said};
+use crate::harness::said::Said;
+use crate::harness::workspace::Workspace;
 use prism_sysext::output::schema::KINDS;
 use serde_json::{Value, json};
 
@@ -33,9 +34,9 @@ sysext:
 
 #[test]
 fn a_whole_life_is_told_as_the_schemas_say() {
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    let run = |line: &str| ground.run(&format!("{line} --output json"));
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    let run = |line: &str| workspace.run(&format!("{line} --output json"));
     let valid = holds(
         "validate-config",
         &run("validate-config --rootfs ../rootfs"),
@@ -48,7 +49,7 @@ fn a_whole_life_is_told_as_the_schemas_say() {
     let checked = holds("check", &run("check --rootfs ../rootfs"));
     assert_eq!(checked["good"], true, "{checked}");
     let mkosi = "[Output]\nFormat=sysext\nImageId=x\n[Content]\nExtraTrees=bin:/usr/bin\n";
-    ground.write("project/x.conf", mkosi, 0o644);
+    workspace.write("project/x.conf", mkosi, 0o644);
     let imported = holds("import-mkosi", &run("import-mkosi x.conf"));
     assert_eq!(imported["config"]["sysext"]["extensions"][0]["name"], "x");
     let image = ".sysext/tools.raw";
@@ -72,25 +73,25 @@ fn a_whole_life_is_told_as_the_schemas_say() {
 
 #[test]
 fn bad_ends_are_told_as_the_schemas_say() {
-    let ground = Ground::new();
-    let run = |line: &str| ground.run(&format!("{line} --output json"));
+    let workspace = Workspace::new();
+    let run = |line: &str| workspace.run(&format!("{line} --output json"));
     // Places of all kinds: in the text, of a value, of a file.
-    ground.config("os:\n  hostnmae: a\nsysext:\n  extensions: [{name: a, tree: t}]\n");
+    workspace.config("os:\n  hostnmae: a\nsysext:\n  extensions: [{name: a, tree: t}]\n");
     let findings = holds("validate-config", &run("validate-config"));
     assert_eq!(findings["valid"], false);
     for finding in findings["findings"].as_array().unwrap() {
         assert!(finding["line"].as_u64() > Some(0), "{finding}");
         assert!(finding["column"].as_u64() > Some(0), "{finding}");
     }
-    ground.config("os: [\n");
+    workspace.config("os: [\n");
     holds("validate-config", &run("validate-config"));
     holds("failure", &run("expand --target azurelinux-3.0"));
     let missing = run("build --config-file none.yaml --target azurelinux-3.0");
     holds("failure", &missing);
     holds("failure", &run("inspect none.raw"));
     holds("failure", &run("list --rootfs none"));
-    ground.config(CONFIG);
-    ground.run("build --rootfs ../rootfs").succeeded();
+    workspace.config(CONFIG);
+    workspace.run("build --rootfs ../rootfs").succeeded();
     // Merged, and not signed by whom it should.
     let strangers = run("verify .sysext/tools.raw --certificate ../keys/other.crt");
     assert_eq!(holds("verify", &strangers)["good"], false);
@@ -108,37 +109,37 @@ fn bad_ends_are_told_as_the_schemas_say() {
 /// The report is written when all is known: an extension that is not merged is in it.
 #[test]
 fn verdicts_are_in_the_forms_for_build_servers() {
-    let ground = Ground::new();
-    ground.config(CONFIG);
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let sarif = ground.run("check .sysext/tools.raw --target debian-13 --output sarif");
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let sarif = workspace.run("check .sysext/tools.raw --target debian-13 --output sarif");
     assert_eq!(sarif.status, Some(1));
     let log: Value = serde_json::from_str(&sarif.out).unwrap();
     let results = log["runs"][0]["results"].as_array().unwrap();
     let ids: Vec<_> = results.iter().map(|it| &it["ruleId"]).collect();
     assert!(ids.contains(&&json!("release-id-mismatch")), "{ids:?}");
-    let junit = ground.run("check .sysext/tools.raw --target debian-13 --output junit");
+    let junit = workspace.run("check .sysext/tools.raw --target debian-13 --output junit");
     assert_eq!(junit.status, Some(1));
     assert!(junit.out.contains("release-id-mismatch"), "{}", junit.out);
     assert!(!junit.out.contains("failures=\"0\""), "{}", junit.out);
     // So is what is asked for beyond that.
     let weak = "sysext:\n  extensions: [{name: a, verity: none, files: ['bin/tool:/usr/bin/a']}]\n";
-    ground.config(weak);
-    ground.run("build --rootfs ../rootfs").succeeded();
-    let weak = ground.run("check --rootfs ../rootfs --require signed --output junit");
+    workspace.config(weak);
+    workspace.run("build --rootfs ../rootfs").succeeded();
+    let weak = workspace.run("check --rootfs ../rootfs --require signed --output junit");
     assert!(weak.out.contains("protection-required"), "{}", weak.out);
-    let good = ground.run("check --rootfs ../rootfs --output junit");
+    let good = workspace.run("check --rootfs ../rootfs --output junit");
     assert_eq!(good.status, Some(0));
     assert!(good.out.contains("failures=\"0\""), "{}", good.out);
 }
 
 #[test]
 fn every_kind_is_printed_by_its_name() {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     for kind in KINDS {
-        let said = ground.run(&format!("schema --kind {}", kind.name));
+        let said = workspace.run(&format!("schema --kind {}", kind.name));
         let printed: Value = serde_json::from_str(&said.out).unwrap();
         assert_eq!(printed, (kind.make)(), "{}", kind.name);
     }
-    assert_eq!(ground.run("schema --kind nothing").status, Some(2));
+    assert_eq!(workspace.run("schema --kind nothing").status, Some(2));
 }

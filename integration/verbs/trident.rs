@@ -2,7 +2,7 @@
 //! that Trident would refuse on the host refused here.
 
 use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use prism_sysext::image::dissect;
 use prism_sysext::place::trident::{Listed, check};
 use prism_sysext::systemd::release_file::ExtensionKind;
@@ -23,19 +23,19 @@ fn the_snippet_lists_each_image_by_url_digest_and_path() {
     if !have(&["sha384sum"]) {
         return;
     }
-    let ground = Ground::new();
-    ground.config(CONFIG);
+    let workspace = Workspace::new();
+    workspace.config(CONFIG);
     let template = "https://images.example.com/{name}/{sha384}/{file}";
-    ground
+    workspace
         .run(&format!(
             "build --trident host.yaml --trident-url {template}"
         ))
         .succeeded();
     let read = |name: &str| -> Value {
-        serde_yaml::from_slice(&ground.read(&format!("project/{name}"))).unwrap()
+        serde_yaml::from_slice(&workspace.read(&format!("project/{name}"))).unwrap()
     };
     let entry = |name: &str, folder: &str| {
-        let image = ground.path(&format!("project/.sysext/{name}.raw"));
+        let image = workspace.path(&format!("project/.sysext/{name}.raw"));
         let said = run(command("sha384sum").arg(image));
         let digest = said.split_whitespace().next().unwrap();
         json!({
@@ -51,8 +51,8 @@ fn the_snippet_lists_each_image_by_url_digest_and_path() {
     assert_eq!(read("host.yaml"), expected);
 
     // Beside an expansion likewise; without a template it says what to replace.
-    ground.run("expand --trident other.yaml").succeeded();
-    let text = String::from_utf8(ground.read("project/other.yaml")).unwrap();
+    workspace.run("expand --trident other.yaml").succeeded();
+    let text = String::from_utf8(workspace.read("project/other.yaml")).unwrap();
     assert!(text.starts_with("# Replace HOST/PATH"), "{text}");
     let other = read("other.yaml");
     assert_eq!(
@@ -64,26 +64,26 @@ fn the_snippet_lists_each_image_by_url_digest_and_path() {
         expected["os"]["sysexts"][0]["sha384"]
     );
 
-    ground.refused(
+    workspace.refused(
         "expand --trident x.yaml --trident-url /srv/{file}",
         "trident-url",
     );
-    ground.config(&CONFIG.replace("versionedName: true", "verity: defer"));
-    let said = ground.run("build --trident x.yaml");
+    workspace.config(&CONFIG.replace("versionedName: true", "verity: defer"));
+    let said = workspace.run("build --trident x.yaml");
     said.is_refused("unsigned-deferred");
-    assert!(!ground.path("project/x.yaml").exists());
+    assert!(!workspace.path("project/x.yaml").exists());
 }
 
 /// A naked image of the tree that a script makes.
-fn image(ground: &Ground, name: &str, script: &str) {
-    let tree = ground.path(&format!("{name}.tree"));
+fn image(workspace: &Workspace, name: &str, script: &str) {
+    let tree = workspace.path(&format!("{name}.tree"));
     std::fs::create_dir_all(tree.join("usr/lib/extension-release.d")).unwrap();
     run(command("sh")
         .args(["-euc", script])
         .current_dir(tree.join("usr/lib/extension-release.d")));
     run(command("mkfs.erofs")
         .arg("--quiet")
-        .arg(ground.path(&format!("project/{name}.raw")))
+        .arg(workspace.path(&format!("project/{name}.raw")))
         .arg(&tree));
 }
 
@@ -92,25 +92,25 @@ fn what_trident_refuses_on_the_host_is_refused_here() {
     if !have(&["mkfs.erofs"]) {
         return;
     }
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let id = "printf 'ID=_any\\nSYSEXT_ID=%s\\n'";
     image(
-        &ground,
+        &workspace,
         "good",
         &format!("{id} good > extension-release.good"),
     );
     image(
-        &ground,
+        &workspace,
         "twin",
         &format!("{id} good > extension-release.twin"),
     );
     image(
-        &ground,
+        &workspace,
         "nameless",
         "echo ID=_any > extension-release.nameless",
     );
     image(
-        &ground,
+        &workspace,
         "two",
         &format!("{id} two > extension-release.two; echo x > README"),
     );
@@ -126,15 +126,15 @@ fn what_trident_refuses_on_the_host_is_refused_here() {
     ];
     for (names, expected) in cases {
         let list: Vec<String> = names.iter().map(|name| format!("{name}.raw")).collect();
-        ground.config(&format!(
+        workspace.config(&format!(
             "sysext: {{target: azurelinux-3.0, extensions: [{}]}}\n",
             list.join(", ")
         ));
-        let said = ground.run("expand --trident host.yaml");
+        let said = workspace.run("expand --trident host.yaml");
         assert_eq!(said.errors(), expected, "{said:?}");
     }
     // What the plan never does: it places an image under the name of its release file.
-    let image = dissect::open(&ground.path("project/good.raw")).unwrap();
+    let image = dissect::open(&workspace.path("project/good.raw")).unwrap();
     let ids = |destination| {
         let listed = Listed {
             kind: ExtensionKind::Sysext,

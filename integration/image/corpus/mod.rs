@@ -14,7 +14,7 @@ use crate::harness::seen::{Mounted, is_equal};
 use crate::harness::signer::Signer;
 use crate::harness::tools::{command, have, root, run, skip};
 use crate::harness::workshop::{How, Recipe, Verity, Workshop, file_system, sign};
-use crate::harness::workspace::Ground;
+use crate::harness::workspace::Workspace;
 use referee::damaged;
 use serde_json::json;
 use set::Set;
@@ -201,9 +201,9 @@ fn tree(root: &Path, kind: &str) {
 
 /// Listed, extracted and described as the kernel mounts it.
 fn is_read(work: &Path, set: &Set, what: &str) {
-    let ground = Ground::new();
+    let workspace = Workspace::new();
     let image = set.image.to_str().unwrap();
-    let said = ground
+    let said = workspace
         .run(&format!("inspect {image} --output json"))
         .succeeded()
         .json();
@@ -211,13 +211,13 @@ fn is_read(work: &Path, set: &Set, what: &str) {
         said["content"]["releases"][0]["suffix"], "x",
         "{what}: {said}"
     );
-    ground
+    workspace
         .run(&format!("inspect {image} --extract ../out"))
         .succeeded();
     let offset = set.parts.first().map_or(0, |part| part.offset);
     match Mounted::new(&set.image, offset, &work.join("mounted")) {
         Some(mounted) => {
-            assert!(is_equal(&ground.path("out"), &mounted.0, what) > 8);
+            assert!(is_equal(&workspace.path("out"), &mounted.0, what) > 8);
         }
         None => {
             skip(&format!("this kernel does not mount {what}"));
@@ -227,17 +227,21 @@ fn is_read(work: &Path, set: &Set, what: &str) {
 
 /// `build` takes it in as it is.
 fn is_taken_in(work: &Path, recipe: &Recipe, what: &str) {
-    let ground = Ground::new();
-    fs::copy(work.join("x.raw"), ground.path("project/x.raw")).unwrap();
-    fs::copy(work.join("signer.crt"), ground.path("project/signer.crt")).unwrap();
+    let workspace = Workspace::new();
+    fs::copy(work.join("x.raw"), workspace.path("project/x.raw")).unwrap();
+    fs::copy(
+        work.join("signer.crt"),
+        workspace.path("project/signer.crt"),
+    )
+    .unwrap();
     let config = json!({"sysext": {
         "target": "debian-13",
         "certificates": ["signer.crt"],
         "extensions": [{"image": "x.raw", "kind": kind(recipe)}],
     }});
-    ground.config(&config.to_string());
-    ground.run("build").succeeded();
-    let checked = ground.run("check --output json").json();
+    workspace.config(&config.to_string());
+    workspace.run("build").succeeded();
+    let checked = workspace.run("check --output json").json();
     // Before 258 systemd takes a root hash from a signature partition only, and looks for that of a
     // root partition only (src/shared/dissect-image.c).
     let expected = match (recipe.designator, recipe.verity) {
