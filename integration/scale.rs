@@ -1,8 +1,14 @@
 //! Content of unusual size and shape, judged by mounting the image.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
-mod support;
+#[path = "harness/tools.rs"]
+mod tools;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, chown};
@@ -18,8 +24,8 @@ use prism_sysext::io::progress::Progress;
 use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Source, Tree};
-use support::tools::{command, have, output, root, run};
 use tempfile::TempDir;
+use tools::{command, have, output, root, run};
 
 const IDS: Ids = Ids {
     disk: [1; 16],

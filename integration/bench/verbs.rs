@@ -11,14 +11,9 @@
     clippy::unwrap_used
 )]
 
-#[path = "builders/measure.rs"]
 mod measure;
-#[path = "../support/sample.rs"]
-#[allow(dead_code)]
+#[path = "../harness/sample.rs"]
 mod sample;
-#[path = "../support/tools.rs"]
-#[allow(dead_code)]
-mod tools;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -61,12 +56,10 @@ fn check() {
     let dir = TempDir::new().unwrap();
     let root = dir.path();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/rootfs");
-    tools::run(
-        Command::new("cp")
-            .arg("-a")
-            .arg(format!("{}/.", example.display()))
-            .arg(root),
-    );
+    run(Command::new("cp")
+        .arg("-a")
+        .arg(format!("{}/.", example.display()))
+        .arg(root));
     fs::create_dir_all(root.join("etc/systemd/system/sysinit.target.wants")).unwrap();
     std::os::unix::fs::symlink(
         "/usr/lib/systemd/system/systemd-sysext.service",
@@ -123,23 +116,21 @@ fn one_image(verify: bool) {
         "an image of 1 GiB",
         &[PROGRAM, "inspect", path, "--output", "json"],
     );
-    if !verify || !tools::have(&["veritysetup"]) {
+    if !verify || !has("veritysetup") {
         return;
     }
     let described = dissect::open(Path::new(path)).unwrap();
     let (data, hash) = (described.data.unwrap(), described.hash.unwrap());
     let cut = |name: &str, part: dissect::Part| {
         let to = dir.path().join(name);
-        tools::run(
-            Command::new("dd")
-                .args(["bs=1M", "iflag=skip_bytes,count_bytes", "status=none"])
-                .args([
-                    format!("if={path}"),
-                    format!("of={}", to.display()),
-                    format!("skip={}", part.offset),
-                    format!("count={}", part.size),
-                ]),
-        );
+        run(Command::new("dd")
+            .args(["bs=1M", "iflag=skip_bytes,count_bytes", "status=none"])
+            .args([
+                format!("if={path}"),
+                format!("of={}", to.display()),
+                format!("skip={}", part.offset),
+                format!("count={}", part.size),
+            ]));
         to.to_str().unwrap().to_owned()
     };
     let (data, hash) = (cut("data", data), cut("hash", hash));
@@ -170,7 +161,7 @@ fn config() {
     let path = dir.path().join("config.yaml");
     fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
-    tools::run(Command::new(PROGRAM).args(["build", "--config-file", path]));
+    run(Command::new(PROGRAM).args(["build", "--config-file", path]));
     let out = dir.path().join("out.yaml");
     let out = out.to_str().unwrap();
     let input = "a config of 10 000 lines";
@@ -217,6 +208,19 @@ fn image(name: &str, files: impl Iterator<Item = (String, usize)>, to: &Path, ve
     sample::assembled(&tree, file_system, verity, threads(file_system), to);
 }
 
+/// Runs a command that must succeed and returns its standard output.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether a program is installed.
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
 fn row(verb: &str, input: &str, command: &[&str]) {
     let mut measured = Measured::of(command);
     for _ in 0..RUNS {
@@ -247,7 +251,7 @@ impl Measured {
         let mut beside = Command::new(std::env::current_exe().unwrap());
         beside.args([measure::COMMAND, "--"]).args(&self.command);
         self.runs
-            .push(serde_json::from_str(&tools::run(&mut beside)).unwrap());
+            .push(serde_json::from_str(&run(&mut beside)).unwrap());
     }
 
     fn seconds(&self) -> Vec<f64> {

@@ -13,13 +13,17 @@
     clippy::unwrap_used
 )]
 
-#[path = "../../support/mod.rs"]
-mod support;
-
+#[path = "../../harness/builders.rs"]
+mod builders;
 mod compare;
 mod contestants;
+#[path = "../../harness/debian.rs"]
+mod debian;
+#[path = "../measure.rs"]
 mod measure;
 mod place;
+#[path = "../../harness/tools.rs"]
+mod tools;
 mod trees;
 
 use contestants::{Contestant, contestants};

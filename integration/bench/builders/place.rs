@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::contestants::{Contestant, Root};
 use crate::measure::{self, Run};
-use crate::support::tools::{command, have, root, run};
-use crate::support::{builders, trixie};
+use crate::tools::{command, have, root, run};
+use crate::{builders, debian};
 
 const MKOSI: &str = "[Distribution]\nDistribution=custom\n[Output]\nFormat=sysext\nOutput=mkosi\n\
                      [Content]\nExtraTrees=tree:/\n\
@@ -42,8 +42,8 @@ impl Place {
         if !(root() && have(&["debootstrap", "unshare", "mount", "openssl", "partx"])) {
             return None;
         }
-        let debian = trixie::with_packages(builders::PACKAGES)?;
-        let folder = trixie::cache().join("bench");
+        let folder = debian::cache().join("bench");
+        let debian = debian::of_suite(debian::SUITE, builders::PACKAGES, None)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).unwrap();
         }

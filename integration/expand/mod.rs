@@ -1,0 +1,5 @@
+//! The edit of a config that changes nothing else.
+
+mod cases;
+mod forms;
+mod mutilate;

@@ -1,0 +1,38 @@
+//! Images with the same identifiers each time.
+
+use std::num::NonZero;
+use std::path::Path;
+
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::image::ImageFormat;
+use prism_sysext::io::progress::Progress;
+use prism_sysext::systemd::arch::Arch;
+use prism_sysext::tree::Tree;
+
+pub(crate) fn assembled(
+    tree: &Tree,
+    file_system: ImageFormat,
+    verity: Verity<'_>,
+    threads: NonZero<usize>,
+    path: &Path,
+) -> Assembled {
+    let recipe = Recipe {
+        tree,
+        arch: Arch::X86_64,
+        verity,
+        ids: Ids {
+            disk: [2; 16],
+            root: [3; 16],
+            signature: [4; 16],
+            file_system: [5; 16],
+            verity: [6; 16],
+            salt: [7; 32],
+        },
+        epoch_seconds: 0,
+        file_system,
+        threads,
+        max_size: None,
+        progress: &Progress::new(),
+    };
+    assemble(&recipe, path).unwrap()
+}

@@ -1,0 +1,4 @@
+//! Configs and images of mkosi.
+
+mod builds;
+mod import;

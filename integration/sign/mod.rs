@@ -1,0 +1,5 @@
+//! Keys, signatures, and that no secret comes out.
+
+mod secrets;
+mod signing;
+mod trust;

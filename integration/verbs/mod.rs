@@ -1,0 +1,11 @@
+//! The program's verbs, run as a user runs them.
+
+mod apply;
+mod cli;
+mod customize;
+mod examples;
+mod place;
+mod plain;
+mod progress;
+mod results;
+mod trident;
