@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::check::sidecars::Sidecars;
-use crate::config::model::Reload;
-use crate::config::repair::RepairKind;
+use crate::config::model::{Reload, RepairKind};
 use crate::image::dissect::Ddi;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;

@@ -19,12 +19,11 @@ use std::time::Duration;
 
 use crate::base::kernel::KernelFeatures;
 use crate::config::Config;
-use crate::config::compression::CompressionSetting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
+    CertificateLocation, CompressionSetting, Enable, Extension, KeyReference, Layout,
+    OverlayConflict, RepairChange, Sysext, Verity,
 };
 use crate::config::prism::cleaned;
-use crate::config::repair::RepairChange;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Severity};

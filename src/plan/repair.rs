@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
-use crate::config::model::Verity;
-use crate::config::repair::{RepairChange, RepairKind};
+use crate::config::model::{RepairChange, RepairKind, Verity};
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, ReleaseFile, SignatureState};
 use crate::image::gpt::types::Designator;
