@@ -9,7 +9,7 @@ use crate::image::dissect::Ddi;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
+use crate::tree::pick::Pick;
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]

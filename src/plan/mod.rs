@@ -41,7 +41,7 @@ use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::CERTIFICATE_STORE;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
+use crate::tree::pick::Pick;
 
 /// What the plan needs to know of the base to build for it.
 #[derive(Debug, Clone)]
