@@ -28,6 +28,16 @@ struct Open {
     weight: u64,
 }
 
+impl Open {
+    fn new(node: Node) -> Open {
+        Open {
+            node,
+            key: None,
+            weight: 1,
+        }
+    }
+}
+
 impl<'t> Source<'t> {
     /// Reads a text that holds at most one document.
     pub(super) fn parse(text: &'t str) -> Result<Source<'t>, ExpandError> {
@@ -117,11 +127,7 @@ impl<'t> Source<'t> {
                         items: Vec::new(),
                     };
                     let node = node(body, &span, range, anchor.as_ref(), tag.as_deref());
-                    open.push(Open {
-                        node,
-                        key: None,
-                        weight: 1,
-                    });
+                    open.push(Open::new(node));
                     None
                 }
                 Event::MappingStart(style, _, tag) => {
@@ -131,11 +137,7 @@ impl<'t> Source<'t> {
                         entries: Vec::new(),
                     };
                     let node = node(body, &span, range, anchor.as_ref(), tag.as_deref());
-                    open.push(Open {
-                        node,
-                        key: None,
-                        weight: 1,
-                    });
+                    open.push(Open::new(node));
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => open.pop().map(|mut closed| {

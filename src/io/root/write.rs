@@ -186,15 +186,8 @@ fn sync_folder(fd: &OwnedFd) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::root::testing::root;
     use std::os::unix::fs::{PermissionsExt, symlink};
-
-    fn root() -> (tempfile::TempDir, RootDir) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("root")).unwrap();
-        std::fs::write(dir.path().join("outside"), "canary").unwrap();
-        let root = RootDir::open(&dir.path().join("root")).unwrap();
-        (dir, root)
-    }
 
     #[test]
     fn written_files_have_exact_modes_and_do_not_follow() {
