@@ -231,13 +231,13 @@ pub(super) mod testing {
     use crate::io::open::testing::folder;
 
     /// What these files set, the folder of which is called `in`.
-    pub fn read(files: &[(&str, &str)]) -> Settings {
+    pub(crate) fn read(files: &[(&str, &str)]) -> Settings {
         let dir = folder(files);
         Settings::read(&dir.path().join("mkosi.conf"), Path::new("in/mkosi.conf")).unwrap()
     }
 
     /// Sources and targets of all trees.
-    pub fn trees(settings: &Settings) -> Vec<String> {
+    pub(crate) fn trees(settings: &Settings) -> Vec<String> {
         let trees = settings.extra_trees.iter();
         trees
             .map(|tree| {

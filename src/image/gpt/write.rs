@@ -153,10 +153,10 @@ pub(super) mod testing {
     use crate::systemd::arch::Arch;
 
     /// Sectors of the disk.
-    pub const TOTAL: u64 = 512;
+    pub(crate) const TOTAL: u64 = 512;
 
     /// A partition of these sectors.
-    pub fn partition(role: Role, first_lba: u64, last_lba: u64) -> Partition {
+    pub(crate) fn partition(role: Role, first_lba: u64, last_lba: u64) -> Partition {
         let kind = PartitionType::new(Arch::X86_64, Designator::Root, role);
         Partition {
             type_guid: kind.guid().unwrap(),
