@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::check::sidecars::Sidecars;
-use crate::config::model::Reload;
-use crate::config::repair::RepairKind;
+use crate::config::model::{Reload, RepairKind};
 use crate::image::dissect::Ddi;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
+use crate::tree::pick::Pick;
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]

@@ -22,12 +22,11 @@ use std::time::Duration;
 use crate::base::Base;
 use crate::base::kernel::KernelFeatures;
 use crate::config::Config;
-use crate::config::compression::CompressionSetting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
+    CertificateLocation, CompressionSetting, Enable, Extension, KeyReference, Layout,
+    OverlayConflict, RepairChange, Sysext, Verity,
 };
 use crate::config::prism::cleaned;
-use crate::config::repair::RepairChange;
 use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
 use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Severity};
@@ -45,7 +44,7 @@ use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::CERTIFICATE_STORE;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
+use crate::tree::pick::Pick;
 
 /// What the plan needs to know of the base to build for it.
 #[derive(Debug, Clone)]

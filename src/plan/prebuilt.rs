@@ -10,8 +10,7 @@ use super::{
 };
 use crate::check::sidecars;
 use crate::config::Config;
-use crate::config::model::{Extension, Layout, Reload, Sysext, Verity};
-use crate::config::repair::{RepairChange, RepairKind};
+use crate::config::model::{Extension, Layout, Reload, RepairChange, RepairKind, Sysext, Verity};
 use crate::config::validate::signed_by;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect;

@@ -331,11 +331,9 @@ mod tests {
         tree
     }
 
-    fn build(verity: Verity<'_>) -> (Assembled, Vec<u8>) {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("x.raw");
-        let recipe = Recipe {
-            tree: &tree(),
+    fn recipe<'a>(tree: &'a Tree, verity: Verity<'a>, progress: &'a Progress) -> Recipe<'a> {
+        Recipe {
+            tree,
             arch: Arch::X86_64,
             verity,
             ids: IDS,
@@ -343,9 +341,14 @@ mod tests {
             file_system: PLAIN,
             threads: threads(PLAIN),
             max_size: None,
-            progress: &Progress::new(),
-        };
-        let assembled = assemble(&recipe, &out).unwrap();
+            progress,
+        }
+    }
+
+    fn build(verity: Verity<'_>) -> (Assembled, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("x.raw");
+        let assembled = assemble(&recipe(&tree(), verity, &Progress::new()), &out).unwrap();
         (assembled, fs::read(&out).unwrap())
     }
 
@@ -425,16 +428,10 @@ mod tests {
         let gone = Source::Path(dir.path().join("gone"));
         tree.insert_file(b"usr/gone", gone, 1, 0o644).unwrap();
         for verity in [Verity::None, Verity::Hash] {
+            let progress = Progress::new();
             let recipe = Recipe {
-                tree: &tree,
                 arch: Arch::ARM64,
-                verity,
-                ids: IDS,
-                epoch_seconds: 0,
-                file_system: PLAIN,
-                threads: threads(PLAIN),
-                max_size: None,
-                progress: &Progress::new(),
+                ..recipe(&tree, verity, &progress)
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();
             assert!(format!("{error:#}").contains("gone"), "{error:#}");
