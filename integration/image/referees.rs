@@ -14,7 +14,7 @@ use std::process::Command;
 
 use crate::harness::tools::{command, have, output, root};
 use crate::harness::{again, trixie};
-use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
@@ -313,16 +313,11 @@ impl Bench {
 
     fn try_build(&self, verity: Verity<'_>) -> anyhow::Result<Assembled> {
         let collected = collect(&self.path("source"), &Options::default()).unwrap();
+        let (tree, progress) = (&collected.tree, Progress::new());
         let recipe = Recipe {
-            tree: &collected.tree,
-            arch: Arch::X86_64,
             verity,
-            ids: IDS,
             epoch_seconds: EPOCH,
-            file_system: self.file_system,
-            threads: threads(self.file_system),
-            max_size: None,
-            progress: &Progress::new(),
+            ..Recipe::new(tree, Arch::X86_64, self.file_system, IDS, &progress)
         };
         assemble(&recipe, &self.path("x.raw"))
     }
@@ -613,16 +608,11 @@ fn the_kernel_reads_what_archives_bring() {
             inode.xattrs.insert(name.into_bytes(), value);
         }
     }
+    let (format, progress) = (erofs(Some(Compression::Lz4)), Progress::new());
     let recipe = Recipe {
-        tree: &tree,
-        arch: Arch::X86_64,
-        verity: Verity::None,
-        ids: IDS,
         epoch_seconds: EPOCH,
-        file_system: erofs(Some(Compression::Lz4)),
         threads: std::num::NonZero::<usize>::MIN,
-        max_size: None,
-        progress: &Progress::new(),
+        ..Recipe::new(&tree, Arch::X86_64, format, IDS, &progress)
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();
     if have(&["fsck.erofs"]) {

@@ -127,7 +127,28 @@ impl TooLarge {
     }
 }
 
-impl Recipe<'_> {
+impl<'a> Recipe<'a> {
+    /// An image without protection, dated 1970, of any size, made by as many threads as help.
+    pub fn new(
+        tree: &'a Tree,
+        arch: Arch,
+        file_system: ImageFormat,
+        ids: Ids,
+        progress: &'a Progress,
+    ) -> Recipe<'a> {
+        Recipe {
+            tree,
+            arch,
+            verity: Verity::None,
+            ids,
+            epoch_seconds: 0,
+            file_system,
+            threads: threads(file_system),
+            max_size: None,
+            progress,
+        }
+    }
+
     /// Where the file system begins, in bytes.
     fn first_offset(&self) -> u64 {
         match self.verity {
@@ -333,15 +354,8 @@ mod tests {
 
     fn recipe<'a>(tree: &'a Tree, verity: Verity<'a>, progress: &'a Progress) -> Recipe<'a> {
         Recipe {
-            tree,
-            arch: Arch::X86_64,
             verity,
-            ids: IDS,
-            epoch_seconds: 0,
-            file_system: PLAIN,
-            threads: threads(PLAIN),
-            max_size: None,
-            progress,
+            ..Recipe::new(tree, Arch::X86_64, PLAIN, IDS, progress)
         }
     }
 

@@ -9,8 +9,7 @@ mod release;
 use crate::config::model::Reload;
 use crate::finding::Finding;
 use crate::io::open;
-use crate::plan::content::{ArchivePlan, ContentPlan};
-use crate::plan::limits::unmet;
+use crate::plan::content::{ArchivePlan, ContentPlan, ContentSource};
 use crate::plan::repair::tree_of;
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::collect;
@@ -49,8 +48,8 @@ pub struct Content {
 pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
-    let mut tree = match (&wanted.tree, &wanted.archive, &wanted.image) {
-        (Some(folder), ..) => {
+    let mut tree = match &wanted.source {
+        ContentSource::Tree(folder) => {
             let at_tree = format!("{}.tree", wanted.at);
             check_tree(folder, wanted.kind).map_err(|finding| vec![finding.at(&at_tree)])?;
             let options = collect::Options {
@@ -60,18 +59,24 @@ pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
             findings.extend(at(collected.findings, &at_tree));
             collected.tree
         }
-        (None, Some(archive), _) => {
+        ContentSource::Archive(archive) => {
             let (tree, notes) = unpack(archive).map_err(|finding| vec![finding])?;
             findings.extend(at(notes, &wanted.at));
             tree
         }
-        (None, None, Some(image)) => {
+        ContentSource::Oci(archive, arch) => {
+            let found = oci::read(&archive.path, *arch, &archive.pick);
+            let (tree, notes) = found.map_err(|finding| vec![finding])?;
+            findings.extend(at(notes, &wanted.at));
+            tree
+        }
+        ContentSource::Image(image) => {
             let found = tree_of(image, wanted.kind);
             let (tree, notes) = found.map_err(|finding| at(vec![finding], &wanted.at))?;
             findings.extend(at(notes, &wanted.at));
             tree
         }
-        (None, None, None) => Tree::new(),
+        ContentSource::FilesOnly => Tree::new(),
     };
     // The folder's own mode is not content: a private 0700 would be the mode of the image's root.
     if let Some(root) = tree.get_mut(Tree::ROOT) {
@@ -120,7 +125,7 @@ pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
     let paths = tree
         .walk()
         .map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
-    errors.extend(unmet(paths, &wanted.expect, &wanted.forbid, &wanted.at));
+    errors.extend(wanted.limits.paths(paths, &wanted.at));
     if errors.is_empty() {
         Ok(Content {
             tree,
@@ -134,9 +139,6 @@ pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
 }
 
 fn unpack(archive: &ArchivePlan) -> Result<(Tree, Vec<Finding>), Finding> {
-    if let Some(arch) = archive.container {
-        return oci::read(&archive.path, arch, &archive.pick);
-    }
     let unreadable = |error: std::io::Error| {
         let message = format!("reading the archive: {error}");
         Finding::error("archive-unreadable", message)
@@ -169,6 +171,7 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::plan::content::{FileContent, FilePlan};
+    use crate::plan::limits::Limits;
     use crate::systemd::kind::ExtensionKind;
     use crate::tree::Kind;
 
@@ -180,9 +183,7 @@ mod tests {
             at: "sysext.extensions[0]".into(),
             name: "tools".into(),
             kind: ExtensionKind::Sysext,
-            tree: None,
-            archive: None,
-            image: None,
+            source: ContentSource::FilesOnly,
             files: files
                 .iter()
                 .map(|(destination, text)| FilePlan {
@@ -195,8 +196,7 @@ mod tests {
             release,
             reload: Reload::Auto,
             path_links: Vec::new(),
-            expect: Vec::new(),
-            forbid: Vec::new(),
+            limits: Limits::default(),
         }
     }
 
@@ -304,14 +304,14 @@ mod tests {
     #[test]
     fn expect_and_forbid() {
         let mut wanted = wanted(&[("/usr/local/bin/a", "")]);
-        wanted.expect = vec!["/usr/local/bin/*".into()];
+        wanted.limits.expect = vec!["/usr/local/bin/*".into()];
         assert!(gather(&wanted).is_ok());
-        wanted.expect = vec!["/usr/bin/*".into()];
+        wanted.limits.expect = vec!["/usr/bin/*".into()];
         assert_eq!(refusal(&wanted), "expected-path-missing");
-        wanted.expect.clear();
-        wanted.forbid = vec!["/usr/local/**".into()];
+        wanted.limits.expect.clear();
+        wanted.limits.forbid = vec!["/usr/local/**".into()];
         assert_eq!(refusal(&wanted), "forbidden-path");
-        wanted.forbid.clear();
+        wanted.limits.forbid.clear();
         wanted.path_links = vec!["b".into()];
         assert_eq!(refusal(&wanted), "program-missing");
     }
