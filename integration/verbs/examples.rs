@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::harness::said::Said;
-use crate::harness::snapshot::{Snapshot, copy, snapshot};
+use prism_sysext::check::Allowed;
+use prism_sysext::finding::Severity;
+use prism_sysext::io::progress::Progress;
+use prism_sysext::session::{BaseChoice, Placing, Request, Session, Stopped, open_root};
+use prism_sysext::sign::passphrase::Secrets;
+
+use crate::harness::snapshot::{Snapshot, assert_same, copy, snapshot};
 use crate::harness::workspace::{PROGRAM, examples};
 
 struct Copy(tempfile::TempDir);
@@ -195,4 +201,52 @@ fn what_was_applied_can_be_removed_again() {
             .collect()
     };
     assert_eq!(files(&before), files(&after));
+}
+
+#[test]
+fn the_library_leaves_what_the_program_leaves() {
+    let by_program = Copy::new();
+    by_program.prepare("build");
+    let by_library = Copy(tempfile::tempdir().unwrap());
+    copy(&by_program.path(""), &by_library.0.path().join("examples"));
+    by_program
+        .run("build", "apply --rootfs ../rootfs")
+        .succeeded();
+
+    let rootfs = by_library.path("rootfs");
+    let root = open_root(&rootfs).map_err(Stopped::from).unwrap();
+    let request = Request {
+        config: by_library.path("build/config.yaml"),
+        base: BaseChoice {
+            rootfs: Some(rootfs),
+            ..BaseChoice::default()
+        },
+        ..Request::default()
+    };
+    let (session, noticed) = Session::open(&request).unwrap();
+    let mut noticed = noticed.findings();
+    assert!(noticed.all(|finding| finding.severity < Severity::Error));
+    let (progress, nobody) = (Progress::new(), |_: &str| None);
+    let variable = |_: &str| None;
+    let built = session
+        .build(&Secrets::new(&variable, &nobody), &progress)
+        .unwrap();
+    let prediction = session.predict(&progress).unwrap();
+    assert!(prediction.is_good(Allowed::default()), "{prediction:?}");
+    session
+        .place(&root, &built, Placing::default(), &progress)
+        .unwrap();
+    session.write_manifest(&built, &[]).unwrap();
+    assert_same(
+        &snapshot(&by_program.path("")),
+        &snapshot(&by_library.path("")),
+    );
+
+    // What is wrong comes back as findings, each with its id.
+    let missing = Request {
+        config: by_library.path("build/none.yaml"),
+        ..request
+    };
+    let stopped = Session::open(&missing).err().unwrap();
+    assert_eq!(stopped.errors().count(), 1, "{stopped}");
 }
