@@ -71,16 +71,11 @@ impl Place {
         file_system: ImageFormat,
         threads: usize,
     ) -> anyhow::Result<Assembled> {
+        let progress = Progress::new();
         let recipe = Recipe {
-            tree,
-            arch: Arch::X86_64,
             verity: Verity::Hash,
-            ids: IDS,
-            epoch_seconds: 0,
-            file_system,
             threads: threads.try_into().unwrap(),
-            max_size: None,
-            progress: &Progress::new(),
+            ..Recipe::new(tree, Arch::X86_64, file_system, IDS, &progress)
         };
         assemble(&recipe, &self.path("x.raw"))
     }

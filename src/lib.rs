@@ -9,10 +9,10 @@
 //!
 //! use prism_sysext::check::Allowed;
 //! use prism_sysext::io::progress::Progress;
-//! use prism_sysext::session::{BaseChoice, Placing, Request, Session, open_root};
+//! use prism_sysext::session::{BaseChoice, Placing, Request, Session, Stopped, open_root};
 //! use prism_sysext::sign::passphrase::Secrets;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), Stopped> {
 //! let rootfs = PathBuf::from("target-root");
 //! let root = open_root(&rootfs)?;
 //! let base = BaseChoice { rootfs: Some(rootfs), ..BaseChoice::default() };

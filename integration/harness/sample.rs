@@ -16,23 +16,19 @@ pub(crate) fn assembled(
     threads: NonZero<usize>,
     path: &Path,
 ) -> Assembled {
+    let ids = Ids {
+        disk: [2; 16],
+        root: [3; 16],
+        signature: [4; 16],
+        file_system: [5; 16],
+        verity: [6; 16],
+        salt: [7; 32],
+    };
+    let progress = Progress::new();
     let recipe = Recipe {
-        tree,
-        arch: Arch::X86_64,
         verity,
-        ids: Ids {
-            disk: [2; 16],
-            root: [3; 16],
-            signature: [4; 16],
-            file_system: [5; 16],
-            verity: [6; 16],
-            salt: [7; 32],
-        },
-        epoch_seconds: 0,
-        file_system,
         threads,
-        max_size: None,
-        progress: &Progress::new(),
+        ..Recipe::new(tree, Arch::X86_64, file_system, ids, &progress)
     };
     assemble(&recipe, path).unwrap()
 }

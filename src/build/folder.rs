@@ -1,6 +1,6 @@
 //! Extensions that are folders: built, or taken as they are.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context as _;
 use rustix::fs::Mode;
@@ -14,7 +14,6 @@ use crate::io::atomic_folder::AtomicFolder;
 use crate::io::progress::Progress;
 use crate::plan::content::FileContent;
 use crate::plan::ingest::TakenFolder;
-use crate::plan::limits::{too_large, unmet};
 use crate::plan::{BuildStep, Plan, Planned};
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{Collected, Options, collect};
@@ -31,8 +30,8 @@ pub(super) fn build_folder(
 ) -> anyhow::Result<Entry> {
     let size = content.tree.content_size();
     may_replace(extension, step).map_err(Findings::from)?;
-    if let Some(most) = step.max_size.filter(|most| size > *most) {
-        let finding = too_large(size, most, content.tree.files(), &extension.at);
+    let limits = &step.content.limits;
+    if let Some(finding) = limits.size(size, || content.tree.files(), &extension.at) {
         return Err(Findings::from(finding).into());
     }
     progress.begin(format!("building {}", extension.name), size);
@@ -62,12 +61,11 @@ fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
     };
     let wanted = &step.content;
     let files = wanted.files.iter().filter_map(|file| match &file.content {
-        FileContent::Path(path) => Some(path),
+        FileContent::Path(path) => Some(path.as_path()),
         FileContent::Bytes(_) => None,
     });
-    let archive = wanted.archive.iter().map(|archive| &archive.path);
-    let mut sources = wanted.tree.iter().chain(files).chain(archive);
-    let holds = |source: &PathBuf| {
+    let mut sources = wanted.source.path().into_iter().chain(files);
+    let holds = |source: &Path| {
         let source = source.canonicalize();
         source.is_ok_and(|source| source.starts_with(&there))
     };
@@ -95,11 +93,9 @@ pub(super) fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, 
     let collected = collect(&taken.path, &options).map_err(|found| found.0)?;
     let paths = collected.tree.walk();
     let paths = paths.map(|(path, ..)| format!("/{}", String::from_utf8_lossy(&path)));
-    let mut unmet = unmet(paths, &taken.expect, &taken.forbid, at);
+    let mut unmet = taken.limits.paths(paths, at);
     let size = collected.tree.content_size();
-    if let Some(most) = taken.max_size.filter(|most| size > *most) {
-        unmet.push(too_large(size, most, collected.tree.files(), at));
-    }
+    unmet.extend(taken.limits.size(size, || collected.tree.files(), at));
     match unmet.is_empty() {
         true => Ok(collected),
         false => Err(unmet),

@@ -4,8 +4,7 @@
 
 use serde::Serialize;
 
-use crate::config::model::{Format, Layout, Verity};
-use crate::config::repair::RepairChange;
+use crate::config::model::{Format, Layout, RepairChange, Verity};
 use crate::image::compressed::Codec;
 use crate::image::sidecar::SidecarKind;
 use crate::systemd::kind::ExtensionKind;

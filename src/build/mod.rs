@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::Sha256;
 
-use crate::build::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble, threads};
+use crate::build::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble};
 use crate::build::content::{Content, gather};
 use crate::build::identity::{Identity, Seed};
 use crate::build::manifest::{Entry, Manifest, Origin, Repaired};
@@ -34,6 +34,7 @@ use crate::io::atomic_file::write_whole;
 use crate::io::digest::{digest, sha256_and_sha384};
 use crate::io::open;
 use crate::io::progress::Progress;
+use crate::plan::content::ContentSource;
 use crate::plan::limits::too_large;
 use crate::plan::{BuildStep, Plan, Planned, SigningKey, Step, compression};
 use crate::sign::command::CommandSigner;
@@ -275,15 +276,16 @@ fn build_one(
         (Verity::None, _) => Protection::None,
     };
     let recipe = Recipe {
-        tree: &content.tree,
-        arch: step.partition_arch,
         verity,
-        ids,
         epoch_seconds: step.epoch.unwrap_or(plan.epoch),
-        file_system: step.file_system,
-        threads: threads(step.file_system),
-        max_size: step.max_size,
-        progress,
+        max_size: step.content.limits.max_size,
+        ..Recipe::new(
+            &content.tree,
+            step.partition_arch,
+            step.file_system,
+            ids,
+            progress,
+        )
     };
     let assembled = assemble(&recipe, &extension.image)
         .map_err(|error| measured(error, content.tree.files(), extension))?;
@@ -303,8 +305,8 @@ fn build_one(
         (None, _) => None,
     };
     let mut unpacked_from = None;
-    let repaired = match &step.content.image {
-        Some(image) => {
+    let repaired = match &step.content.source {
+        ContentSource::Image(image) => {
             let ddi = &image.ddi;
             if let Some(wrapped) = ddi.wrapped {
                 unpacked_from = Some(wrapper(&ddi.path, wrapped)?);
@@ -318,7 +320,7 @@ fn build_one(
                 changes,
             })
         }
-        None => None,
+        _ => None,
     };
     Ok(Entry {
         name: extension.name.clone(),

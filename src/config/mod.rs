@@ -1,13 +1,11 @@
 //! What the user wrote: the `sysext:` block, the parts of Prism's config that
 //! bear on it, and the text with its positions.
 
-pub mod compression;
 pub(crate) mod editor;
 pub mod mkosi_import;
 pub mod model;
 pub mod pitfalls;
 pub mod prism;
-pub mod repair;
 mod shorthand;
 pub mod source;
 pub mod validate;

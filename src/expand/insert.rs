@@ -3,7 +3,8 @@
 use serde_yaml::Value;
 
 use super::literal::{Layout, Literal, flow_entry};
-use super::spans::{Body, Node, Source};
+use super::node::{Body, Node};
+use super::spans::Source;
 use super::splice::{Splice, entries, indentation};
 use super::{ExpandError, style};
 

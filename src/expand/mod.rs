@@ -36,10 +36,10 @@
 //!
 //! # How it works
 //!
-//! `source` reads the text into a tree with byte ranges, `plan` decides what is
-//! missing, `cut` and `graft` turn both into edits, which `splice` makes;
-//! `layout` and `literal` write the new pieces in the style around them, and
-//! `proof` checks the result.
+//! `parse` reads the text into a tree with byte ranges (`node`, `spans`),
+//! `missing` decides what is missing, `remove` and `insert` turn both into
+//! edits, which `splice` makes; `style` and `literal` write the new pieces in
+//! the style around them, and `proof` checks the result.
 //!
 //! The splice works on the byte ranges of `granit_parser`, the parser behind
 //! `serde-saphyr`, and not on the `yaml-edit` crate: that crate decides itself
@@ -49,6 +49,8 @@
 mod insert;
 mod literal;
 mod missing;
+mod node;
+mod parse;
 mod proof;
 mod rebase;
 mod remove;
@@ -59,6 +61,9 @@ mod style;
 use std::collections::BTreeMap;
 
 use spans::Source;
+
+/// The key of the section that Prism does not know.
+const SECTION: &str = "sysext";
 
 /// What a config gains by expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use std::ops::Range;
 
 use serde_yaml::Value;
 
-use super::ExpandError;
 use super::literal::{Layout, Literal};
 use super::spans::Source;
-use super::splice::SECTION;
+use super::{ExpandError, SECTION};
 
 /// One edit as it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde_yaml::Value;
 
 use super::ExpandError;
 use super::literal::Literal;
-use super::spans::{Body, Node};
+use super::node::{Body, Node};
 use super::splice::Splice;
 
 /// The key of the list of base configs, and of a path in it.

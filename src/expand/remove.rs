@@ -1,7 +1,7 @@
 //! Taking the `sysext` section out, with what belongs to it.
 
 use super::ExpandError;
-use super::spans::{Body, Node};
+use super::node::{Body, Node};
 use super::splice::{Splice, ends_in_blank_line, entries, indentation};
 
 impl Splice<'_, '_> {

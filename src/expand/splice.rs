@@ -9,12 +9,10 @@ use std::ops::Range;
 use serde_yaml::Value;
 
 use super::literal::{Layout, Literal};
+use super::node::{Body, Node};
 use super::proof::{Written, snippet};
-use super::spans::{Body, Node, Source};
-use super::{ExpandError, style};
-
-/// The key of the section that Prism does not know.
-pub(super) const SECTION: &str = "sysext";
+use super::spans::Source;
+use super::{ExpandError, SECTION, style};
 
 /// A range of the input and what replaces it.
 #[derive(Debug)]

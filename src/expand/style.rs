@@ -1,8 +1,9 @@
 //! How a file is laid out, so that new lines look like their neighbours.
 
+use super::SECTION;
 use super::literal::Layout;
-use super::spans::{Body, Node, Source};
-use super::splice::SECTION;
+use super::node::{Body, Node};
+use super::spans::Source;
 
 /// Blanks between the first dash of a block list and its item.
 pub(super) fn gap(source: &Source<'_>, dash: usize, list: &Node) -> usize {

@@ -13,10 +13,10 @@ use liblzma::stream::{CONCATENATED, Stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::io::bomb;
+
 /// Most bytes that any image unpacks to.
 const MAX_SIZE: u64 = 16 << 30;
-/// Most times its own size that an image unpacks to, once that is more than [`MIN_ALLOWANCE`].
-const MAX_RATIO: u64 = 2000;
 /// What every image may unpack to: file systems with much free room shrink a lot.
 const MIN_ALLOWANCE: u64 = 1 << 30;
 /// Most memory of the decompressor of xz, in bytes; `xz -9` takes 65 MiB to unpack.
@@ -105,9 +105,7 @@ pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, WrapErro
     let mut input = file.try_clone().map_err(damaged(0))?;
     let packed = input.seek(SeekFrom::End(0)).map_err(damaged(0))?;
     input.seek(SeekFrom::Start(0)).map_err(damaged(0))?;
-    let limit = packed
-        .saturating_mul(MAX_RATIO)
-        .clamp(MIN_ALLOWANCE, MAX_SIZE);
+    let limit = bomb::allowance(packed).clamp(MIN_ALLOWANCE, MAX_SIZE);
     let input = BufReader::new(input);
     let mut unpacked: Box<dyn Read> = match codec {
         Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::io::hidden_name::temporary_name;
 use crate::io::open;
 use crate::io::open::folder_of;
 
@@ -43,7 +44,7 @@ impl AtomicFile {
             Ok(fd) => (fd, None),
             // What file systems and kernels without O_TMPFILE answer (open(2)).
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                let temporary = temporary_name(name);
+                let temporary = temporary_name(name, "tmp");
                 let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 let fd = rustix::fs::openat(&dir, &temporary, flags, private)?;
                 (fd, Some(temporary))
@@ -86,7 +87,7 @@ impl AtomicFile {
         let temporary = match &self.temporary {
             Some(temporary) => temporary.clone(),
             None => {
-                let temporary = temporary_name(&self.name);
+                let temporary = temporary_name(&self.name, "tmp");
                 if !self.link(&temporary)? {
                     // Left by a killed process that had our id; nobody else uses the name.
                     rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty())?;
@@ -137,16 +138,6 @@ impl Drop for AtomicFile {
     }
 }
 
-/// A hidden name beside `name` that no other process of this machine uses.
-fn temporary_name(name: &OsStr) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut temporary = b".".to_vec();
-    // 255 bytes is NAME_MAX; leave room for the suffix.
-    temporary.extend(name.as_bytes().iter().take(200));
-    temporary.extend(format!(".{}.tmp", std::process::id()).as_bytes());
-    OsString::from_vec(temporary)
-}
-
 /// Writes a small file that appears complete or not at all.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let write = || {
@@ -185,7 +176,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "old").unwrap();
-        std::fs::write(dir.path().join(temporary_name(OsStr::new("x"))), "left").unwrap();
+        std::fs::write(
+            dir.path().join(temporary_name(OsStr::new("x"), "tmp")),
+            "left",
+        )
+        .unwrap();
         let mut pending = AtomicFile::create(&path, 0o644).unwrap();
         pending.file().write_all(b"new").unwrap();
         pending.commit().unwrap();

@@ -7,13 +7,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::io::atomic_file::place_of;
+use crate::io::hidden_name::hidden_name;
 use crate::io::open;
 
 const OPEN: OFlags = OFlags::RDONLY
@@ -85,6 +85,11 @@ impl Drop for AtomicFolder {
     }
 }
 
+/// The name of what is under construction or on its way out.
+fn beside(name: &OsStr, what: &str) -> OsString {
+    hidden_name(".#", name, &format!(".{what}"))
+}
+
 /// Takes a folder away with all that is in it: at once under its name, then piece by piece.
 pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let old = beside(name, "old");
@@ -92,16 +97,6 @@ pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     rustix::fs::renameat(parent, name, parent, &old)?;
     rustix::fs::fsync(parent)?;
     clear(parent, &old)
-}
-
-fn beside(name: &OsStr, what: &str) -> OsString {
-    let mut hidden = OsString::from(".#");
-    // 255 bytes is NAME_MAX; leave room for the rest.
-    let short = name.as_bytes().get(..240).unwrap_or(name.as_bytes());
-    hidden.push(OsStr::from_bytes(short));
-    hidden.push(".");
-    hidden.push(what);
-    hidden
 }
 
 /// Removes whatever has a name; nothing may have it. Links are not followed.

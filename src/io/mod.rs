@@ -2,8 +2,10 @@
 
 pub mod atomic_file;
 pub mod atomic_folder;
+pub mod bomb;
 pub mod digest;
 pub mod hex;
+mod hidden_name;
 pub mod open;
 pub mod progress;
 pub mod root;

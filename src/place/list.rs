@@ -92,8 +92,8 @@ pub fn list(root: &dyn RootFs, base: &Base) -> Listing {
         None
     });
     let ours = |path: &str| record.as_ref().is_some_and(|record| record.lists(path));
-    let of_class = |class: ExtensionKind| {
-        let entries = base.extensions.iter().filter(|entry| entry.class == class);
+    let of_kind = |wanted: ExtensionKind| {
+        let entries = base.extensions.iter().filter(|entry| entry.class == wanted);
         let listed = entries.filter_map(|entry| {
             let (kind, path) = (entry.taken_as()?, entry.path());
             Some(Listed {
@@ -105,8 +105,8 @@ pub fn list(root: &dyn RootFs, base: &Base) -> Listing {
         listed.collect()
     };
     Listing {
-        extensions: of_class(ExtensionKind::Sysext),
-        confexts: of_class(ExtensionKind::Confext),
+        extensions: of_kind(ExtensionKind::Sysext),
+        confexts: of_kind(ExtensionKind::Confext),
         certificates: base
             .certificates
             .iter()

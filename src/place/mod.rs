@@ -308,8 +308,8 @@ fn take_away(root: &RootDir, path: &Path) -> Result<bool, RootError> {
     }
 }
 
-/// The class of an image by the folder it is in.
-fn class_of(destination: &str) -> ExtensionKind {
+/// The kind of an extension by the folder that its image is in.
+fn kind_of(destination: &str) -> ExtensionKind {
     match destination.rsplit_once('/') {
         Some((folder, _)) if CONFEXT_DIRS.contains(&folder) => ExtensionKind::Confext,
         _ => ExtensionKind::Sysext,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::enable::intact_links;
 use super::preflight::{may_remove_changed, stop_at_errors};
 use super::record::{RECORD_PATH, Record, RecordedFile};
-use super::{Options, PlacedKind, Present, class_of, take_away};
+use super::{Options, PlacedKind, Present, kind_of, take_away};
 use crate::base::unit::enablement_link;
 use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Findings};
@@ -58,15 +58,15 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
             }
         }
     }
-    let images = |class| {
+    let images = |kind| {
         stays
             .iter()
-            .any(|file: &RecordedFile| file.kind.is_extension() && class_of(&file.path) == class)
+            .any(|file: &RecordedFile| file.kind.is_extension() && kind_of(&file.path) == kind)
     };
     use crate::systemd::kind::ExtensionKind::{Confext, Sysext};
     let idle: Vec<_> = [Sysext, Confext]
         .into_iter()
-        .filter(|class| !images(*class))
+        .filter(|kind| !images(*kind))
         .map(ExtensionKind::unit)
         .collect();
     let unneeded: Vec<String> = idle.iter().map(|unit| enablement_link(unit)).collect();

@@ -2,8 +2,7 @@
 //! allows them.
 
 use crate::base::kernel::{KernelFeatures, Support};
-use crate::config::compression::CompressionSetting;
-use crate::config::model::Format;
+use crate::config::model::{CompressionSetting, Format};
 use crate::image::ImageFormat;
 use crate::image::erofs::compress::Compression;
 use crate::image::mkfs::squashfs;

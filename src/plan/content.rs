@@ -1,16 +1,16 @@
 //! What goes into an extension that is built, as far as it is known before anything is read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::limits::Limits;
 use crate::check::sidecars::Sidecars;
-use crate::config::model::Reload;
-use crate::config::repair::RepairKind;
+use crate::config::model::{Reload, RepairKind};
 use crate::image::dissect::Ddi;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
+use crate::tree::pick::Pick;
 
 /// What the config asks to put in.
 #[derive(Debug, Clone)]
@@ -21,13 +21,9 @@ pub struct ContentPlan {
     pub name: String,
     /// Which hierarchies it may add to.
     pub kind: ExtensionKind,
-    /// Folder with `usr/` and/or `opt/`, or `etc/`.
-    pub tree: Option<PathBuf>,
-    /// An archive or a container image instead of a folder.
-    pub archive: Option<ArchivePlan>,
-    /// A prebuilt image that is repaired.
-    pub image: Option<RepairedImage>,
-    /// Single files.
+    /// What the content is taken from.
+    pub source: ContentSource,
+    /// Single files that are added.
     pub files: Vec<FilePlan>,
     /// Whether owners of the tree are kept.
     pub keep_owners: bool,
@@ -37,10 +33,35 @@ pub struct ContentPlan {
     pub reload: Reload,
     /// Programs that get a link in `/usr/bin`.
     pub path_links: Vec<String>,
-    /// Globs that must match.
-    pub expect: Vec<String>,
-    /// Globs that must not match.
-    pub forbid: Vec<String>,
+    /// What it must hold, must not hold, and may weigh.
+    pub limits: Limits,
+}
+
+/// What the content is taken from, before single files are added.
+#[derive(Debug, Clone)]
+pub enum ContentSource {
+    /// Nothing else than the files.
+    FilesOnly,
+    /// A folder with `usr/` and/or `opt/`, or `etc/`.
+    Tree(PathBuf),
+    /// A tar archive.
+    Archive(ArchivePlan),
+    /// A container image; of several the one for this architecture.
+    Oci(ArchivePlan, Option<Arch>),
+    /// A prebuilt image that is repaired.
+    Image(RepairedImage),
+}
+
+impl ContentSource {
+    /// Where it lies on this machine, if it is anything.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ContentSource::FilesOnly => None,
+            ContentSource::Tree(path) => Some(path),
+            ContentSource::Archive(archive) | ContentSource::Oci(archive, _) => Some(&archive.path),
+            ContentSource::Image(image) => Some(&image.ddi.path),
+        }
+    }
 }
 
 /// An archive whose content is taken.
@@ -50,8 +71,6 @@ pub struct ArchivePlan {
     pub path: PathBuf,
     /// What of it is taken.
     pub pick: Pick,
-    /// Whether it is a container image, and for which architecture.
-    pub container: Option<Option<Arch>>,
 }
 
 /// What a single file consists of.

@@ -3,10 +3,54 @@
 
 use glob::Pattern;
 
+use crate::config::model::Extension;
 use crate::finding::Finding;
 
-/// Demands that the paths of an extension do not meet. `at` is the extension's place in the config.
-pub fn unmet(
+/// What an extension must hold, must not hold, and may weigh.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Globs that must match.
+    pub expect: Vec<String>,
+    /// Globs that must not match.
+    pub forbid: Vec<String>,
+    /// Most bytes that it may have.
+    pub max_size: Option<u64>,
+}
+
+impl Limits {
+    /// Those of an extension of the config.
+    pub fn of(extension: &Extension) -> Limits {
+        Limits {
+            expect: extension.expect.clone(),
+            forbid: extension.forbid.clone(),
+            max_size: extension.max_size,
+        }
+    }
+
+    /// Whether any path decides.
+    pub fn look_at_paths(&self) -> bool {
+        !self.expect.is_empty() || !self.forbid.is_empty()
+    }
+
+    /// Demands that the paths of an extension do not meet, with `expected-path-missing` and
+    /// `forbidden-path`. `at` is the extension's place in the config.
+    pub fn paths(&self, paths: impl Iterator<Item = String>, at: &str) -> Vec<Finding> {
+        unmet(paths, &self.expect, &self.forbid, at)
+    }
+
+    /// `too-large`, where `size` in bytes is more than allowed; it names the largest of `files`.
+    pub fn size<I: Iterator<Item = (String, u64)>>(
+        &self,
+        size: u64,
+        files: impl FnOnce() -> I,
+        at: &str,
+    ) -> Option<Finding> {
+        let most = self.max_size.filter(|most| size > *most)?;
+        Some(too_large(size, most, files(), at))
+    }
+}
+
+fn unmet(
     paths: impl Iterator<Item = String>,
     expect: &[String],
     forbid: &[String],

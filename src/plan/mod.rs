@@ -5,47 +5,46 @@
 //! or expected; it has read certificates and prebuilt images, but neither
 //! trees nor keys.
 
+use judge::{key_places, name_clashes, odd_names, unused_certificates};
+mod building;
 pub mod compression;
 pub mod content;
 pub mod ingest;
+mod judge;
 pub mod limits;
 pub mod placements;
 mod prebuilt;
 pub mod repair;
 pub mod settings;
+mod signing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+
+pub(crate) use judge::overlays;
+pub use signing::{Signing, SigningKey};
 
 use crate::base::Base;
 use crate::base::kernel::KernelFeatures;
 use crate::config::Config;
-use crate::config::compression::CompressionSetting;
 use crate::config::model::{
-    CertificateLocation, Enable, Extension, KeyReference, Layout, OverlayConflict, Sysext, Verity,
+    CertificateLocation, Enable, KeyReference, Layout, RepairChange, Sysext, Verity,
 };
-use crate::config::prism::cleaned;
-use crate::config::repair::RepairChange;
-use crate::config::validate::{SignedBy, certificate, effective_verity, signed_by, validate};
+use crate::config::validate::validate;
 use crate::finding::suggest::nearest;
 use crate::finding::{Finding, Severity};
 use crate::image::sidecar::SidecarFile;
-use crate::image::x509::Certificate;
 use crate::image::{ImageFormat, dissect};
-use crate::plan::content::{ArchivePlan, ContentPlan, FileContent, FilePlan};
+use crate::plan::content::ContentPlan;
 use crate::plan::ingest::{TakenFolder, TakenIn};
-use crate::sign::command::SignerCommand;
 use crate::sign::trust;
 use crate::sign::trust::Trusted;
 use crate::systemd::arch::Arch;
-use crate::systemd::drop_in::{CONFEXT_COPY, DropIn, certificates_drop_in, policy_drop_in};
-use crate::systemd::extension_name;
+use crate::systemd::drop_in::{DropIn, certificates_drop_in, policy_drop_in};
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::CERTIFICATE_STORE;
 use crate::systemd::release_file::ReleaseFields;
-use crate::tree::tar_read::Pick;
 
 /// What the plan needs to know of the base to build for it.
 #[derive(Debug, Clone)]
@@ -199,8 +198,6 @@ pub struct BuildStep {
     pub seed: Option<String>,
     /// Time stamp for this extension alone, in Unix seconds.
     pub epoch: Option<u64>,
-    /// Most bytes that it may have.
-    pub max_size: Option<u64>,
     /// What is changed in a prebuilt image; nothing where it is built from something else.
     pub changes: Vec<RepairChange>,
     /// The content.
@@ -253,28 +250,6 @@ impl Plan {
     }
 }
 
-/// Who signs an extension.
-#[derive(Debug)]
-pub struct Signing {
-    /// The key or the command.
-    pub key: SigningKey,
-    /// The certificate of the key.
-    pub certificate: Certificate,
-    /// Where the certificate lies on this machine.
-    pub certificate_path: PathBuf,
-    /// Where the config names the key or the command.
-    pub at: String,
-}
-
-/// Where the key is.
-#[derive(Debug)]
-pub enum SigningKey {
-    /// In a file or variable, with a passphrase if it is encrypted.
-    Text(KeyReference, Option<KeyReference>),
-    /// Elsewhere; a command signs.
-    Command(SignerCommand),
-}
-
 /// Joins one config and the base; all errors at once. What several configs have to do with each
 /// other is for the chain that a config belongs to, and [`finish`] looks at the whole.
 pub fn plan(
@@ -308,7 +283,7 @@ pub fn plan(
         let planned = if extension.image.is_some() {
             prebuilt::prebuilt(config, sysext, extension, at, base, &output_directory)
         } else {
-            build(
+            building::build(
                 config,
                 sysext,
                 extension,
@@ -378,176 +353,6 @@ fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
 
 type PlannedWithNotes = (Planned, Vec<Finding>);
 
-fn build(
-    config: &Config,
-    sysext: &Sysext,
-    extension: &Extension,
-    at: String,
-    base: Option<&BaseIdentity<'_>>,
-    names_only: bool,
-    output_directory: &Path,
-) -> Result<PlannedWithNotes, Vec<Finding>> {
-    let base_name = extension.name.clone().unwrap_or_default();
-    let name = extension.full_name().unwrap_or_default();
-    extension_name::check(&name).map_err(|finding| vec![finding.at(&at)])?;
-    let verity = effective_verity(sysext, extension).map_err(|finding| vec![finding.at(&at)])?;
-    let (arch, release) = match described(extension, &base_name, base) {
-        Err(finding) if finding.id == "no-base" && names_only => (None, ReleaseFields::new()),
-        other => other.map_err(|finding| vec![finding.at(&at)])?,
-    };
-    let signing =
-        signing(config, sysext, extension, verity, &at).map_err(|finding| vec![finding])?;
-    let files = extension
-        .files
-        .iter()
-        .map(|file| FilePlan {
-            content: match (&file.source, &file.content) {
-                (Some(path), _) => FileContent::Path(config.resolve(path)),
-                (None, text) => FileContent::Bytes(text.clone().unwrap_or_default().into_bytes()),
-            },
-            destination: file.destination.clone().unwrap_or_default(),
-            permissions: file.permissions,
-        })
-        .collect();
-    let file_system = file_system(extension, base);
-    let layout = extension.layout;
-    let file_name = layout.file_name(&name);
-    let mut notes = Vec::new();
-    if layout != Layout::Image {
-        notes.push(ingest::unprotected(&name, layout).at(format!("{at}.layout")));
-    }
-    let planned = Planned {
-        image: output_directory.join(&file_name),
-        image_in_config: in_config(&sysext.output_directory.join(&file_name)),
-        destination: format!("{}/{file_name}", placed_in(sysext, extension.kind)),
-        beside: Vec::new(),
-        step: Step::Build(Box::new(BuildStep {
-            version: extension.version.clone(),
-            arch,
-            partition_arch: arch
-                .or(base.and_then(|base| base.arch))
-                .unwrap_or(Arch::X86_64),
-            layout,
-            verity,
-            signing,
-            file_system,
-            seed: extension.seed.clone(),
-            epoch: extension.source_date_epoch,
-            max_size: extension.max_size,
-            changes: Vec::new(),
-            content: ContentPlan {
-                at: at.clone(),
-                name: name.clone(),
-                kind: extension.kind,
-                tree: extension.tree.as_ref().map(|path| config.resolve(path)),
-                archive: archive(config, extension, arch),
-                image: None,
-                files,
-                keep_owners: extension.keep_owners,
-                release,
-                reload: extension.reload,
-                path_links: extension.path_links.clone(),
-                expect: extension.expect.clone(),
-                forbid: extension.forbid.clone(),
-            },
-        })),
-        name,
-        kind: extension.kind,
-        at,
-    };
-    Ok((planned, notes))
-}
-
-/// The file system of an extension that is built.
-fn file_system(extension: &Extension, base: Option<&BaseIdentity<'_>>) -> ImageFormat {
-    // validate() has refused what is no setting.
-    let setting: CompressionSetting = match &extension.compression {
-        Some(text) => text.parse().unwrap_or_default(),
-        None => CompressionSetting::Auto,
-    };
-    setting.for_target(
-        extension.format,
-        base.map(|base| base.kernel),
-        base.is_some_and(|base| base.shares_compressed),
-    )
-}
-
-/// Who signs an extension, if it is to be signed.
-fn signing(
-    config: &Config,
-    sysext: &Sysext,
-    extension: &Extension,
-    verity: Verity,
-    at: &str,
-) -> Result<Option<Signing>, Finding> {
-    match verity {
-        Verity::Signed => {
-            let (Some(by), Some(path)) =
-                (signed_by(sysext, extension), certificate(sysext, extension))
-            else {
-                // validate() has refused this already.
-                return Err(Finding::error(
-                    "key-missing",
-                    "a signed extension needs key and certificate",
-                )
-                .at(at));
-            };
-            let certificate_path = config.resolve(path);
-            let certificate =
-                trust::read_one(&certificate_path).map_err(|finding| finding.at(at))?;
-            let resolved = |reference: &KeyReference| match reference {
-                KeyReference::File(path) => KeyReference::File(config.resolve(path)),
-                KeyReference::Env(name) => KeyReference::Env(name.clone()),
-            };
-            let own = extension.verity_key.is_some() || extension.signer.is_some();
-            let place = if own { at } else { "sysext" };
-            let (key, name) = match by {
-                SignedBy::Key(key, passphrase) => {
-                    let passphrase = passphrase.map(resolved);
-                    (SigningKey::Text(resolved(key), passphrase), "verityKey")
-                }
-                SignedBy::Command(signer) => {
-                    let command = SignerCommand {
-                        command: signer.command.clone(),
-                        directory: config.source.directory().to_owned(),
-                        time_limit: Duration::from_secs(signer.timeout_seconds.into()),
-                        retries: signer.retries,
-                    };
-                    (SigningKey::Command(command), "signer")
-                }
-            };
-            Ok(Some(Signing {
-                key,
-                certificate,
-                certificate_path,
-                at: format!("{place}.{name}"),
-            }))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The archive of an extension; its globs were checked.
-fn archive(config: &Config, extension: &Extension, arch: Option<Arch>) -> Option<ArchivePlan> {
-    let source = extension.tar.as_ref().or(extension.oci.as_ref())?;
-    let globs = |texts: &[String]| {
-        let globs = texts
-            .iter()
-            .filter_map(|text| glob::Pattern::new(text).ok());
-        globs.collect()
-    };
-    Some(ArchivePlan {
-        path: config.resolve(&source.path),
-        pick: Pick {
-            include: globs(&source.include),
-            exclude: globs(&source.exclude),
-            strip: source.strip.into(),
-            keep_owners: extension.keep_owners,
-        },
-        container: extension.oci.is_some().then_some(arch),
-    })
-}
-
 /// Where images of a kind lie on the target. systemd searches no folder of /etc for
 /// configuration extensions (`image_search_path`, src/shared/discover-image.c).
 pub fn placed_in(sysext: &Sysext, kind: ExtensionKind) -> &'static str {
@@ -564,238 +369,6 @@ fn in_config(path: &Path) -> String {
         .collect::<PathBuf>()
         .display()
         .to_string()
-}
-
-fn no_base(what: &str, help: &str) -> Finding {
-    Finding::error("no-base", format!("the {what} of the base is not known")).help(help)
-}
-
-/// What the release file declares, architecture included.
-fn described(
-    extension: &Extension,
-    name: &str,
-    base: Option<&BaseIdentity<'_>>,
-) -> Result<(Option<Arch>, ReleaseFields), Finding> {
-    let arch = architecture(extension, base)?;
-    Ok((arch, release(extension, name, arch, base)?))
-}
-
-/// The architecture to declare: none is any.
-fn architecture(
-    extension: &Extension,
-    base: Option<&BaseIdentity<'_>>,
-) -> Result<Option<Arch>, Finding> {
-    match extension.arch.as_deref() {
-        Some("any") => Ok(None),
-        Some(text) => Arch::parse(text).map(Some).ok_or_else(|| {
-            Finding::error("unknown-value", format!("`{text}` is not an architecture"))
-        }),
-        None => base.and_then(|base| base.arch).map(Some).ok_or_else(|| {
-            no_base(
-                "architecture",
-                // A profile is for all architectures of its OS.
-                "write `arch: x86-64` (or arm64, any), or give the base with --rootfs DIR",
-            )
-        }),
-    }
-}
-
-/// The release file as systemd compares it with the base (`extension_release_validate`,
-/// src/shared/extension-util.c).
-fn release(
-    extension: &Extension,
-    name: &str,
-    arch: Option<Arch>,
-    base: Option<&BaseIdentity<'_>>,
-) -> Result<ReleaseFields, Finding> {
-    let wanted = &extension.release;
-    let host = |key: &str| base.and_then(|base| base.os_release.filled(key));
-    let id = match wanted.id.as_deref().or_else(|| host("ID")) {
-        Some(id) => id.to_owned(),
-        None => {
-            return Err(no_base(
-                "ID",
-                "give the base with --rootfs DIR or `target: azurelinux-3.0`, or write `release: {id: …}`",
-            ));
-        }
-    };
-    // Facts of the base describe an extension for the base, and no other.
-    let for_base = host("ID") == Some(id.as_str());
-    let of_base = |key: &str| if for_base { host(key) } else { None };
-    let mut fields = ReleaseFields::new();
-    fields.set("ID", id);
-    if let Some(version) = wanted
-        .version_id
-        .as_deref()
-        .or_else(|| of_base("VERSION_ID"))
-    {
-        fields.set("VERSION_ID", version);
-    }
-    let own = |key: &str| format!("{}_{key}", extension.kind.key_prefix());
-    let level = own("LEVEL");
-    if let Some(value) = wanted.level.as_deref().or_else(|| of_base(&level)) {
-        fields.set(level, value);
-    }
-    fields.set(own("ID"), name);
-    if let Some(version) = &extension.version {
-        fields.set(own("VERSION_ID"), version);
-    }
-    let scope: Vec<&str> = wanted.scope.iter().map(|scope| scope.word()).collect();
-    fields.set(
-        own("SCOPE"),
-        if scope.is_empty() {
-            "system".to_owned()
-        } else {
-            scope.join(" ")
-        },
-    );
-    if let Some(arch) = arch {
-        fields.set("ARCHITECTURE", arch.name());
-    }
-    Ok(fields)
-}
-
-fn name_clashes(extensions: &[Planned]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (index, extension) in extensions.iter().enumerate() {
-        // Each kind has its folders and its stack.
-        let earlier = extensions.iter().take(index);
-        for other in earlier.filter(|other| other.kind == extension.kind) {
-            let finding = extension_name::clash(&extension.name, &other.name, &other.at);
-            findings.extend(finding.map(|finding| finding.at(&extension.at)));
-        }
-    }
-    findings
-}
-
-/// Names that would mean something else in the unit that copies the certificates.
-fn odd_names(plan: &Plan) -> Vec<Finding> {
-    if plan.certificate_location != CertificateLocation::Run {
-        return Vec::new();
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let odd = plan.certificates.iter();
-    let odd = odd.filter(|trusted| {
-        let name = &trusted.file_name;
-        !name.chars().all(plain) || name.ends_with(CONFEXT_COPY)
-    });
-    odd.map(|trusted| {
-        let name = &trusted.file_name;
-        Finding::error(
-            "certificate-name",
-            format!("`{name}` can't be copied to /run/verity.d under that name"),
-        )
-        .at(&trusted.at)
-        .because("the command stands in a unit file, where blanks, quotes, `%` and `$` have a meaning (systemd.service(5))")
-        .help("give it a `name` of letters, digits, `.`, `_` and `-` under `certificates`, not ending in `.confext.crt`")
-    })
-    .collect()
-}
-
-/// Certificates listed under `certificates` that no listed extension is signed with.
-fn unused_certificates(plan: &Plan) -> Vec<Finding> {
-    let mut used: BTreeSet<String> = BTreeSet::new();
-    for extension in &plan.extensions {
-        match &extension.step {
-            Step::Build(step) => {
-                let own = step.signing.as_ref().map(|signing| &signing.certificate);
-                used.extend(own.map(|certificate| certificate.fingerprint_sha256_hex.clone()));
-                // Who will sign is known by the certificate alone.
-                if step.verity == Verity::Defer {
-                    return Vec::new();
-                }
-            }
-            Step::TakeIn(taken) if taken.awaits_signature() => return Vec::new(),
-            Step::TakeIn(taken) => {
-                for signer in taken.signers() {
-                    // Told by issuer and serial alone.
-                    let Some(certificate) = signer.certificate else {
-                        return Vec::new();
-                    };
-                    used.insert(certificate.fingerprint_sha256_hex);
-                }
-            }
-            Step::TakeFolder(_) => {}
-        }
-    }
-    let listed = plan.certificates.iter();
-    let listed = listed.filter(|trusted| trusted.at.contains("sysext.certificates["));
-    let unused = listed.filter(|it| !used.contains(&it.certificate.fingerprint_sha256_hex));
-    unused
-        .map(|trusted| {
-            let subject = &trusted.certificate.subject;
-            Finding::warning(
-                "certificate-unused",
-                format!("no listed extension is signed by {subject}"),
-            )
-            .at(&trusted.at)
-            .because("whoever holds its key can make extensions that the target merges (`validate_signature_userspace`, src/shared/dissect-image.c)")
-            .help("remove it once no image by that key is in use or to come")
-        })
-        .collect()
-}
-
-/// Keys that every script of Prism can read.
-fn key_places(config: &Config, extensions: &[Planned]) -> Vec<Finding> {
-    let mut seen: Vec<&Path> = Vec::new();
-    for extension in extensions {
-        if let Step::Build(step) = &extension.step
-            && let Some(signing) = &step.signing
-            && let SigningKey::Text(KeyReference::File(path), _) = &signing.key
-            && !seen.contains(&path.as_path())
-            && is_below(path, config.source.directory())
-        {
-            seen.push(path);
-        }
-    }
-    seen.into_iter()
-        .map(|path| {
-            Finding::warning("key-below-config", format!("the private key {} lies below the config's folder", path.display()))
-                .at("sysext.verityKey")
-                .because("Prism mounts that folder into the image as /_imageconfigs, where every script can read it")
-                .help("keep it elsewhere, or pass it as `env:NAME`")
-        })
-        .collect()
-}
-
-/// Whether a path of this machine lies in a folder.
-fn is_below(path: &Path, folder: &Path) -> bool {
-    match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(path), Ok(folder)) => path.starts_with(folder),
-        _ => false,
-    }
-}
-
-/// Overlays of Prism on the hierarchies that systemd merges.
-pub(crate) fn overlays(config: &Config, sysext: &Sysext) -> Vec<Finding> {
-    let overlays = config.prism.os.as_ref().and_then(|os| os.overlays.as_ref());
-    let mut findings = Vec::new();
-    for (index, overlay) in overlays.into_iter().flatten().enumerate() {
-        let mount_point = cleaned(overlay.mount_point.as_deref().unwrap_or_default());
-        let below = |top: &str| {
-            mount_point == top
-                || mount_point
-                    .strip_prefix(top)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
-        if !below("/usr") && !below("/opt") {
-            continue;
-        }
-        let message =
-            format!("Prism's overlay on {mount_point} lies below the merge of the extensions");
-        let finding = match sysext.overlay_conflict {
-            OverlayConflict::Ignore => continue,
-            OverlayConflict::Warn => Finding::warning("overlay-on-hierarchy", message),
-            OverlayConflict::Error => Finding::error("overlay-on-hierarchy", message),
-        };
-        findings.push(
-            finding
-                .at(format!("os.overlays[{index}].mountPoint"))
-                .because("systemd mounts its overlay on top, read-only: while extensions are merged, writes no longer reach Prism's overlay; the kernel stacks two overlays at most")
-                .help("leave /usr and /opt to the extensions, or call programs by their full path or by links in a PATH folder outside the overlay (`pathLinks`)"),
-        );
-    }
-    findings
 }
 
 fn select(extensions: &mut Vec<Planned>, only: &[String]) -> Result<(), Finding> {

@@ -4,23 +4,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::building::file_system;
+use super::signing::signing;
 use super::{
-    BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, file_system, in_config,
-    placed_in, signing,
+    BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, in_config, placed_in,
 };
 use crate::check::sidecars;
 use crate::config::Config;
-use crate::config::model::{Extension, Layout, Reload, Sysext, Verity};
-use crate::config::repair::{RepairChange, RepairKind};
+use crate::config::model::{Extension, Layout, Reload, RepairChange, RepairKind, Sysext, Verity};
 use crate::config::validate::signed_by;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect;
 use crate::image::dissect::Ddi;
 use crate::image::read::FileKind;
 use crate::io::progress::Progress;
-use crate::plan::content::{ContentPlan, RepairedImage};
+use crate::plan::content::{ContentPlan, ContentSource, RepairedImage};
 use crate::plan::ingest::{Join, TakenFolder, TakenIn};
-use crate::plan::limits::{too_large, unmet};
+use crate::plan::limits::Limits;
 use crate::plan::repair::Goal;
 use crate::plan::{ingest, repair};
 use crate::systemd::arch::Arch;
@@ -89,9 +89,7 @@ fn take_folder(
     let (taken, notes) = taken.map_err(|finding| refuse(finding, "image"))?;
     let taken = TakenFolder {
         keep_owners: extension.keep_owners,
-        expect: extension.expect.clone(),
-        forbid: extension.forbid.clone(),
-        max_size: extension.max_size,
+        limits: Limits::of(extension),
         ..taken
     };
     let planned = Planned {
@@ -238,15 +236,12 @@ fn repaired(
             file_system: file_system(extension, base),
             seed: extension.seed.clone(),
             epoch: extension.source_date_epoch,
-            max_size: extension.max_size,
             changes: repair.changes,
             content: ContentPlan {
                 at: at.to_owned(),
                 name: name.clone(),
                 kind: extension.kind,
-                tree: None,
-                archive: None,
-                image: Some(RepairedImage {
+                source: ContentSource::Image(RepairedImage {
                     release_file: format!(
                         "{}/extension-release.{}",
                         extension.kind.release_dir(),
@@ -261,8 +256,7 @@ fn repaired(
                 release: repair.release,
                 reload: Reload::Never,
                 path_links: Vec::new(),
-                expect: extension.expect.clone(),
-                forbid: extension.forbid.clone(),
+                limits: Limits::of(extension),
             },
         })),
         name,
@@ -298,12 +292,11 @@ fn take_in(
         &at,
     )
     .map_err(|finding| vec![finding.at(format!("{at}.image"))])?;
-    let mut unmet = demanded(&taken.ddi, extension, &at);
+    let limits = Limits::of(extension);
+    let mut unmet = demanded(&taken.ddi, &limits, &at);
     // What is joined is measured when it is made.
-    let most = extension.max_size.filter(|_| join.is_none());
-    if let Some(most) = most.filter(|most| taken.ddi.size > *most) {
-        let files = files_of(&taken.ddi);
-        unmet.push(too_large(taken.ddi.size, most, files, &at));
+    if join.is_none() {
+        unmet.extend(limits.size(taken.ddi.size, || files_of(&taken.ddi), &at));
     }
     if !unmet.is_empty() {
         return Err(unmet);
@@ -372,8 +365,8 @@ fn files_of(ddi: &Ddi) -> impl Iterator<Item = (String, u64)> {
 }
 
 /// What a prebuilt image lacks, or has too much.
-fn demanded(ddi: &Ddi, extension: &Extension, at: &str) -> Vec<Finding> {
-    if extension.expect.is_empty() && extension.forbid.is_empty() {
+fn demanded(ddi: &Ddi, limits: &Limits, at: &str) -> Vec<Finding> {
+    if !limits.look_at_paths() {
         return Vec::new();
     }
     let paths = ddi
@@ -383,7 +376,7 @@ fn demanded(ddi: &Ddi, extension: &Extension, at: &str) -> Vec<Finding> {
     match paths {
         Ok(paths) => {
             let paths = paths.map(|path| path.to_string_lossy().into_owned());
-            unmet(paths, &extension.expect, &extension.forbid, at)
+            limits.paths(paths, at)
         }
         Err(error) => vec![
             Finding::error(

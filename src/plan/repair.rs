@@ -14,29 +14,24 @@ use std::sync::Arc;
 
 use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
-use crate::config::model::Verity;
-use crate::config::repair::{RepairChange, RepairKind};
+use crate::config::model::{RepairChange, RepairKind, Verity};
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, ReleaseFile, SignatureState};
 use crate::image::gpt::types::Designator;
 use crate::image::read::{FileKind, FileSystem, FsError, FsKind, Metadata};
 use crate::image::verity::RootHash;
 use crate::inspect::verify::{Outcome, verify_ddi};
+use crate::io::bomb;
 use crate::io::progress::Progress;
 use crate::plan::content::RepairedImage;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{changes_an_overlay, is_kept};
-use crate::tree::tar_read::Packed;
-use crate::tree::{Inode, InodeId, Kind, Source, Tree, TreeError};
+use crate::tree::{Inode, InodeId, Kind, Packed, Source, Tree, TreeError};
 
 /// Most entries of an image.
 const MAX_ENTRIES: usize = 1_000_000;
-/// Most bytes of its files, for each byte that it has: more is a bomb.
-const MAX_RATIO: u64 = 2000;
-/// What every image may hold, however small it is.
-const MIN_ALLOWANCE: u64 = 256 << 20;
 /// A forbidden file (`extension_has_forbidden_content`, systemd src/shared/extension-util.c).
 const OS_RELEASE: &str = "usr/lib/os-release";
 
@@ -370,7 +365,7 @@ pub fn tree_of(
     let mut unpacked = Unpacked {
         file: Arc::new(tempfile::tempfile().map_err(refused_io)?),
         end: 0,
-        left: ddi.size.saturating_mul(MAX_RATIO).max(MIN_ALLOWANCE),
+        left: bomb::allowance(ddi.size),
         image: &ddi.path,
     };
     let mut tree = Tree::new();

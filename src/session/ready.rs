@@ -12,6 +12,7 @@ use crate::finding::Finding;
 use crate::finding::text::path;
 use crate::image::dissect;
 use crate::image::dissect::SignatureState;
+use crate::plan::content::ContentSource;
 use crate::plan::{Step, settings};
 
 impl Session {
@@ -105,7 +106,8 @@ impl Session {
         let mut findings = Vec::new();
         for planned in self.plan.extensions.iter().filter(|_| !units.is_empty()) {
             if let Step::Build(step) = &planned.step
-                && (step.content.tree.is_some() || !step.content.files.is_empty())
+                && (matches!(step.content.source, ContentSource::Tree(_))
+                    || !step.content.files.is_empty())
             {
                 continue;
             }

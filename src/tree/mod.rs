@@ -4,161 +4,34 @@
 //! where the bytes of each file come from. It knows no on-disk format.
 
 pub mod collect;
+mod error;
 pub mod folder;
+mod inode;
 pub mod oci;
 mod pax;
+pub mod pick;
 pub mod read;
+mod spill;
 mod tar_links;
 pub mod tar_read;
 pub mod tar_write;
+mod walk;
+mod whiteouts;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+
+pub use error::TreeError;
+pub use inode::{Inode, InodeId, Kind, Packed, Source};
+pub use walk::Walk;
 
 /// Longest name of a directory entry in bytes (NAME_MAX of Linux).
 const LONGEST_NAME: usize = 255;
-
-/// Index of an inode in [`Tree::inodes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InodeId(pub u32);
 
 /// A whole directory tree; inode 0 is the root directory.
 #[derive(Debug, Clone)]
 pub struct Tree {
     /// All inodes; directory entries refer to them by index, hard links share one.
     pub inodes: Vec<Inode>,
-}
-
-/// One file, directory or link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inode {
-    /// Permission bits including setuid, setgid and sticky (`0o7777`).
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Extended attributes by full name (`user.x`, `security.capability`), sorted.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// What it is.
-    pub kind: Kind,
-}
-
-/// What an inode is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A directory and its entries in byte order.
-    Directory(BTreeMap<Vec<u8>, InodeId>),
-    /// A regular file.
-    File {
-        /// Length in bytes, as seen when the tree was collected.
-        size: u64,
-        /// Where the bytes come from.
-        source: Source,
-    },
-    /// A symbolic link and its target.
-    Symlink(Vec<u8>),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
-    /// A character device (major, minor).
-    CharDevice(u32, u32),
-    /// A block device (major, minor).
-    BlockDevice(u32, u32),
-}
-
-/// Where the bytes of a regular file come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file on this machine, read once while the image is written.
-    Path(PathBuf),
-    /// Bytes made by us, such as the release file.
-    Bytes(Vec<u8>),
-    /// A range of an archive.
-    Packed(tar_read::Packed),
-}
-
-impl Inode {
-    /// A directory of root with mode 0755 and nothing in it.
-    pub fn directory() -> Inode {
-        Inode::new(0o755, Kind::Directory(BTreeMap::new()))
-    }
-
-    /// Something of root, without extended attributes.
-    pub fn new(mode: u16, kind: Kind) -> Inode {
-        Inode {
-            mode,
-            uid: 0,
-            gid: 0,
-            xattrs: BTreeMap::new(),
-            kind,
-        }
-    }
-
-    /// The entries, if it is a directory.
-    pub fn entries(&self) -> Option<&BTreeMap<Vec<u8>, InodeId>> {
-        match &self.kind {
-            Kind::Directory(entries) => Some(entries),
-            _ => None,
-        }
-    }
-
-    /// Whether it is a directory that says nothing of its own, as [`Tree::make_dirs`] makes them.
-    fn is_plain_directory(&self) -> bool {
-        let Inode {
-            mode,
-            uid,
-            gid,
-            xattrs,
-            kind,
-        } = self;
-        (*mode, *uid, *gid) == (0o755, 0, 0)
-            && xattrs.is_empty()
-            && matches!(kind, Kind::Directory(_))
-    }
-}
-
-/// Why a tree cannot take a change.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TreeError {
-    /// The path is not one that can stand in a tree.
-    #[error("{path} cannot stand in an extension: {reason}")]
-    BadPath {
-        /// The path as given, invalid UTF-8 replaced.
-        path: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Something is there already.
-    #[error("{path} is there twice; leave out one of the two")]
-    Exists {
-        /// Path in the tree.
-        path: String,
-    },
-    /// A directory is needed where something else is.
-    #[error("{path} is needed as a folder but is something else")]
-    NotADirectory {
-        /// Path in the tree.
-        path: String,
-    },
-    /// Two directories of the same path differ in mode, owner or extended attributes.
-    #[error("the folder {path} is there twice with different {what}; make them equal")]
-    Differs {
-        /// Path in the tree.
-        path: String,
-        /// `modes`, `owners` or `extended attributes`.
-        what: &'static str,
-    },
-    /// Nothing is there.
-    #[error("{path} is not there")]
-    NotFound {
-        /// Path in the tree.
-        path: String,
-    },
-    /// More inodes than an [`InodeId`] counts.
-    #[error("more than 4294967295 files")]
-    TooMany,
 }
 
 impl Default for Tree {
@@ -357,6 +230,34 @@ impl Tree {
         Ok(moved)
     }
 
+    /// The same tree without inodes that no name leads to.
+    fn compacted(mut self) -> Tree {
+        let mut new: BTreeMap<InodeId, InodeId> = BTreeMap::from([(Tree::ROOT, Tree::ROOT)]);
+        let mut order = vec![Tree::ROOT];
+        for (_, id, _) in self.walk() {
+            if let Ok(next) = u32::try_from(order.len())
+                && !new.contains_key(&id)
+            {
+                new.insert(id, InodeId(next));
+                order.push(id);
+            }
+        }
+        let mut inodes = Vec::with_capacity(order.len());
+        for id in order {
+            let Some(inode) = self.get_mut(id) else {
+                continue;
+            };
+            let mut inode = std::mem::replace(inode, Inode::directory());
+            if let Kind::Directory(entries) = &mut inode.kind {
+                for id in entries.values_mut() {
+                    *id = new.get(id).copied().unwrap_or(Tree::ROOT);
+                }
+            }
+            inodes.push(inode);
+        }
+        Tree { inodes }
+    }
+
     fn agree(&self, path: &[u8], ours: InodeId, theirs: &Inode) -> Result<(), TreeError> {
         let Some(ours) = self.get(ours).filter(|ours| ours.entries().is_some()) else {
             return Err(TreeError::Exists { path: shown(path) });
@@ -396,45 +297,6 @@ impl Tree {
     fn link(&mut self, parent: InodeId, name: &[u8], child: InodeId) {
         if let Some(Kind::Directory(entries)) = self.get_mut(parent).map(|inode| &mut inode.kind) {
             entries.insert(name.to_vec(), child);
-        }
-    }
-}
-
-/// The iterator of [`Tree::walk`]: path, id and inode.
-#[derive(Debug)]
-pub struct Walk<'a> {
-    tree: &'a Tree,
-    path: Vec<u8>,
-    /// Directories that we are in: length of their path and the entries yet to come.
-    open: Vec<(
-        usize,
-        std::collections::btree_map::Iter<'a, Vec<u8>, InodeId>,
-    )>,
-}
-
-impl<'a> Iterator for Walk<'a> {
-    type Item = (Vec<u8>, InodeId, &'a Inode);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (length, entries) = self.open.last_mut()?;
-            let length = *length;
-            let Some((name, id)) = entries.next() else {
-                self.open.pop();
-                continue;
-            };
-            let Some(inode) = self.tree.get(*id) else {
-                continue;
-            };
-            self.path.truncate(length);
-            if length > 0 {
-                self.path.push(b'/');
-            }
-            self.path.extend(name);
-            if let Some(entries) = inode.entries() {
-                self.open.push((self.path.len(), entries.iter()));
-            }
-            return Some((self.path.clone(), *id, inode));
         }
     }
 }

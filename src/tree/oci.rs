@@ -16,7 +16,8 @@ use crate::io::open;
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
 use crate::tree::Tree;
-use crate::tree::tar_read::{Layers, Pick};
+use crate::tree::pick::Pick;
+use crate::tree::tar_read::Layers;
 
 /// Longest index or manifest that is read, in bytes; registries take up to 4 MiB.
 const MAX_JSON: u64 = 4 << 20;

@@ -4,8 +4,13 @@
 //! The tar crate splits these records at line breaks, but values of attributes are any bytes; file
 //! capabilities often hold such a byte.
 
+use std::io;
+use std::io::Read;
+
+use tar::Entry;
+
 /// Most bytes of all such headers of one entry.
-pub(super) const MAX_SIZE: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 20;
 
 /// What the headers before an entry say of it; they count more than its own header.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,8 +29,46 @@ pub(super) struct Extended {
 }
 
 impl Extended {
+    /// Takes in what says something of the next entry; whether it was that.
+    pub(super) fn take_in<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> io::Result<bool> {
+        let kind = entry.header().entry_type();
+        let is_header = kind.is_pax_local_extensions()
+            || kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_global_extensions();
+        if !is_header {
+            return Ok(false);
+        }
+        self.bytes = self.bytes.saturating_add(entry.size());
+        if self.bytes > MAX_SIZE {
+            return Err(io::Error::other(
+                "the headers of an entry are longer than 1 MiB",
+            ));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        if kind.is_gnu_longname() {
+            self.path = Some(long_name(&bytes));
+        } else if kind.is_gnu_longlink() {
+            self.link = Some(long_name(&bytes));
+        } else if kind.is_pax_local_extensions() {
+            let read = self.read(&bytes);
+            read.ok_or_else(|| io::Error::other("a pax header is malformed"))?;
+        }
+        Ok(true)
+    }
+
+    /// The target of a hard link.
+    pub(super) fn link_target<R: Read>(&self, entry: &Entry<'_, R>) -> Option<Vec<u8>> {
+        let target = match &self.link {
+            Some(link) => Some(link.clone()),
+            None => entry.link_name_bytes().map(|name| name.into_owned()),
+        };
+        target.filter(|target| !target.is_empty())
+    }
+
     /// Takes in a pax header; nothing if it is malformed.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
+    fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
         // Some writers pad with NUL.
         while let Some(first) = bytes.first()
             && *first != 0
@@ -64,7 +107,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// The name in a header of GNU tar, which ends with NUL.
-pub(super) fn long_name(bytes: &[u8]) -> Vec<u8> {
+fn long_name(bytes: &[u8]) -> Vec<u8> {
     let end = bytes.iter().position(|byte| *byte == 0);
     bytes
         .get(..end.unwrap_or(bytes.len()))

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, SeekFrom};
 
-use super::Source;
-use super::tar_read::Packed;
+use super::inode::{Packed, Source};
 
 /// Why the bytes of a file cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -7,92 +7,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
-use glob::Pattern;
 use tar::{Archive, Entry, EntryType};
 
 use super::collect::is_kept;
+use super::inode::{Inode, Kind, Packed, Source};
 use super::pax::Extended;
+use super::pick::Pick;
+use super::spill::Spill;
 use super::tar_links::Follow;
-use super::{Inode, InodeId, Kind, Source, Tree, TreeError, pax};
+use super::whiteouts::joined;
+use super::{Tree, TreeError};
 use crate::finding::Finding;
+use crate::io::bomb;
 
 /// Most entries of one archive.
 const MAX_ENTRIES: u64 = 4_000_000;
-/// Most bytes of an archive that is decompressed, for each byte that it has: more is a bomb.
-const MAX_RATIO: u64 = 2000;
-/// What every archive may have, however small it is.
-const MIN_ALLOWANCE: u64 = 256 << 20;
-
-/// A range of a file that holds the bytes of a packed one.
-#[derive(Debug, Clone)]
-pub struct Packed {
-    /// The archive, or the temporary file.
-    pub file: Arc<File>,
-    /// Where the bytes begin.
-    pub offset: u64,
-    /// The archive, for messages.
-    pub path: PathBuf,
-}
-
-/// The same place of the same open file.
-impl PartialEq for Packed {
-    fn eq(&self, other: &Packed) -> bool {
-        Arc::ptr_eq(&self.file, &other.file) && self.offset == other.offset
-    }
-}
-
-impl Eq for Packed {}
-
-/// What is taken out of an archive.
-#[derive(Debug, Clone, Default)]
-pub struct Pick {
-    /// Globs of paths, or of folders above them; none means all.
-    pub include: Vec<Pattern>,
-    /// Globs of paths that are left out, with all below them.
-    pub exclude: Vec<Pattern>,
-    /// How many folders are taken off the front of each path.
-    pub strip: usize,
-    /// Whether owners are kept instead of root for all.
-    pub keep_owners: bool,
-}
-
-impl Pick {
-    /// The path in the tree; nothing if it is not wanted.
-    fn place(&self, path: &Path) -> Result<Option<Vec<u8>>, &'static str> {
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        for component in path.components() {
-            use std::os::unix::ffi::OsStrExt;
-            use std::path::Component;
-            match component {
-                Component::Normal(name) => names.push(name.as_bytes().to_vec()),
-                // As tar does.
-                Component::CurDir | Component::RootDir => {}
-                Component::ParentDir => return Err("it leads out with `..`"),
-                Component::Prefix(_) => return Err("it is no path of this system"),
-            }
-        }
-        let Some(names) = names.get(self.strip..).filter(|names| !names.is_empty()) else {
-            return Ok(None);
-        };
-        let path = names.join(&b'/');
-        let text = String::from_utf8_lossy(&path).into_owned();
-        let ends = text.match_indices('/').map(|(end, _)| end);
-        let above: Vec<String> = ends
-            .chain([text.len()])
-            .filter_map(|end| text.get(..end).map(|part| format!("/{part}")))
-            .collect();
-        let hit = |globs: &[Pattern]| {
-            let mut globs = globs.iter();
-            globs.any(|glob| above.iter().any(|part| glob.matches(part)))
-        };
-        let wanted = (self.include.is_empty() || hit(&self.include)) && !hit(&self.exclude);
-        Ok(wanted.then_some(path))
-    }
-}
 
 /// One archive on its way.
 struct Layer<'a> {
@@ -110,8 +43,7 @@ struct Layer<'a> {
 #[derive(Debug, Default)]
 pub struct Layers {
     tree: Tree,
-    spill: Option<Arc<File>>,
-    spilled: u64,
+    spill: Spill,
     dropped: BTreeMap<String, u64>,
 }
 
@@ -158,7 +90,7 @@ impl Layers {
                 .unwrap_or_default()
                 .to_vec()
         };
-        let allowance = length.saturating_mul(MAX_RATIO).max(MIN_ALLOWANCE);
+        let allowance = bomb::allowance(length);
         let mut layer = Layer {
             path,
             pick,
@@ -206,7 +138,10 @@ impl Layers {
                 let message = format!("the archive has more than {MAX_ENTRIES} entries");
                 return Err(Finding::error("archive-unreadable", message).in_file(path));
             }
-            if extend(&mut extended, &mut entry).map_err(|error| unreadable(error, last))? {
+            if extended
+                .take_in(&mut entry)
+                .map_err(|error| unreadable(error, last))?
+            {
                 continue;
             }
             let own = std::mem::take(&mut extended);
@@ -270,10 +205,11 @@ impl Layers {
             .get(..place.len().saturating_sub(name.len() + 1))
             .unwrap_or_default();
         if whiteouts && let Some(hidden) = name.strip_prefix(b".wh.") {
-            return match hidden {
-                b".wh..opq" => self.clear(parent, touched),
-                hidden => self.hide(&joined(parent, hidden), touched),
-            };
+            match hidden {
+                b".wh..opq" => self.tree.clear(parent, touched)?,
+                hidden => self.tree.hide(&joined(parent, hidden), touched)?,
+            }
+            return Ok(());
         }
         touched.insert(place.clone());
         let mut inode = Inode::new(
@@ -306,7 +242,7 @@ impl Layers {
                         offset: start.saturating_add(entry.raw_file_position()),
                         path: archive.to_owned(),
                     },
-                    _ => self.spill(entry, size, archive)?,
+                    _ => self.spill.keep(entry, size, archive)?,
                 };
                 Kind::File {
                     size,
@@ -325,7 +261,7 @@ impl Layers {
                 )
             }
             EntryType::Link => {
-                return self.hard_link(&place, link_target(entry, extended), pick, follow);
+                return self.hard_link(&place, extended.link_target(entry), pick, follow);
             }
             EntryType::Fifo => Kind::Fifo,
             EntryType::Char | EntryType::Block => {
@@ -412,37 +348,6 @@ impl Layers {
         Ok(())
     }
 
-    /// Takes away what lower layers have at a path; what was never there is as well.
-    fn hide(&mut self, path: &[u8], touched: &BTreeSet<Vec<u8>>) -> Result<(), Problem> {
-        match is_touched(path, touched) {
-            true => self.clear(path, touched),
-            false => {
-                let _ = self.tree.remove(path);
-                Ok(())
-            }
-        }
-    }
-
-    /// Empties a folder of what lower layers put into it and below it.
-    fn clear(&mut self, folder: &[u8], touched: &BTreeSet<Vec<u8>>) -> Result<(), Problem> {
-        let mut folders = vec![folder.to_vec()];
-        while let Some(folder) = folders.pop() {
-            let there = self.tree.lookup(&folder).and_then(|id| self.tree.get(id));
-            let names: Vec<Vec<u8>> = there
-                .and_then(Inode::entries)
-                .map(|entries| entries.keys().cloned().collect())
-                .unwrap_or_default();
-            for name in names {
-                let path = joined(&folder, &name);
-                match is_touched(&path, touched) {
-                    true => folders.push(path),
-                    false => drop(self.tree.remove(&path)?),
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn xattrs(&mut self, extended: &Extended) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut kept = BTreeMap::new();
         for (name, value) in &extended.xattrs {
@@ -455,99 +360,10 @@ impl Layers {
         }
         kept
     }
-
-    /// Keeps the bytes of a file that can't be read from the archive itself.
-    fn spill<R: Read>(
-        &mut self,
-        entry: &mut Entry<'_, R>,
-        size: u64,
-        archive: &Path,
-    ) -> Result<Packed, Problem> {
-        let file = match &self.spill {
-            Some(file) => file.clone(),
-            None => {
-                let folder = archive
-                    .parent()
-                    .filter(|folder| !folder.as_os_str().is_empty());
-                let beside = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
-                let file = Arc::new(beside.or_else(|_| tempfile::tempfile())?);
-                self.spill.insert(file).clone()
-            }
-        };
-        let offset = self.spilled;
-        let mut to: &File = &file;
-        to.seek(SeekFrom::Start(offset))?;
-        let copied = io::copy(&mut entry.take(size), &mut to)?;
-        to.flush()?;
-        if copied != size {
-            let message = format!("the file has {size} bytes, but the archive ends after {copied}");
-            return Err(Problem::Read(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                message,
-            )));
-        }
-        self.spilled = offset.saturating_add(copied);
-        Ok(Packed {
-            file,
-            offset,
-            path: archive.to_owned(),
-        })
-    }
 }
 
 /// Why a sparse entry is refused; its holes would have to be read from a map.
 const SPARSE: &str = "it is a sparse file in GNU tar's own form; make the archive without --sparse";
-
-/// Takes in what says something of the next entry; whether it was that.
-fn extend<R: Read>(extended: &mut Extended, entry: &mut Entry<'_, R>) -> io::Result<bool> {
-    let kind = entry.header().entry_type();
-    let is_header = kind.is_pax_local_extensions()
-        || kind.is_gnu_longname()
-        || kind.is_gnu_longlink()
-        || kind.is_pax_global_extensions();
-    if !is_header {
-        return Ok(false);
-    }
-    extended.bytes = extended.bytes.saturating_add(entry.size());
-    if extended.bytes > pax::MAX_SIZE {
-        return Err(io::Error::other(
-            "the headers of an entry are longer than 1 MiB",
-        ));
-    }
-    let mut bytes = Vec::new();
-    entry.read_to_end(&mut bytes)?;
-    if kind.is_gnu_longname() {
-        extended.path = Some(pax::long_name(&bytes));
-    } else if kind.is_gnu_longlink() {
-        extended.link = Some(pax::long_name(&bytes));
-    } else if kind.is_pax_local_extensions() {
-        let read = extended.read(&bytes);
-        read.ok_or_else(|| io::Error::other("a pax header is malformed"))?;
-    }
-    Ok(true)
-}
-
-fn link_target<R: Read>(entry: &Entry<'_, R>, extended: &Extended) -> Option<Vec<u8>> {
-    let target = match &extended.link {
-        Some(link) => Some(link.clone()),
-        None => entry.link_name_bytes().map(|name| name.into_owned()),
-    };
-    target.filter(|target| !target.is_empty())
-}
-
-fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    match folder {
-        [] => name.to_vec(),
-        folder => [folder, b"/", name].concat(),
-    }
-}
-
-/// Whether a path, or anything below it, is among those touched.
-fn is_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
-    let inside = joined(path, b"");
-    let first = touched.range(inside.clone()..).next();
-    touched.contains(path) || first.is_some_and(|first| first.starts_with(&inside))
-}
 
 fn as_path(bytes: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt;
@@ -570,36 +386,6 @@ impl From<TreeError> for Problem {
     fn from(error: TreeError) -> Problem {
         let help = "leave it out with `exclude`, or make the archive without it";
         Problem::Entry("archive-entry-refused", error.to_string(), help)
-    }
-}
-
-impl Tree {
-    /// The same tree without inodes that no name leads to.
-    fn compacted(mut self) -> Tree {
-        let mut new: BTreeMap<InodeId, InodeId> = BTreeMap::from([(Tree::ROOT, Tree::ROOT)]);
-        let mut order = vec![Tree::ROOT];
-        for (_, id, _) in self.walk() {
-            if let Ok(next) = u32::try_from(order.len())
-                && !new.contains_key(&id)
-            {
-                new.insert(id, InodeId(next));
-                order.push(id);
-            }
-        }
-        let mut inodes = Vec::with_capacity(order.len());
-        for id in order {
-            let Some(inode) = self.get_mut(id) else {
-                continue;
-            };
-            let mut inode = std::mem::replace(inode, Inode::directory());
-            if let Kind::Directory(entries) = &mut inode.kind {
-                for id in entries.values_mut() {
-                    *id = new.get(id).copied().unwrap_or(Tree::ROOT);
-                }
-            }
-            inodes.push(inode);
-        }
-        Tree { inodes }
     }
 }
 

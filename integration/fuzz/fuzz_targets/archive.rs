@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::tree::tar_read::{Layers, Pick};
+use prism_sysext::tree::pick::Pick;
+use prism_sysext::tree::tar_read::Layers;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, archive)) = data.split_first() else {

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
 use prism_sysext::tree::oci;
-use prism_sysext::tree::tar_read::Pick;
+use prism_sysext::tree::pick::Pick;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut file) = tempfile::NamedTempFile::new() else {

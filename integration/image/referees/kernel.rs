@@ -176,16 +176,11 @@ fn the_kernel_reads_what_archives_bring() {
             inode.xattrs.insert(name.into_bytes(), value);
         }
     }
+    let (format, progress) = (erofs(Some(Compression::Lz4)), Progress::new());
     let recipe = Recipe {
-        tree: &tree,
-        arch: Arch::X86_64,
-        verity: Verity::None,
-        ids: IDS,
         epoch_seconds: EPOCH,
-        file_system: erofs(Some(Compression::Lz4)),
         threads: std::num::NonZero::<usize>::MIN,
-        max_size: None,
-        progress: &Progress::new(),
+        ..Recipe::new(&tree, Arch::X86_64, format, IDS, &progress)
     };
     let made = assemble(&recipe, &bench.path("x.raw")).unwrap();
     if have(&["fsck.erofs"]) {

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble, threads};
+use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
@@ -95,16 +95,11 @@ impl Bench {
 
     fn try_build(&self, verity: Verity<'_>) -> anyhow::Result<Assembled> {
         let collected = collect(&self.path("source"), &Options::default()).unwrap();
+        let (tree, progress) = (&collected.tree, Progress::new());
         let recipe = Recipe {
-            tree: &collected.tree,
-            arch: Arch::X86_64,
             verity,
-            ids: IDS,
             epoch_seconds: EPOCH,
-            file_system: self.file_system,
-            threads: threads(self.file_system),
-            max_size: None,
-            progress: &Progress::new(),
+            ..Recipe::new(tree, Arch::X86_64, self.file_system, IDS, &progress)
         };
         assemble(&recipe, &self.path("x.raw"))
     }

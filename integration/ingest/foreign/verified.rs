@@ -200,19 +200,14 @@ fn our_own_images_are_read_like_any_other() {
             verity: [5; 16],
             salt: [6; 32],
         };
+        let plain = ImageFormat::Erofs {
+            compression: None,
+            share_compressed: false,
+        };
+        let (tree, progress) = (&collected.tree, Progress::new());
         let recipe = Recipe {
-            tree: &collected.tree,
-            arch: Arch::ARM64,
             verity,
-            ids,
-            epoch_seconds: 0,
-            file_system: ImageFormat::Erofs {
-                compression: None,
-                share_compressed: false,
-            },
-            threads: std::num::NonZero::<usize>::MIN,
-            max_size: None,
-            progress: &Progress::new(),
+            ..Recipe::new(tree, Arch::ARM64, plain, ids, &progress)
         };
         let made = assemble(&recipe, &image).unwrap();
         let ddi = dissect::open(&image).unwrap();

@@ -127,7 +127,28 @@ impl TooLarge {
     }
 }
 
-impl Recipe<'_> {
+impl<'a> Recipe<'a> {
+    /// An image without protection, dated 1970, of any size, made by as many threads as help.
+    pub fn new(
+        tree: &'a Tree,
+        arch: Arch,
+        file_system: ImageFormat,
+        ids: Ids,
+        progress: &'a Progress,
+    ) -> Recipe<'a> {
+        Recipe {
+            tree,
+            arch,
+            verity: Verity::None,
+            ids,
+            epoch_seconds: 0,
+            file_system,
+            threads: threads(file_system),
+            max_size: None,
+            progress,
+        }
+    }
+
     /// Where the file system begins, in bytes.
     fn first_offset(&self) -> u64 {
         match self.verity {
@@ -331,21 +352,17 @@ mod tests {
         tree
     }
 
+    fn recipe<'a>(tree: &'a Tree, verity: Verity<'a>, progress: &'a Progress) -> Recipe<'a> {
+        Recipe {
+            verity,
+            ..Recipe::new(tree, Arch::X86_64, PLAIN, IDS, progress)
+        }
+    }
+
     fn build(verity: Verity<'_>) -> (Assembled, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("x.raw");
-        let recipe = Recipe {
-            tree: &tree(),
-            arch: Arch::X86_64,
-            verity,
-            ids: IDS,
-            epoch_seconds: 0,
-            file_system: PLAIN,
-            threads: threads(PLAIN),
-            max_size: None,
-            progress: &Progress::new(),
-        };
-        let assembled = assemble(&recipe, &out).unwrap();
+        let assembled = assemble(&recipe(&tree(), verity, &Progress::new()), &out).unwrap();
         (assembled, fs::read(&out).unwrap())
     }
 
@@ -425,16 +442,10 @@ mod tests {
         let gone = Source::Path(dir.path().join("gone"));
         tree.insert_file(b"usr/gone", gone, 1, 0o644).unwrap();
         for verity in [Verity::None, Verity::Hash] {
+            let progress = Progress::new();
             let recipe = Recipe {
-                tree: &tree,
                 arch: Arch::ARM64,
-                verity,
-                ids: IDS,
-                epoch_seconds: 0,
-                file_system: PLAIN,
-                threads: threads(PLAIN),
-                max_size: None,
-                progress: &Progress::new(),
+                ..recipe(&tree, verity, &progress)
             };
             let error = assemble(&recipe, &dir.path().join("x.raw")).unwrap_err();
             assert!(format!("{error:#}").contains("gone"), "{error:#}");

@@ -13,11 +13,13 @@ use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};
 
 use super::{Recipe, Verity};
-use crate::image::ImageFormat;
+use crate::image::erofs::error::WriteError;
 use crate::image::erofs::format::BLOCK_SIZE;
-use crate::image::erofs::write as erofs;
+use crate::image::erofs::params::Params;
+use crate::image::erofs::stream::{Sink, Spare};
 use crate::image::mkfs::{ext4, squashfs};
 use crate::image::verity::leaves::LeafHashes;
+use crate::image::{ImageFormat, erofs};
 
 /// Pieces on their way to the threads that hash and write them; each has at most 1 MiB.
 const PIECES: usize = 4;
@@ -45,7 +47,7 @@ pub(super) fn write(
             compression,
             share_compressed,
         } => {
-            let params = erofs::Params {
+            let params = Params {
                 uuid: recipe.ids.file_system,
                 epoch_seconds: recipe.epoch_seconds,
                 volume_name: [0; 16],
@@ -116,12 +118,12 @@ fn hash(
 /// Writes an EROFS; the threads that write its blocks hash them on the way.
 fn write_erofs(
     recipe: &Recipe<'_>,
-    params: &erofs::Params,
+    params: &Params,
     file: &File,
     leaves: Option<&LeafHashes>,
 ) -> Result<u64> {
     let failure = OnceLock::new();
-    let spare = erofs::Spare::default();
+    let spare = Spare::default();
     let (pieces, waiting) = sync_channel(PIECES);
     let waiting = &Mutex::new(waiting);
     let written = thread::scope(|scope| {
@@ -136,7 +138,7 @@ fn write_erofs(
             .map(|_| scope.spawn(move || root.write_all(waiting)))
             .collect();
         let mut sink = Pieces { pieces };
-        let written = erofs::write(recipe.tree, params, &spare, recipe.progress, &mut sink);
+        let written = erofs::write::write(recipe.tree, params, &spare, recipe.progress, &mut sink);
         // The threads end when nobody can send any more.
         drop(sink);
         for thread in threads {
@@ -147,7 +149,7 @@ fn write_erofs(
         written
     });
     match failure.into_inner() {
-        Some(error) => Err(erofs::WriteError::Write(error).into()),
+        Some(error) => Err(WriteError::Write(error).into()),
         None => Ok(written?),
     }
 }
@@ -168,7 +170,7 @@ struct Pieces {
     pieces: SyncSender<Piece>,
 }
 
-impl erofs::Sink for Pieces {
+impl Sink for Pieces {
     fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
         let gone = |_| io::Error::other("the threads that write are gone");
         self.pieces.send((first, blocks)).map_err(gone)
@@ -178,7 +180,7 @@ impl erofs::Sink for Pieces {
 /// The root partition as a place for blocks.
 #[derive(Clone, Copy)]
 struct Root<'a> {
-    spare: &'a erofs::Spare,
+    spare: &'a Spare,
     file: &'a File,
     /// Its first byte.
     start: u64,

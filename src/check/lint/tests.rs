@@ -3,7 +3,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc as Shared;
 
 use super::*;
-use crate::image::erofs::write::{Params, Sink, Spare, write};
+use crate::image::erofs::params::Params;
+use crate::image::erofs::stream::{Sink, Spare};
+use crate::image::erofs::write::write;
 use crate::image::read::{FileSystem, Window};
 use crate::io::open::testing::folder;
 use crate::io::progress::Progress;

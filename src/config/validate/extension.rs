@@ -3,9 +3,9 @@
 use super::files::one_file;
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
-use crate::config::compression::CompressionSetting;
-use crate::config::model::{Extension, Format, ImagePolicy, Layout, Sysext, Verity};
-use crate::config::repair::RepairKind;
+use crate::config::model::{
+    CompressionSetting, Extension, Format, ImagePolicy, Layout, RepairKind, Sysext, Verity,
+};
 use crate::finding::Finding;
 use crate::finding::suggest::nearest;
 use crate::systemd::arch::Arch;

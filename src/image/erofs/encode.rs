@@ -5,15 +5,12 @@ use std::io;
 use sha2::{Digest, Sha256};
 
 use super::compress::{Codec, Compression, SEGMENT_BLOCKS, SEGMENT_SIZE};
+use super::error::WriteError;
 use super::format::BLOCK_SIZE;
+use super::params::PIECE_SIZE;
 use super::stream::{LARGE, Spare};
-use super::write::WriteError;
 use crate::io::progress::Progress;
 use crate::tree::read::Reader;
-
-/// Bytes that one thread works on at a time: the longest piece of a file, and about what short
-/// files are gathered to.
-pub const PIECE_SIZE: u64 = 1 << 20;
 
 /// What becomes of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

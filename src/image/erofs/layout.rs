@@ -11,7 +11,7 @@ use super::format::{
     SLOT_SIZE, device_number, fits_compact, inode_size, xattr_bytes,
 };
 use super::pack::{Offsets, Packer};
-use crate::tree::{Inode, InodeId, Kind, Tree};
+use crate::tree::{Inode, InodeId, Kind, Source, Tree};
 
 /// Longest target of a symbolic link: PATH_MAX without its NUL.
 const LONGEST_TARGET: usize = 4095;
@@ -285,6 +285,14 @@ fn directory_size(entries: &BTreeMap<Vec<u8>, InodeId>) -> u64 {
         used += DIRENT_SIZE + name.len();
     }
     blocks * BLOCK_SIZE as u64 + used as u64
+}
+
+/// Length and source of a file that is not empty.
+pub(super) fn content<'a>(tree: &'a Tree, place: &Place) -> Option<(u64, &'a Source)> {
+    match &tree.get(place.id)?.kind {
+        Kind::File { size, source } if *size > 0 => Some((*size, source)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The on-disk format is that of the kernel's `fs/erofs/erofs_fs.h` and
 //! `Documentation/filesystems/erofs.rst`. The metadata comes first on disk and
 //! its length follows from names and lengths alone, so [`layout`] places all
-//! inodes before the first file is read. Then [`mod@write`] hands pieces of
+//! inodes before the first file is read. Then `feed` hands pieces of
 //! files to threads ([`pool`]), which read and compress them ([`encode`]), and
 //! [`record`] gives the results their blocks in the order of the paths. Every
 //! file is read once and every block is written once, as two ascending runs:
@@ -18,9 +18,12 @@
 
 pub mod compress;
 pub mod encode;
+pub mod error;
+mod feed;
 pub mod format;
 pub mod layout;
 pub mod pack;
+pub mod params;
 pub mod pool;
 pub mod record;
 pub mod region;

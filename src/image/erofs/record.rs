@@ -5,16 +5,17 @@ use std::rc::Rc;
 
 use super::compress::{Codec, SEGMENT_BLOCKS, SEGMENT_SIZE};
 use super::encode::{Encoded, Form, Run};
+use super::error::WriteError;
 use super::format::{
     BLOCK_SIZE, Cluster, DIRENT_SIZE, DataLayout, Dirent, Features, INDEX_ALIGN, InodeRecord,
     NO_ADDRESS, Superblock, chunk_format, device_number, directory_block, index_header, type_codes,
     xattr_bytes,
 };
-use super::layout::{Layout, LayoutError, Place, chunk_size, has_room, names_in_order};
+use super::layout::{Layout, LayoutError, Place, chunk_size, content, has_room, names_in_order};
+use super::params::Params;
 use super::region::Regions;
 use super::share::{Shares, Stored, Sum};
 use super::stream::{Sink, Spare, Stream};
-use super::write::{Params, WriteError, content};
 use crate::tree::{Inode, Kind, Tree};
 
 /// What has come of a file so far.

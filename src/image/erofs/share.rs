@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
-use super::encode::PIECE_SIZE;
 use super::format::Cluster;
+use super::params::PIECE_SIZE;
 use crate::tree::{Kind, Tree};
 
 /// SHA-256 of something.

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use super::Window;
+use super::window::Window;
 
 /// Bytes of a piece, which begins at a multiple of them.
 const PIECE: u64 = 64 << 10;

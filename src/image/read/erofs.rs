@@ -22,10 +22,11 @@ use erofs_rs::types::Inode;
 use rustix::fs::FileType;
 
 use super::blocks::Blocks;
-use super::{
-    Details, FileKind, Folders, Found, FsError, MAX_ENTRIES, MAX_PATH, Metadata, Reader, Window,
-    Xattrs, check_directory, uuid_text,
-};
+use super::error::FsError;
+use super::limits::{MAX_ENTRIES, MAX_PATH};
+use super::metadata::{Details, FileKind, Found, Metadata, Xattrs, uuid_text};
+use super::reader::{Folders, Reader, check_directory, copy_pieces};
+use super::window::Window;
 
 /// Bits of `feature_incompat` (Linux `fs/erofs/erofs_fs.h`); two bits have two meanings each.
 const FEATURES: &[(u32, &str)] = &[
@@ -67,9 +68,6 @@ impl From<erofs_rs::Error> for FsError {
         }
     }
 }
-
-/// Bytes of a file that are copied at a time.
-const PIECE: usize = 1 << 20;
 
 /// A directory, sorted by name.
 type Directory = Rc<Vec<(Vec<u8>, Inode)>>;
@@ -301,19 +299,7 @@ impl Reader for Erofs {
 
     fn copy(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), FsError> {
         let mut file = self.reader.open_inode_file(self.inode(path)?)?;
-        let mut piece = vec![0; PIECE];
-        let mut left = size;
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            let count = ready(file.read(piece.get_mut(..wanted).unwrap_or_default()))?;
-            if count == 0 {
-                let reason = format!("{} ends {left} bytes too early", path.display());
-                return Err(FsError::Damaged(reason));
-            }
-            out.write_all(piece.get(..count).unwrap_or_default())?;
-            left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
-        }
-        Ok(())
+        copy_pieces(path, size, out, |piece| ready(file.read(piece)))
     }
 
     fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {

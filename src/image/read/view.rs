@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{FileKind, FileSystem, FsError, Metadata, Xattr};
+use super::error::FsError;
+use super::file_system::FileSystem;
+use super::metadata::{FileKind, Metadata, Xattr};
 use crate::io::root::{EntryKind, RootDir, RootError};
 
 /// Most names of one folder that are read.

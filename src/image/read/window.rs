@@ -94,6 +94,28 @@ impl Seek for WindowReader {
     }
 }
 
+/// Windows over bytes, for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use std::io::Write;
+
+    /// A window over all of these bytes.
+    pub(crate) fn window(bytes: &[u8]) -> Window {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Window::new(Arc::new(file), 0, bytes.len() as u64)
+    }
+
+    /// A window over zeros with this magic number, and with that of a boot sector.
+    pub(crate) fn with(at: usize, magic: &[u8]) -> Window {
+        let mut bytes = vec![0; 128 * 1024];
+        bytes[at..at + magic.len()].copy_from_slice(magic);
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        window(&bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -334,19 +334,27 @@ fn plain_components(path: &Path) -> Result<Vec<&OsStr>, RootError> {
         .collect()
 }
 
+/// A root for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::FileType;
-    use std::os::unix::fs::symlink;
+mod testing {
+    use super::RootDir;
 
-    fn root() -> (tempfile::TempDir, RootDir) {
+    /// A folder that holds the root, and a file that lies outside of it.
+    pub(crate) fn root() -> (tempfile::TempDir, RootDir) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         std::fs::write(dir.path().join("outside"), "canary").unwrap();
         let root = RootDir::open(&dir.path().join("root")).unwrap();
         (dir, root)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::root;
+    use super::*;
+    use rustix::fs::FileType;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn links_stay_inside() {

@@ -1,10 +1,10 @@
 //! Making folders, files and links inside a root file system.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawMode, Uid};
@@ -14,6 +14,7 @@ use super::{EntryKind, Ownership, RootDir, RootError, plain_components, relative
 use crate::io::atomic_file::AtomicFile;
 use crate::io::atomic_folder;
 use crate::io::atomic_folder::AtomicFolder;
+use crate::io::hidden_name::temporary_name;
 
 /// Mode of folders that are made on the way to a file.
 const FOLDER_MODE: RawMode = 0o755;
@@ -134,11 +135,7 @@ impl RootDir {
         let ownership = self.ownership()?;
         let failed = |errno| self.failed("make the link", path, errno);
         let (parent, name) = self.parent_of(path)?;
-        let mut temporary = b".".to_vec();
-        // 255 bytes is NAME_MAX; leave room for the suffix.
-        temporary.extend(name.as_bytes().iter().take(200));
-        temporary.extend(format!(".{}.link", std::process::id()).as_bytes());
-        let temporary = OsString::from_vec(temporary);
+        let temporary = temporary_name(OsStr::from_bytes(name.as_bytes()), "link");
         rustix::fs::symlinkat(target, &parent, &temporary).map_err(failed)?;
         let finish = || {
             if ownership == Ownership::Root {
@@ -189,15 +186,8 @@ fn sync_folder(fd: &OwnedFd) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::root::testing::root;
     use std::os::unix::fs::{PermissionsExt, symlink};
-
-    fn root() -> (tempfile::TempDir, RootDir) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("root")).unwrap();
-        std::fs::write(dir.path().join("outside"), "canary").unwrap();
-        let root = RootDir::open(&dir.path().join("root")).unwrap();
-        (dir, root)
-    }
 
     #[test]
     fn written_files_have_exact_modes_and_do_not_follow() {

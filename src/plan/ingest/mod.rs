@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::Sha256;
 
+use super::limits::Limits;
 use crate::base::folder::folder_content;
 use crate::config::model::Layout;
 use crate::finding::{Finding, Severity};
@@ -98,12 +99,8 @@ pub struct TakenFolder {
     pub path: PathBuf,
     /// Whether owners are kept.
     pub keep_owners: bool,
-    /// Globs that must match.
-    pub expect: Vec<String>,
-    /// Globs that must not match.
-    pub forbid: Vec<String>,
-    /// Most bytes that it may have.
-    pub max_size: Option<u64>,
+    /// What it must hold, must not hold, and may weigh.
+    pub limits: Limits,
     /// The fields of its release file.
     pub release: ReleaseFields,
 }
@@ -145,9 +142,7 @@ pub fn take_in_folder(
         name: suffix,
         path: path.to_owned(),
         keep_owners: false,
-        expect: Vec::new(),
-        forbid: Vec::new(),
-        max_size: None,
+        limits: Limits::default(),
         release: release_fields,
     };
     Ok((taken, notes))

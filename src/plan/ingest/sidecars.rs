@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::repair::RepairChange;
+use crate::config::model::RepairChange;
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, SignatureState};
 use crate::image::gpt::types::Designator;

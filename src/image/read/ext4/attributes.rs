@@ -2,7 +2,8 @@
 //! fields, and in a block of their own.
 
 use super::inodes::{Inode, Inodes, u16_at, u32_at};
-use crate::image::read::{FsError, Xattrs};
+use crate::image::read::error::FsError;
+use crate::image::read::metadata::Xattrs;
 
 /// First bytes of both places.
 const MAGIC: u32 = 0xea02_0000;

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use crate::image::read::{FsError, MAX_DIRECTORY, Window};
+use crate::image::read::error::FsError;
+use crate::image::read::limits::MAX_DIRECTORY;
+use crate::image::read::window::Window;
 
 /// Where the superblock begins, in bytes.
 const SUPERBLOCK: u64 = 1024;

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 
 use ext4_view::{Ext4Error, Ext4Read, FileType};
 
-use super::{Details, FileKind, FsError, MAX_ENTRIES, Metadata, Reader, Window, Xattrs, uuid_text};
+use super::error::FsError;
+use super::limits::MAX_ENTRIES;
+use super::metadata::{Details, FileKind, Metadata, Xattrs, uuid_text};
+use super::reader::{Reader, copy_pieces};
+use super::window::Window;
 use inodes::{Inode, Inodes};
-
-/// Bytes of a file that are copied at a time.
-const PIECE: usize = 1 << 20;
 
 pub(super) struct Ext4 {
     reader: ext4_view::Ext4,
@@ -244,19 +245,7 @@ impl Reader for Ext4 {
             return inodes.copy(&inode, size, out);
         }
         let mut file = self.reader.open(path_of(path)?)?;
-        let mut piece = vec![0; PIECE];
-        let mut left = size;
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            let count = file.read_bytes(piece.get_mut(..wanted).unwrap_or_default())?;
-            if count == 0 {
-                let reason = format!("{} ends {left} bytes too early", path.display());
-                return Err(FsError::Damaged(reason));
-            }
-            out.write_all(piece.get(..count).unwrap_or_default())?;
-            left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
-        }
-        Ok(())
+        copy_pieces(path, size, out, |piece| Ok(file.read_bytes(piece)?))
     }
 
     fn identity(&self, path: &Path) -> Result<Option<(u64, u32)>, FsError> {

@@ -2,7 +2,9 @@
 
 use super::metadata::Cursor;
 use super::{NONE, damaged};
-use crate::image::read::{FileKind, FsError, MAX_PATH, Metadata};
+use crate::image::read::error::FsError;
+use crate::image::read::limits::MAX_PATH;
+use crate::image::read::metadata::{FileKind, Metadata};
 
 /// An inode without its lists.
 pub(super) struct Inode {

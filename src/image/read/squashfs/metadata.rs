@@ -7,7 +7,8 @@ use std::rc::Rc;
 use backhand::compression::{CompressionAction, Compressor, DefaultCompressor};
 
 use super::damaged;
-use crate::image::read::{FsError, Window};
+use crate::image::read::error::FsError;
+use crate::image::read::window::Window;
 
 /// Bytes of a metadata block when unpacked.
 const METADATA_BLOCK: usize = 8192;

@@ -13,7 +13,12 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Details, FsError, FsKind, MAX_ENTRIES, Metadata, Reader, Window, Xattrs};
+use super::error::FsError;
+use super::kind::FsKind;
+use super::limits::MAX_ENTRIES;
+use super::metadata::{Details, Metadata, Xattrs};
+use super::reader::Reader;
+use super::window::Window;
 use inode::{Body, Inode};
 use metadata::{Cursor, Packed, compressor};
 

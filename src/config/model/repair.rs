@@ -53,3 +53,58 @@ pub struct RepairChange {
     /// From what to what.
     pub detail: String,
 }
+
+/// Whether a prebuilt image may be changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Repair {
+    /// It is taken as it is.
+    #[default]
+    Never,
+    /// It may be rebuilt so that it works, but for these changes.
+    But(Vec<RepairKind>),
+}
+
+impl Repair {
+    /// Whether it may be rebuilt.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Repair::But(_))
+    }
+
+    /// What is left as it is.
+    pub fn exceptions(&self) -> &[RepairKind] {
+        match self {
+            Repair::Never => &[],
+            Repair::But(exceptions) => exceptions,
+        }
+    }
+}
+
+/// Repairs that are not wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::config) struct Exceptions {
+    /// What is left as it is in a repair.
+    pub(in crate::config) except: Vec<RepairKind>,
+}
+
+/// Schema only: `repair` in a word, or with exceptions.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum RepairValue {
+    /// Whether.
+    Word(RepairWord),
+    /// All but some.
+    Exceptions(Exceptions),
+}
+
+/// Schema only: `repair` in a word.
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "exists for the JSON schema")]
+pub(super) enum RepairWord {
+    /// It is taken as it is.
+    Never,
+    /// It may be rebuilt so that it works.
+    Auto,
+}
