@@ -25,6 +25,7 @@ use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::collect::{Options, collect};
 use prism_sysext::tree::{Source, Tree};
 use tempfile::TempDir;
+
 use tools::{command, have, output, root, run};
 
 const IDS: Ids = Ids {

@@ -1,8 +1,9 @@
 //! Configs that build on others: planned, built, judged, expanded and customized as one.
 
+use serde_yaml::Value;
+
 use crate::harness::said::Said;
 use crate::harness::workspace::{Workspace, examples};
-use serde_yaml::Value;
 
 const BASE_SECTION: &str = "sysext:\n  verityKey: ../../keys/key.pem\n  verityCertificate: ../../keys/cert.crt\n  extensions:\n  - name: common\n    files: [tool:/usr/bin/common-tool]\n";
 const TOP_SECTION: &str = "sysext:\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n  - name: special\n    files: [bin/tool:/usr/bin/special-tool]\n";

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::harness::said::Said;
 use crate::harness::tools::{command, have, run};
 use crate::harness::workspace::PROGRAM;
-use serde_json::Value;
 
 /// The files of a folder of testdata that end so.
 fn files(folder: &str) -> Vec<PathBuf> {

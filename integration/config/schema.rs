@@ -4,13 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::workspace::Workspace;
 use jsonschema::Validator;
 use prism_sysext::config::Config;
 use prism_sysext::config::source::Source;
 use prism_sysext::config::validate::validate;
 use prism_sysext::output::schema;
 use serde_json::Value;
+
+use crate::harness::workspace::Workspace;
 
 fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

@@ -3,3 +3,4 @@
 mod cases;
 mod forms;
 mod mutilate;
+mod random;

@@ -9,6 +9,15 @@ use super::said::Said;
 use super::snapshot::{Snapshot, snapshot};
 use super::workspace::Workspace;
 
+/// What an apply places of [`workspace`], makes and needs.
+pub(crate) const CERTIFICATE: &str = "/etc/verity.d/cert.crt";
+pub(crate) const DROP_IN: &str =
+    "/etc/systemd/system/systemd-sysext.service.d/50-image-policy.conf";
+pub(crate) const IMAGE: &str = "/var/lib/extensions/kubernetes.raw";
+pub(crate) const RECORD: &str = "/var/lib/prism-sysext/applied.json";
+pub(crate) const LINK: &str = "/etc/systemd/system/sysinit.target.wants/systemd-sysext.service";
+pub(crate) const UNIT: &str = "/usr/lib/systemd/system/systemd-sysext.service";
+
 /// One extension, `kubernetes`, signed, with an image policy; a base of systemd 255.
 pub(crate) fn workspace() -> Workspace {
     workspace_in(&std::env::temp_dir())
@@ -91,7 +100,7 @@ impl Workspace {
 
     /// What an apply wrote down of itself.
     pub(crate) fn record(&self) -> Value {
-        let text = fs::read(self.inside("/var/lib/prism-sysext/applied.json")).unwrap();
+        let text = fs::read(self.inside(RECORD)).unwrap();
         serde_json::from_slice(&text).unwrap()
     }
 }

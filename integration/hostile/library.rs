@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::harness::snapshot::snapshot;
 use prism_sysext::base::Base;
 use prism_sysext::io::root::RootDir;
 use prism_sysext::place::{
@@ -20,6 +19,8 @@ use prism_sysext::place::{
 use prism_sysext::systemd::kind::ExtensionKind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 use sha2::{Digest, Sha256};
+
+use crate::harness::snapshot::snapshot;
 
 /// In every file outside.
 const CANARY: &str = "CANARY";

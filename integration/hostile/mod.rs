@@ -4,4 +4,5 @@ mod atomic;
 mod bad_files;
 mod bad_input;
 mod library;
+mod midway;
 mod rootfs;

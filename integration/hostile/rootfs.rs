@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
 use crate::harness::placing;
 use crate::harness::said::Said;
 use crate::harness::snapshot::{Snapshot, copy, snapshot};
 use crate::harness::workspace::Workspace;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 /// Stands in every file and name outside, and must never be seen.
 const CANARY: &str = "canary-5a1e";
@@ -170,7 +171,7 @@ impl Trap {
 
     fn around(workspace: Workspace) -> Trap {
         workspace.list_extensions(&["kubernetes", "old"]);
-        workspace.apply("").succeeded().json();
+        workspace.apply("").succeeded();
         // The next apply has an image to replace, one to place and one to take out.
         workspace.change_content("changed");
         workspace.list_extensions(&["kubernetes", "new"]);

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Workspace;
 use prism_sysext::image::read::{FileSystem, Window, Xattr};
 use prism_sysext::io::hex;
+
+use crate::harness::tools::{command, have, run};
+use crate::harness::workspace::Workspace;
 
 fn open(image: &Path) -> FileSystem {
     let file = File::open(image).unwrap();

@@ -5,13 +5,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use prism_sysext::image::dissect;
+use serde_json::Value;
+
 use crate::harness::cases::each;
 use crate::harness::nobody::{as_nobody, give_to_nobody};
 use crate::harness::said::Said;
 use crate::harness::workspace::{PROGRAM, Workspace};
 use crate::harness::{namespace, tools, trixie};
-use prism_sysext::image::dissect;
-use serde_json::Value;
 
 /// A folder with all that a folder can lose when it is copied.
 fn content(workspace: &Workspace) {

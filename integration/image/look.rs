@@ -10,11 +10,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev};
+
 use crate::harness::seen::{Mounted, is_equal};
 use crate::harness::tools::{command, have, output, root, run, skip, transcript};
 use crate::harness::workshop::Workshop;
 use crate::harness::workspace::Workspace;
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev};
 
 /// Bytes that repeat, but not too much.
 fn pattern(size: usize) -> Vec<u8> {

@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Workspace;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::harness::tools::{command, have, run};
+use crate::harness::workspace::Workspace;
 
 fn config(workspace: &Workspace, content: &str) {
     workspace.config(&format!(

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::harness::workspace::Workspace;
-use crate::harness::{builders, debian, namespace, tools, trixie};
 use prism_sysext::image::dissect;
 use prism_sysext::image::dissect::{Ddi, Layout};
 use prism_sysext::image::read::FileKind;
 use prism_sysext::systemd::release_file::ReleaseFields;
+
+use crate::harness::workspace::Workspace;
+use crate::harness::{builders, debian, namespace, tools, trixie};
 
 /// As it is documented for Prism.
 const DOCUMENTED: &str = concat!(

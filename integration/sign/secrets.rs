@@ -6,13 +6,14 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::said::Said;
-use crate::harness::snapshot::copy;
-use crate::harness::workspace::Workspace;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
 use openssl::symm::Cipher;
 use openssl::x509::X509;
+
+use crate::harness::said::Said;
+use crate::harness::snapshot::copy;
+use crate::harness::workspace::Workspace;
 
 /// The passphrase of all keys that have one.
 const WORD: &str = "Zaubernuss-9317";

@@ -3,10 +3,11 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::harness::said::Said;
 use crate::harness::workspace::Workspace;
 use crate::harness::{namespace, tools, trixie};
-use serde_json::Value;
 
 const CONFIG: &str = r#"
 sysext:

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use prism_sysext::systemd::extension_name::compare;
+use serde_json::{Value, json};
+
 use crate::harness::scenario::predict::predict;
 use crate::harness::scenario::{make, text};
 use crate::harness::{debian, namespace, tools};
-use prism_sysext::systemd::extension_name::compare;
-use serde_json::{Value, json};
 
 /// Numbers from a seed (xorshift64*), so that a case can be made again.
 struct Numbers(u64);

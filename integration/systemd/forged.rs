@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::tools::{command, have, output, run};
 use prism_sysext::image::signature::{SignerVerdict, check};
 use prism_sysext::image::x509::{Certificate, load};
 use tempfile::TempDir;
+
+use crate::harness::tools::{command, have, output, run};
 
 const HASH: &str = "452addea32c48fb76d3fdb21c53d6a1d1f5bc7a13fa2d3676e2fe91a8637a71e";
 

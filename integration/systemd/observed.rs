@@ -17,10 +17,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use crate::harness::scenario::overlay::look;
 use crate::harness::scenario::predict::{Predicted, predict};
 use crate::harness::scenario::{Content, Node, host, make, text};
-use serde_json::{Value, json};
 
 /// Hosts and versions together, so that none gets lost.
 const OUTCOMES: usize = 3549;

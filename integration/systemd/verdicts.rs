@@ -7,13 +7,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use prism_sysext::image::dissect;
+use serde_json::Value;
+use tempfile::TempDir;
+
 use crate::harness::guest::{BOOTED, Stage, boot, possible};
 use crate::harness::signer::Signer;
 use crate::harness::tools::{command, output, run, transcript};
 use crate::harness::trixie;
-use prism_sysext::image::dissect;
-use serde_json::Value;
-use tempfile::TempDir;
 
 const EXTENSIONS: &str = "/var/lib/extensions";
 const CERTIFICATES: &str = "/etc/verity.d";

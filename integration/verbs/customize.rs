@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use crate::harness::again;
 use prism_sysext::session::imagecustomizer::{Invocation, exit_code, run};
 use rustix::process::{Signal, getpid, kill_process};
+
+use crate::harness::again;
 
 struct Fake {
     folder: tempfile::TempDir,

@@ -3,9 +3,11 @@
 mod apply;
 mod cli;
 mod customize;
+mod enable;
 mod examples;
 mod place;
 mod plain;
 mod progress;
+mod remove;
 mod results;
 mod trident;

@@ -8,8 +8,6 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::again;
-use crate::harness::snapshot::{assert_same, snapshot};
 use prism_sysext::base::Base;
 use prism_sysext::finding::Findings;
 use prism_sysext::io::root::{Ownership, RootDir};
@@ -18,6 +16,9 @@ use prism_sysext::place::{
 };
 use prism_sysext::systemd::kind::ExtensionKind;
 use sha2::{Digest, Sha256};
+
+use crate::harness::again;
+use crate::harness::snapshot::{assert_same, snapshot};
 
 const IMAGE: &str = "/var/lib/extensions/tools.raw";
 const CERTIFICATE: &str = "/etc/verity.d/tools.crt";

@@ -3,9 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::harness::tools::{command, have, output, path};
 use crate::harness::workspace::write_program;
-use tempfile::TempDir;
 
 /// Takes long whatever the machine, and then fails.
 const SLOW: &str = "#!/bin/sh\ncat >/dev/null\nsleep 2\necho 'too slow' >&2\nexit 1\n";

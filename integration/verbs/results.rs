@@ -1,9 +1,10 @@
 //! What each verb prints with `--output json` is what its schema says, good results and failures.
 
-use crate::harness::said::Said;
-use crate::harness::workspace::Workspace;
 use prism_sysext::output::schema::KINDS;
 use serde_json::{Value, json};
+
+use crate::harness::said::Said;
+use crate::harness::workspace::Workspace;
 
 /// The schema of a kind. A key at the top that it does not name is an error, so that none is
 /// printed that has no description.

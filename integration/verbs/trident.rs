@@ -1,12 +1,13 @@
 //! The snippet for Trident: read by another YAML parser, its digests by another program, and images
 //! that Trident would refuse on the host refused here.
 
-use crate::harness::tools::{command, have, run};
-use crate::harness::workspace::Workspace;
 use prism_sysext::image::dissect;
 use prism_sysext::place::trident::{Listed, check};
 use prism_sysext::systemd::kind::ExtensionKind;
 use serde_json::{Value, json};
+
+use crate::harness::tools::{command, have, run};
+use crate::harness::workspace::Workspace;
 
 const CONFIG: &str = "
 sysext:

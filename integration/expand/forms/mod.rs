@@ -4,11 +4,12 @@
 
 mod yaml;
 
-use crate::expand::mutilate::{cuts, mangled};
 use prism_sysext::expand::{AdditionalFile, Additions, Enable, ExpandError, expand};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestError, TestRunner};
 use serde_yaml::Value;
+
+use crate::expand::mutilate::{cuts, mangled};
 use yaml::{Form, Tape, form};
 
 fn cases() -> u32 {

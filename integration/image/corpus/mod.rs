@@ -10,13 +10,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::harness::seen::{Mounted, is_equal};
 use crate::harness::signer::Signer;
 use crate::harness::tools::{command, have, root, run, skip};
 use crate::harness::workshop::{How, Recipe, Verity, Workshop, file_system, sign};
 use crate::harness::workspace::Workspace;
 use referee::damaged;
-use serde_json::json;
 use set::Set;
 
 const TOOLS: [&str; 10] = [

@@ -8,8 +8,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::harness::tools::{command, have, output, root, transcript};
-use entry::{Entry, Kind, Numbers, archive, generated};
 use prism_sysext::io::progress::Progress;
 use prism_sysext::systemd::arch::Arch;
 use prism_sysext::tree::oci;
@@ -18,6 +16,9 @@ use prism_sysext::tree::tar_read::Layers;
 use prism_sysext::tree::{Tree, collect, tar_write as pax};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::harness::tools::{command, have, output, root, transcript};
+use entry::{Entry, Kind, Numbers, archive, generated};
 
 /// Stacks and archives by default; `PRISM_SYSEXT_CASES` asks for more.
 const CASES: u64 = 120;

@@ -1,142 +1,22 @@
 //! `repair: auto`: every image is bad before, and merged after; the real systemd-sysext agrees.
 
-use std::fs::{self, OpenOptions};
-use std::num::NonZero;
+mod merged;
+mod original;
+
+use std::fs::{self};
 use std::path::Path;
 
-use crate::harness::cases::each;
-use crate::harness::guest::{BOOTED, REMERGE, Stage, boot, possible};
-use crate::harness::workspace::Workspace;
-use crate::harness::{namespace, sample, tools, trixie};
-use prism_sysext::build::assemble::{Assembled, Verity};
+use prism_sysext::build::assemble::Verity;
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::erofs::compress::Compression;
-use prism_sysext::image::gpt;
-use prism_sysext::image::gpt::types::{Designator, PartitionType};
 use prism_sysext::image::mkfs::squashfs;
-use prism_sysext::image::signature::KeyFile;
-use prism_sysext::image::x509;
-use prism_sysext::systemd::arch::Arch;
-use prism_sysext::tree::{Inode, Kind, Source, Tree};
-use uuid::Uuid;
+use prism_sysext::tree::{Inode, Kind};
 
-const PLAIN: ImageFormat = ImageFormat::Erofs {
-    compression: None,
-    share_compressed: false,
-};
-/// What every image holds.
-const FILE: &str = "/usr/share/demo/file";
-const RELEASE: &str = "ID=_any\nSYSEXT_ID=demo\nARCHITECTURE=x86-64\n";
-
-/// An image that is to be made wrong.
-struct Original<'a> {
-    /// What its release file is for.
-    name: &'a str,
-    release: &'a str,
-    /// Further files.
-    files: &'a [&'a str],
-    format: ImageFormat,
-    verity: Verity<'a>,
-}
-
-impl Default for Original<'_> {
-    fn default() -> Self {
-        Original {
-            name: "demo",
-            release: RELEASE,
-            files: &[],
-            format: PLAIN,
-            verity: Verity::None,
-        }
-    }
-}
-
-impl Original<'_> {
-    fn of(format: ImageFormat) -> Self {
-        Original {
-            format,
-            ..Original::default()
-        }
-    }
-
-    fn tree(&self) -> Tree {
-        let mut tree = Tree::new();
-        let mut add = |path: &str, text: &str| {
-            let source = Source::Bytes(text.as_bytes().to_vec());
-            let size = text.len() as u64;
-            tree.insert_file(path.as_bytes(), source, size, 0o640)
-                .unwrap()
-        };
-        let release = format!(
-            "usr/lib/extension-release.d/extension-release.{}",
-            self.name
-        );
-        add(&release, self.release);
-        for path in self.files {
-            add(path, "more\n");
-        }
-        let id = add(FILE, "text\n");
-        let inode = tree.get_mut(id).unwrap();
-        inode.xattrs.insert(b"user.note".to_vec(), b"kept".to_vec());
-        inode.uid = 7;
-        tree.insert_link(b"usr/share/demo/same", id).unwrap();
-        tree.insert_symlink(b"usr/share/demo/link", b"../demo/file")
-            .unwrap();
-        tree
-    }
-
-    fn make(&self, path: &Path) -> Assembled {
-        self.make_of(&self.tree(), path)
-    }
-
-    fn make_of(&self, tree: &Tree, path: &Path) -> Assembled {
-        let verity = match &self.verity {
-            Verity::Bare => Verity::Bare,
-            Verity::None => Verity::None,
-            Verity::Hash => Verity::Hash,
-            Verity::Signed(signer) => Verity::Signed(*signer),
-            Verity::Defer(stored) => Verity::Defer(*stored),
-        };
-        sample::assembled(tree, self.format, verity, NonZero::<usize>::MIN, path)
-    }
-
-    /// The file system alone.
-    fn make_naked(&self, path: &Path) {
-        let (tree, bare) = (self.tree(), Verity::Bare);
-        sample::assembled(&tree, self.format, bare, NonZero::<usize>::MIN, path);
-    }
-
-    /// A partition that is `/usr`.
-    fn make_usr(&self, path: &Path) {
-        let mut whole = self.tree();
-        let usr = whole.lookup(b"usr").unwrap();
-        let inner = whole.get(usr).unwrap().clone();
-        *whole.get_mut(Tree::ROOT).unwrap() = inner;
-        let mut partitions = self.make_of(&whole, path).partitions;
-        for partition in &mut partitions {
-            let role = PartitionType::from_guid(partition.type_guid).unwrap().role;
-            let usr = PartitionType::new(Arch::X86_64, Designator::Usr, role);
-            partition.type_guid = usr.guid().unwrap();
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .unwrap();
-        let sectors = file.metadata().unwrap().len() / 512;
-        gpt::write(&mut file, Uuid::from_u128(9), &partitions, sectors).unwrap();
-    }
-}
-
-fn key_of(workspace: &Workspace, name: &str) -> KeyFile {
-    let certificate = x509::load(&workspace.read(&format!("keys/{name}.crt"))).unwrap();
-    let key = match name {
-        "cert" => "key",
-        other => other,
-    };
-    KeyFile::from_pem(&workspace.read(&format!("keys/{key}.pem")), &certificate[0]).unwrap()
-}
+use crate::harness::cases::each;
+use crate::harness::workspace::Workspace;
+use crate::harness::{namespace, tools, trixie};
+use original::{FILE, Original, key_of, make_apart, make_ext2};
 
 /// A row of the table: how it is made, what the config says beside it, before, after, what changes.
 struct Case {
@@ -552,33 +432,6 @@ fn a_compressed_image_is_repaired_too() {
     assert_eq!(verdict(&workspace, ""), "merges-unprotected");
 }
 
-/// Writes the file system, its hash tree, root hash and signature apart.
-fn make_apart(workspace: &Workspace, path: &Path, name: &str, release: &str) {
-    let key = key_of(workspace, "other");
-    let original = Original {
-        name,
-        release,
-        verity: Verity::Signed(&key),
-        ..Original::default()
-    };
-    original.make(path);
-    let image = dissect::open(path).unwrap();
-    let bytes = fs::read(path).unwrap();
-    let of = |part: Option<dissect::Part>| {
-        let part = part.unwrap();
-        let start = usize::try_from(part.offset).unwrap();
-        &bytes[start..start + usize::try_from(part.size).unwrap()]
-    };
-    let dissect::SignatureState::Present { partition, .. } = &image.signature else {
-        panic!("not signed");
-    };
-    let put = |ending: &str, bytes: &[u8]| fs::write(path.with_extension(ending), bytes).unwrap();
-    put("verity", of(image.hash));
-    put("roothash", image.root_hash.unwrap().to_string().as_bytes());
-    put("roothash.p7s", &partition.signature);
-    put("raw", of(image.data));
-}
-
 #[test]
 fn what_lies_beside_an_image_goes_into_it() {
     let workspace = Workspace::new();
@@ -598,27 +451,6 @@ fn what_lies_beside_an_image_goes_into_it() {
     bytes[at] = b'T';
     fs::write(&image, bytes).unwrap();
     workspace.refused("build --rootfs ../rootfs", "repair-refused");
-}
-
-/// An image in ext2, which systemd has not taken since 253.
-fn make_ext2(path: &Path) {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    fs::create_dir_all(at("usr/lib/extension-release.d")).unwrap();
-    fs::create_dir_all(at("usr/share/demo")).unwrap();
-    fs::write(
-        at("usr/lib/extension-release.d/extension-release.demo"),
-        RELEASE,
-    )
-    .unwrap();
-    fs::write(at("usr/share/demo/file"), "text\n").unwrap();
-    fs::File::create(path).unwrap().set_len(4 << 20).unwrap();
-    let mut mkfs = tools::command("mkfs.ext2");
-    tools::run(
-        mkfs.args(["-q", "-F", "-I", "256", "-d"])
-            .arg(dir.path())
-            .arg(path),
-    );
 }
 
 #[test]
@@ -644,172 +476,4 @@ fn a_file_system_that_systemd_does_not_take_is_replaced() {
     assert_eq!(changes[0]["what"], "file-system", "{changes:#}");
     let after = namespace::merge(&rootfs.path(), &[FILE]);
     assert_eq!(after.file(FILE), Some("text\n"), "{after:?}");
-}
-
-/// One boot: all repaired images are merged under a policy that admits signed ones with a root
-/// partition only, and then none of the originals is, each alone.
-#[test]
-fn a_booted_machine_merges_all_repaired_images_and_none_of_the_originals() {
-    if !(possible() && tools::root() && tools::have(&["mksquashfs", "mkfs.ext4", "debugfs"])) {
-        return;
-    }
-    let Some(rootfs) = trixie::rootfs() else {
-        return;
-    };
-    let workspace = Workspace::new();
-    let mut config = "sysext:\n  imagePolicy: root=signed+absent\n  verityKey: ../keys/key.pem\n  verityCertificate: ../keys/cert.crt\n  extensions:\n".to_owned();
-    let apart: fn(&Workspace, &Path) =
-        |workspace, path| make_apart(workspace, path, "demo", RELEASE);
-    // One file system alone is like another.
-    let alike = ["squashfs alone", "ext4 alone"];
-    let makers = cases().into_iter().map(|case| (case.what, case.make));
-    let makers = makers.filter(|(what, _)| !alike.contains(what));
-    let makers: Vec<_> = makers
-        .chain([("all in files of their own", apart)])
-        .collect();
-    for (index, (_, make)) in makers.iter().enumerate() {
-        let name = format!("project/{index}/demo.raw");
-        fs::create_dir(workspace.path(&format!("project/{index}"))).unwrap();
-        make(&workspace, &workspace.path(&name));
-        // The name tells them apart once they are merged.
-        config += &format!(
-            "  - {{image: {index}/demo.raw, name: repaired{index}, repair: auto, resign: true}}\n"
-        );
-        rootfs.write(&format!("/referee/{index}.raw"), workspace.read(&name));
-    }
-    // Two keep the signature of their maker: inside the image, and beside it.
-    for (name, keys) in [("joined", ", repair: auto"), ("beside", "")] {
-        let image = workspace.path(&format!("project/{name}.raw"));
-        let release = format!("ID=_any\nSYSEXT_ID={name}\n");
-        make_apart(&workspace, &image, name, &release);
-        config += &format!("  - {{image: {name}.raw{keys}}}\n");
-    }
-    config += "  certificates: [../keys/other.crt]\n";
-    workspace.config(&config);
-    let root = rootfs.path();
-    let said = workspace.run(&format!(
-        "apply --allow-unknown --rootfs {}",
-        root.display()
-    ));
-    said.succeeded();
-    let good = fs::read(rootfs.at("/var/lib/extensions/repaired0.raw")).unwrap();
-    rootfs.write("/referee/good.raw", good);
-    let alone = |from: String, name: &str| {
-        format!(
-            "systemctl stop systemd-sysext.service\nrm -f /var/lib/extensions/*\ncp /referee/{from}.raw /var/lib/extensions/{name}.raw\n{REMERGE}"
-        )
-    };
-    let befores = (0..makers.len()).map(|index| alone(index.to_string(), "demo"));
-    // The last tells that this way works.
-    let commands: Vec<String> = befores
-        .chain([alone("good".to_owned(), "repaired0")])
-        .collect();
-    let mut stages = vec![BOOTED];
-    stages.extend(commands.iter().map(|before| Stage {
-        name: "alone",
-        before,
-        log: false,
-    }));
-    let reports = boot(&rootfs, &stages, &[FILE]);
-    let [after, befores @ .., again] = reports.as_slice() else {
-        panic!("no reports");
-    };
-    let mut merged = after.merged("/usr");
-    merged.sort_unstable();
-    let mut expected: Vec<String> = (0..makers.len())
-        .map(|it| format!("repaired{it}"))
-        .collect();
-    expected.extend(["beside", "joined"].map(str::to_owned));
-    expected.sort_unstable();
-    assert_eq!(merged, expected, "{after:#?}");
-    assert_eq!(after.verity.len(), expected.len(), "{after:#?}");
-    assert_eq!(after.file(FILE), Some("text\n"));
-    assert_eq!(again.merged("/usr"), ["repaired0"], "{again:#?}");
-    assert_eq!(befores.len(), makers.len());
-    for (before, (what, _)) in befores.iter().zip(&makers) {
-        assert!(before.merged("/usr").is_empty(), "{what}: {before:#?}");
-    }
-}
-
-#[test]
-fn systemd_merges_what_it_did_not_merge() {
-    if !(tools::root() && tools::have(&["unshare", "mount", "chroot"])) {
-        return;
-    }
-    // Those that Debian's kernel and systemd 257 refuse, too; signatures need device-mapper.
-    let wanted = [
-        "a release file of another name",
-        "an architecture by uname's name",
-        "an os-release file, and files that are never merged",
-    ];
-    for case in cases().iter().filter(|case| wanted.contains(&case.what)) {
-        let Some(rootfs) = trixie::rootfs() else {
-            return;
-        };
-        let workspace = Workspace::new();
-        let original = workspace.path("project/demo.raw");
-        (case.make)(&workspace, &original);
-        rootfs.write("/var/lib/extensions/demo.raw", fs::read(&original).unwrap());
-        let before = namespace::merge(&rootfs.path(), &[FILE]);
-        assert!(
-            before.merged("/usr").is_empty(),
-            "{}: {before:?}",
-            case.what
-        );
-
-        fs::remove_file(rootfs.at("/var/lib/extensions/demo.raw")).unwrap();
-        workspace.config(&config(case.keys));
-        workspace
-            .run(&format!("apply --rootfs {}", rootfs.path().display()))
-            .succeeded();
-        let after = namespace::merge(&rootfs.path(), &[FILE]);
-        assert_eq!(after.merged("/usr"), ["demo"], "{}: {after:?}", case.what);
-        assert_eq!(after.file(FILE), Some("text\n"), "{}", case.what);
-    }
-}
-
-#[test]
-fn a_configuration_extension_is_repaired_too() {
-    if !(tools::root() && tools::have(&["unshare", "mount", "chroot"])) {
-        return;
-    }
-    let Some(rootfs) = trixie::rootfs() else {
-        return;
-    };
-    let workspace = Workspace::new();
-    let mut tree = Tree::new();
-    for (path, text) in [
-        (
-            "etc/extension-release.d/extension-release.other",
-            "ID=_any\nARCHITECTURE=amd64\n",
-        ),
-        ("etc/demo/file", "text\n"),
-        ("usr/share/never/merged", "x"),
-    ] {
-        let source = Source::Bytes(text.as_bytes().to_vec());
-        tree.insert_file(path.as_bytes(), source, text.len() as u64, 0o644)
-            .unwrap();
-    }
-    let original = workspace.path("project/demo.raw");
-    Original::default().make_of(&tree, &original);
-    let place = "/var/lib/confexts/demo.raw";
-    rootfs.write(place, fs::read(&original).unwrap());
-    let probe = "/etc/demo/file";
-    let before = namespace::merge_confexts(&rootfs.path(), &[probe]);
-    assert!(before.merged("/etc").is_empty(), "{before:?}");
-    fs::remove_file(rootfs.at(place)).unwrap();
-    workspace.config(&config("kind: confext, name: demo"));
-    let said = workspace.run(&format!("apply --rootfs {}", rootfs.path().display()));
-    said.succeeded();
-    let entry = workspace.manifest_entry();
-    let changes = entry["repaired"]["changes"].as_array().unwrap();
-    let changes: Vec<&str> = changes
-        .iter()
-        .map(|it| it["what"].as_str().unwrap())
-        .collect();
-    assert_eq!(changes, ["release-file", "id", "architecture", "outside"]);
-    assert_eq!(entry["release"]["CONFEXT_ID"], "demo");
-    let after = namespace::merge_confexts(&rootfs.path(), &[probe]);
-    assert_eq!(after.merged("/etc"), ["demo"], "{after:?}");
-    assert_eq!(after.file(probe), Some("text\n"), "{after:?}");
 }
