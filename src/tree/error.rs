@@ -37,7 +37,7 @@ pub enum TreeError {
         /// Path in the tree.
         path: String,
     },
-    /// More inodes than an [`InodeId`] counts.
+    /// More inodes than an [`InodeId`](super::InodeId) counts.
     #[error("more than 4294967295 files")]
     TooMany,
 }

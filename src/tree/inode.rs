@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Index of an inode in [`Tree::inodes`].
+/// Index of an inode in [`Tree::inodes`](super::Tree::inodes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InodeId(pub u32);
 
@@ -84,7 +84,7 @@ impl Inode {
         }
     }
 
-    /// Whether it is a directory that says nothing of its own, as [`Tree::make_dirs`] makes them.
+    /// Whether it is a directory that says nothing of its own, as [`Tree::make_dirs`](super::Tree::make_dirs) makes them.
     pub(super) fn is_plain_directory(&self) -> bool {
         let Inode {
             mode,
