@@ -10,6 +10,7 @@ use super::systemd::Systemd;
 use crate::finding::Finding;
 use crate::image::x509::{Certificate, first_pem_as_systemd};
 use crate::io::root::EntryKind;
+use crate::systemd::changes::Change;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CERTIFICATE_DIRS, CONFEXT_DIRS, SYSEXT_DIRS};
 
@@ -106,7 +107,7 @@ pub(super) fn read_extensions(
     facts: &mut Facts<'_>,
     systemd: Option<&Systemd>,
 ) -> Vec<ExistingExtension> {
-    let searches_usr = systemd.is_some_and(|systemd| systemd.version.major < 254);
+    let searches_usr = systemd.is_some_and(|systemd| !systemd.has(Change::UsrNotSearched));
     let classes = [
         (ExtensionKind::Sysext, SYSEXT_DIRS),
         (ExtensionKind::Confext, CONFEXT_DIRS),

@@ -25,10 +25,10 @@ use serde::{Serialize, Serializer};
 use crate::finding::Finding;
 use crate::image::x509::Certificate;
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file;
 use crate::systemd::release_file::ReleaseFields;
-use crate::systemd::version::SystemdVersion;
 use extensions::{CertificateFile, ExistingExtension};
 use facts::Facts;
 use kernel::{Kernel, KernelFeatures};
@@ -109,13 +109,12 @@ impl Base {
             root,
             findings: Vec::new(),
         };
-        let systemd = systemd::read_systemd(&mut facts);
+        let systemd = read_systemd(&mut facts);
         let sysext_unit = read_unit(&mut facts, ExtensionKind::Sysext, systemd.as_ref());
-        // $SYSTEMD_OS_RELEASE, since 251 (systemd docs/ENVIRONMENT.md).
         let variable = sysext_unit.environment.get("SYSTEMD_OS_RELEASE");
         let listens = systemd
             .as_ref()
-            .is_some_and(|found| found.version.major >= 251);
+            .is_some_and(|found| found.has(Change::OsReleaseVariable));
         let release = match variable.filter(|_| listens) {
             Some(path) => read_os_release(root, &[path.as_str()])?,
             None => read_os_release(root, &OS_RELEASE)?,
@@ -158,9 +157,9 @@ impl Base {
         }
     }
 
-    /// The version of its systemd, when it can be told.
-    pub fn systemd_version(&self) -> Option<SystemdVersion> {
-        self.systemd.as_ref().map(|systemd| systemd.version)
+    /// The build of its systemd, if it is known; the rules ask it for changes.
+    pub fn systemd_build(&self) -> Option<SystemdBuild> {
+        self.systemd.as_ref().map(|systemd| systemd.build)
     }
 
     /// Features that *every* installed kernel has; what no kernel here tells is taken
@@ -199,10 +198,20 @@ impl Base {
     }
 }
 
+/// The systemd of a base with its backports. They go with the distribution's own os-release, also
+/// where `$SYSTEMD_OS_RELEASE` names another file for extensions to match.
+fn read_systemd(facts: &mut Facts<'_>) -> Option<Systemd> {
+    let mut systemd = systemd::read_systemd(facts)?;
+    if let Ok(release) = read_os_release(facts.root, &OS_RELEASE) {
+        systemd.build = profile::with_backports(&release, systemd.build);
+    }
+    Some(systemd)
+}
+
 /// A unit with the image policy that it ends up with.
 fn read_unit(facts: &mut Facts<'_>, kind: ExtensionKind, systemd: Option<&Systemd>) -> UnitState {
     let mut unit = unit::read_unit(facts, kind, systemd);
-    let reads_conf = systemd.is_some_and(|found| found.version.major >= sysext_conf::SINCE);
+    let reads_conf = systemd.is_some_and(|found| found.has(Change::ConfigFiles));
     if unit.image_policy.is_none() && reads_conf {
         unit.image_policy = sysext_conf::image_policy(facts, kind);
     }
@@ -215,7 +224,7 @@ pub fn read_unit_state(root: &dyn RootFs, kind: ExtensionKind) -> (UnitState, Ve
         root,
         findings: Vec::new(),
     };
-    let systemd = systemd::read_systemd(&mut facts);
+    let systemd = read_systemd(&mut facts);
     let state = read_unit(&mut facts, kind, systemd.as_ref());
     (state, facts.findings)
 }
@@ -270,6 +279,7 @@ mod tests {
     use crate::io::open::testing::write;
     use crate::io::root::EntryKind;
     use crate::io::root::RootDir;
+    use crate::systemd::version::SystemdVersion;
     use std::os::unix::fs::symlink;
 
     fn read(dir: &Path) -> Result<Base, Finding> {
@@ -320,7 +330,7 @@ mod tests {
         let base = read(root).unwrap();
         assert_eq!(base.release.get("ID"), Some("debian"));
         let systemd = base.systemd.as_ref().unwrap();
-        assert_eq!((systemd.version.major, systemd.version.minor), (252, 39));
+        assert_eq!(systemd.build.version, SystemdVersion::new(252, 39));
         assert_eq!(base.arch, Some(Arch::X86_64));
         assert!(base.has_sysext_tool);
         assert_eq!(base.extensions.len(), 2);

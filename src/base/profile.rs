@@ -11,6 +11,7 @@ use crate::base::mounts::SelinuxMode;
 use crate::finding::Finding;
 use crate::finding::suggest::nearest;
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
 
@@ -22,6 +23,8 @@ struct Profile {
     systemd: &'static str,
     systemd_source: &'static str,
     from_dpkg: bool,
+    /// Newer changes of systemd that the distribution ported back.
+    backports: &'static [Change],
     kernel: &'static str,
     features: KernelFeatures,
     exec_start: &'static str,
@@ -73,6 +76,7 @@ const AZURE_LINUX_3: Profile = Profile {
     systemd: "255",
     systemd_source: "microsoft/azurelinux 3.0 SPECS/systemd/systemd.spec, 2026-04-28",
     from_dpkg: false,
+    backports: &[],
     // SPECS/kernel/kernel.spec: the 6.6 series.
     kernel: "6.6",
     // SPECS/kernel/config. Zstandard in EROFS came with Linux 6.10; LZMA and
@@ -110,6 +114,7 @@ const DEBIAN_13: Profile = Profile {
     systemd: "257.7",
     systemd_source: "Debian 13.0 package systemd, 2025-08-09",
     from_dpkg: true,
+    backports: &[],
     // Package linux-config-6.12 6.12.107-1, config.amd64_none_amd64.
     kernel: "6.12",
     features: KernelFeatures {
@@ -145,6 +150,7 @@ const DEBIAN_12: Profile = Profile {
     systemd: "252.6",
     systemd_source: "Debian 12.0 package systemd, 2023-06-10",
     from_dpkg: true,
+    backports: &[],
     // Package linux-config-6.1 6.1.192-2, config.amd64_none_amd64.
     kernel: "6.1",
     features: KernelFeatures {
@@ -169,6 +175,7 @@ const UBUNTU_24_04: Profile = Profile {
     systemd: "255.4",
     systemd_source: "Ubuntu 24.04 package systemd 255.4-1ubuntu8, 2024-04-25",
     from_dpkg: true,
+    backports: &[],
     kernel: "6.8",
     features: KernelFeatures {
         erofs: Support::Module,
@@ -193,6 +200,7 @@ const UBUNTU_22_04: Profile = Profile {
     release: &[("ID", "ubuntu"), ("VERSION_ID", "22.04")],
     systemd: "249.11",
     systemd_source: "Ubuntu 22.04 package systemd 249.11-0ubuntu3, 2022-04-21",
+    backports: &[],
     kernel: "5.15",
     features: KernelFeatures {
         // Linux 5.16 and 6.6.
@@ -241,6 +249,17 @@ pub(super) fn kernel_features(release: &ReleaseFields) -> Option<KernelFeatures>
     of(release).map(|profile| profile.features)
 }
 
+/// A build of systemd with what the distribution ported back to this series, if there is a profile
+/// of it; another series is not the distribution's own build.
+pub(super) fn with_backports(release: &ReleaseFields, build: SystemdBuild) -> SystemdBuild {
+    let own = of(release).and_then(Profile::systemd);
+    let own = own.filter(|own| own.build.version.is_of_series(build.version));
+    SystemdBuild {
+        backports: own.map_or(build.backports, |own| own.build.backports),
+        ..build
+    }
+}
+
 /// The profile of an OS; the facts that are used of it are the same for all architectures.
 fn of(release: &ReleaseFields) -> Option<&'static Profile> {
     PROFILES.iter().find(|profile| {
@@ -274,11 +293,10 @@ impl Profile {
     }
 
     fn systemd(&self) -> Option<Systemd> {
-        let systemd = Systemd::parse(self.systemd, self.systemd_source)?;
-        Some(Systemd {
-            from_dpkg: self.from_dpkg,
-            ..systemd
-        })
+        let mut systemd = Systemd::parse(self.systemd, self.systemd_source)?;
+        systemd.from_dpkg = self.from_dpkg;
+        systemd.build.backports = self.backports;
+        Some(systemd)
     }
 }
 
@@ -298,12 +316,13 @@ pub struct Custom<'a> {
 impl Custom<'_> {
     /// The base; the unit is taken to exist and to be off, as a fresh systemd has it.
     pub fn base(self) -> Base {
-        let systemd = self
-            .systemd
-            .or_else(|| of(&self.release).and_then(Profile::systemd));
-        // 254 went from merge to refresh (systemd units/systemd-sysext.service).
+        let given = self.systemd.map(|systemd| Systemd {
+            build: with_backports(&self.release, systemd.build),
+            ..systemd
+        });
+        let systemd = given.or_else(|| of(&self.release).and_then(Profile::systemd));
         let exec_start = match &systemd {
-            Some(systemd) if systemd.version.major < 254 => "systemd-sysext merge",
+            Some(systemd) if !systemd.has(Change::UnitRefreshes) => "systemd-sysext merge",
             _ => "systemd-sysext refresh",
         };
         let kernels = self.kernel_config.map(|text| Kernel {
@@ -326,13 +345,8 @@ fn bare(
     systemd: Option<Systemd>,
     exec_start: &str,
 ) -> Base {
-    let since = |major| {
-        systemd
-            .as_ref()
-            .is_none_or(|systemd| systemd.version.major >= major)
-    };
-    // systemd-sysext came with 248, systemd-confext with 254 (systemd NEWS).
-    let (sysext, confext) = (since(248), since(254));
+    let has = |change| systemd.as_ref().is_none_or(|systemd| systemd.has(change));
+    let (sysext, confext) = (has(Change::Sysexts), has(Change::Confexts));
     let unit = |kind: ExtensionKind, exists: bool, command: String| UnitState {
         name: kind.unit(),
         file: exists.then(|| format!("/usr/lib/systemd/system/{}", kind.unit())),
@@ -392,7 +406,10 @@ mod tests {
             Some("did you mean `azurelinux-3.0`?")
         );
         let azure = by_name("azurelinux-3.0").unwrap();
-        assert_eq!(azure.systemd_version(), Some(SystemdVersion::new(255, 0)));
+        assert_eq!(
+            azure.systemd_build(),
+            Some(SystemdVersion::new(255, 0).into())
+        );
         assert_eq!(azure.arch, Some(Arch::X86_64));
         let arm = by_name("debian-13-arm64").unwrap();
         assert_eq!(arm.arch, Some(Arch::ARM64));
@@ -428,9 +445,10 @@ mod tests {
             custom.base()
         };
         let debian = bare("ID=debian\nVERSION_ID=13\n");
-        assert_eq!(debian.systemd_version().map(|found| found.major), Some(257));
+        let own = debian.systemd_build().map(|build| build.version);
+        assert_eq!(own, Some(SystemdVersion::new(257, 7)));
         assert!(debian.kernel_features().erofs.is_there());
-        assert_eq!(bare("ID=y\n").systemd_version(), None);
+        assert_eq!(bare("ID=y\n").systemd_build(), None);
         assert!(bare("ID=y\n").sysext_unit.file.is_some());
     }
 }

@@ -1,13 +1,11 @@
-//! `sysext.conf` and `confext.conf`, which systemd reads since 259 where the command line says
-//! nothing (src/sysext/sysext.c, `parse_config_file`).
+//! `sysext.conf` and `confext.conf`, which systemd reads where the command line says nothing
+//! (src/sysext/sysext.c, `parse_config_file`).
 
 use std::collections::BTreeMap;
 
 use super::facts::Facts;
 use crate::systemd::kind::ExtensionKind;
 
-/// The first version that reads them.
-pub(super) const SINCE: u32 = 259;
 /// Most of a file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 /// Where they are looked for, the most important first (CONF_PATHS, src/basic/constants.h).

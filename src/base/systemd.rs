@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
 use crate::systemd::arch::{Arch, ELF_START};
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::version::SystemdVersion;
 
 /// The library whose name carries the version since systemd 231 (`src/shared/meson.build`).
@@ -50,9 +51,9 @@ const DPKG_STATUS_LIMIT: u64 = 32 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Systemd {
-    /// Major and point release.
-    #[serde(serialize_with = "as_text")]
-    pub version: SystemdVersion,
+    /// Its release, and what the distribution ported back to it.
+    #[serde(rename = "version", serialize_with = "as_text")]
+    pub build: SystemdBuild,
     /// The version as its package writes it, such as `252.39-1~deb12u2`.
     pub text: String,
     /// The file inside the base (or the profile) that says so.
@@ -64,13 +65,17 @@ pub struct Systemd {
 impl Systemd {
     /// Reads a version such as `255`, `255.4-1.azl3` or `262~devel`.
     pub fn parse(text: &str, source: impl Into<String>) -> Option<Systemd> {
-        let version = SystemdVersion::parse(text).filter(|version| version.major > 0)?;
         Some(Systemd {
-            version,
+            build: SystemdVersion::parse(text)?.into(),
             text: text.to_owned(),
             source: source.into(),
             from_dpkg: false,
         })
+    }
+
+    /// Whether it has a change.
+    pub fn has(&self, change: Change) -> bool {
+        self.build.has(change)
     }
 }
 
@@ -98,7 +103,7 @@ pub(super) fn read_systemd(facts: &mut Facts<'_>) -> Option<Systemd> {
             };
             if newest
                 .as_ref()
-                .is_none_or(|known| known.version < found.version)
+                .is_none_or(|known| known.build.version < found.build.version)
             {
                 newest = Some(found);
             }
@@ -119,7 +124,9 @@ pub(super) fn read_systemd(facts: &mut Facts<'_>) -> Option<Systemd> {
             ..systemd
         });
     match (newest, packaged) {
-        (Some(library), Some(packaged)) if library.version.major != packaged.version.major => {
+        (Some(library), Some(packaged))
+            if !library.build.version.is_of_series(packaged.build.version) =>
+        {
             Some(library)
         }
         (library, packaged) => packaged.or(library),
@@ -194,7 +201,7 @@ mod tests {
     #[test]
     fn versions_are_read_from_library_names() {
         let systemd = Systemd::parse("255.4-1.azl3", "x").unwrap();
-        assert_eq!((systemd.version.major, systemd.version.minor), (255, 4));
+        assert_eq!(systemd.build.version, SystemdVersion::new(255, 4));
         assert!(Systemd::parse("core", "x").is_none());
     }
 }

@@ -9,6 +9,7 @@ use super::certificate_copies::Copies;
 use super::facts::Facts;
 use super::systemd::Systemd;
 use crate::io::root::EntryKind;
+use crate::systemd::changes::Change;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::unit_file::{is_dev_null, split_command};
 
@@ -102,8 +103,8 @@ pub fn enablement_link(unit: &str) -> String {
 ///
 /// `/run` is left out: it is empty at boot.
 fn unit_dirs(systemd: Option<&Systemd>) -> [&'static str; 4] {
-    // Debian built systemd with a split /usr up to 254; its links point into /lib.
-    let split = systemd.is_some_and(|found| found.from_dpkg && found.version.major < 255);
+    // Debian built systemd with a split /usr as long as it could; its links point into /lib.
+    let split = systemd.is_some_and(|it| it.from_dpkg && !it.has(Change::SplitUsrDropped));
     let (first, second) = match split {
         true => ("/lib/systemd/system", "/usr/lib/systemd/system"),
         false => ("/usr/lib/systemd/system", "/lib/systemd/system"),

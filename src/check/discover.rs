@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 use crate::base::extensions::{ExistingExtension, Member};
 use crate::io::root::EntryKind;
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
-use crate::systemd::version::SystemdVersion;
 
 /// An extension that systemd finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,16 +43,14 @@ pub enum What {
 /// What systemd makes of an entry of one of its folders; `None` when it passes it over.
 pub fn discover(
     entry: &ExistingExtension,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     native: Option<Arch>,
 ) -> Option<Found> {
     let found = |name: &str, path: String, what| {
         let (name, path) = (name.to_owned(), path);
         Some(Found { name, path, what })
     };
-    // Commit 53b44ddfa7, in the 259 series since some release up to 259.8.
-    let skips_sysupdate = systemd >= SystemdVersion::new(259, 8);
-    if skips_sysupdate && entry.name.starts_with(".sysupdate.") {
+    if systemd.has(Change::SysupdateSkipped) && entry.name.starts_with(".sysupdate.") {
         return None;
     }
     let plain = |ending: &str| strip_class(&entry.name, ending, entry.class, systemd);
@@ -61,12 +59,12 @@ pub fn discover(
         EntryKind::File => found(plain(".raw")?, entry.path(), What::Image),
         EntryKind::BlockDevice => found(&entry.name, entry.path(), What::Device),
         EntryKind::Directory => {
-            if systemd.major >= 256
+            if systemd.has(Change::VersionFolders)
                 && let Some(base) = entry.name.strip_suffix(".v")
             {
                 return pick(entry, base, systemd, native);
             }
-            if systemd.major >= 260
+            if systemd.has(Change::Mstack)
                 && let Some(name) = plain(".mstack")
             {
                 return found(name, entry.path(), What::Stack);
@@ -83,14 +81,14 @@ pub(super) fn strip_class<'a>(
     file: &'a str,
     ending: &str,
     class: ExtensionKind,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
 ) -> Option<&'a str> {
     let name = file.strip_suffix(ending)?;
-    let class = match systemd.major {
-        ..=254 => return Some(name),
-        _ => name.strip_suffix(&format!(".{}", class.name())),
-    };
-    Some(class.unwrap_or(name))
+    if !systemd.has(Change::ClassSuffix) {
+        return Some(name);
+    }
+    let stem = name.strip_suffix(&format!(".{}", class.name()));
+    Some(stem.unwrap_or(name))
 }
 
 /// overlayfs takes no layer from within what it is mounted on (ELOOP).
@@ -118,12 +116,12 @@ fn folder(entry: &ExistingExtension) -> What {
 fn pick(
     entry: &ExistingExtension,
     pattern: &str,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     native: Option<Arch>,
 ) -> Option<Found> {
     let class = format!(".{}", entry.class.name());
     let mut endings = vec![format!("{class}.raw"), ".raw".to_owned()];
-    if systemd.major >= 260 {
+    if systemd.has(Change::Mstack) {
         endings.extend([format!("{class}.mstack"), ".mstack".to_owned()]);
     }
     endings.extend([class, String::new()]);
@@ -164,7 +162,7 @@ struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// Reads `VERSION[_ARCH][+LEFT[-DONE]]`.
-    fn parse(text: &'a str, systemd: SystemdVersion, native: Option<Arch>) -> Option<Choice<'a>> {
+    fn parse(text: &'a str, systemd: SystemdBuild, native: Option<Arch>) -> Option<Choice<'a>> {
         let (text, tries_left, tries_done) = match text.rsplit_once('+') {
             Some((before, counter)) => {
                 let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
@@ -208,10 +206,9 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// `version_is_valid`, systemd `src/basic/string-util.c`; which characters it takes was seen on
-/// 256 to 259 and on 262, and is taken to have changed with 260.
-fn version_is_valid(version: &str, systemd: SystemdVersion) -> bool {
-    let extra: &[char] = if systemd.major >= 260 {
+/// `version_is_valid`, systemd `src/basic/string-util.c`.
+fn version_is_valid(version: &str, systemd: SystemdBuild) -> bool {
+    let extra: &[char] = if systemd.has(Change::VersionCharacters) {
         &['^', '~', '-', '_', '.', '+']
     } else {
         &[',', '-', '_', '.', '+']
@@ -223,6 +220,7 @@ fn version_is_valid(version: &str, systemd: SystemdVersion) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systemd::version::SystemdVersion;
 
     fn entry(name: &str, kind: EntryKind, members: &[(&str, EntryKind)]) -> ExistingExtension {
         ExistingExtension {
@@ -244,7 +242,7 @@ mod tests {
     }
 
     fn found(entry: &ExistingExtension, major: u32) -> Option<(String, String)> {
-        let systemd = SystemdVersion::new(major, 0);
+        let systemd = SystemdVersion::new(major, 0).into();
         let found = discover(entry, systemd, Some(Arch::X86_64))?;
         let file = found.path.rsplit('/').next().unwrap().to_owned();
         Some((found.name, file))

@@ -11,9 +11,9 @@ use crate::image::dissect::{Content, Ddi};
 use crate::image::x509::Certificate;
 use crate::inspect::verify::Report;
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::SystemdBuild;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
-use crate::systemd::version::SystemdVersion;
 
 /// What the rules need to know of the base.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Host<'a> {
     /// Its os-release.
     pub os_release: &'a ReleaseFields,
     /// Its systemd.
-    pub systemd: Option<SystemdVersion>,
+    pub systemd: Option<SystemdBuild>,
     /// Its architecture.
     pub arch: Option<Arch>,
     /// What all its kernels can do.
@@ -121,7 +121,7 @@ impl Candidate {
         at: String,
         path: String,
         image: Image,
-        systemd: Option<SystemdVersion>,
+        systemd: Option<SystemdBuild>,
     ) -> Candidate {
         Candidate {
             name: lookup::name_of(&path, class, systemd),

@@ -3,8 +3,8 @@
 use super::Candidate;
 use super::discover::strip_class;
 use crate::image::dissect::{Content, Fault, ReleaseFile, Strict};
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::kind::ExtensionKind;
-use crate::systemd::version::SystemdVersion;
 
 /// What the search for a release file ends with.
 pub(super) enum Found<'a> {
@@ -17,29 +17,29 @@ pub(super) enum Found<'a> {
 }
 
 /// The name of an image file.
-pub(super) fn name_of(path: &str, class: ExtensionKind, systemd: Option<SystemdVersion>) -> String {
+pub(super) fn name_of(path: &str, class: ExtensionKind, systemd: Option<SystemdBuild>) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
-    let newest = SystemdVersion::new(u32::MAX, 0);
-    strip_class(file, ".raw", class, systemd.unwrap_or(newest))
+    strip_class(file, ".raw", class, systemd.unwrap_or(SystemdBuild::NEWEST))
         .unwrap_or(file)
         .to_owned()
 }
 
 /// The name under which the release file of an image is searched. Up to 259 that is the file's own
 /// name with all image endings taken off, one after the other (`raw_strip_suffixes`,
-/// src/shared/import-util.c); from 260 on it is the discovered name (commit 2ab3a2b44c), as it
-/// always was for a version in a `.v` folder.
-pub(super) fn release_name(candidate: &Candidate, systemd: SystemdVersion) -> String {
+/// src/shared/import-util.c); from 260 on it is the discovered name, as it always was for a version in a `.v` folder.
+pub(super) fn release_name(candidate: &Candidate, systemd: SystemdBuild) -> String {
     let picked = candidate.path.split('/').rev().nth(1);
-    if systemd.major >= 260 || picked.is_some_and(|folder| folder.ends_with(".v")) {
+    if systemd.has(Change::ReleaseFileByFoundName)
+        || picked.is_some_and(|folder| folder.ends_with(".v"))
+    {
         return candidate.name.clone();
     }
     stripped(&candidate.path, systemd)
 }
 
-fn stripped(path: &str, systemd: SystemdVersion) -> String {
+fn stripped(path: &str, systemd: SystemdBuild) -> String {
     let mut name = path.rsplit('/').next().unwrap_or(path);
-    let classes: &[&str] = if systemd.major >= 255 {
+    let classes: &[&str] = if systemd.has(Change::ClassSuffix) {
         &[".sysext.raw", ".confext.raw"]
     } else {
         &[]
@@ -61,7 +61,7 @@ pub(super) fn release_file<'a>(
     content: &'a Content,
     name: &str,
     class: ExtensionKind,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
 ) -> Found<'a> {
     let there = |release: &&ReleaseFile| release.fault != Some(Fault::Missing);
     let all = || {
@@ -74,8 +74,9 @@ pub(super) fn release_file<'a>(
     if let Some(exact) = all().find(|release| release.suffix == name) {
         return Found::One(exact);
     }
-    // 254 takes the file of the other class as well (mended by a81fe93e95).
-    if systemd.major == 254
+    // 254, the first to have two classes, takes the file of the other one as well.
+    if systemd.has(Change::Confexts)
+        && !systemd.has(Change::ReleaseFileByClass)
         && all().next().is_none()
         && let Some(other) = content
             .releases
@@ -85,11 +86,12 @@ pub(super) fn release_file<'a>(
     {
         return Found::One(other);
     }
-    // Commit 9a4b883be2.
-    if systemd.major < 250 {
+    if !systemd.has(Change::ReleaseFileByAttribute) {
         return Found::None;
     }
-    let relaxed = matches_without_version(systemd).then(|| without_version(name));
+    let relaxed = systemd
+        .has(Change::ReleaseFileWithoutVersion)
+        .then(|| without_version(name));
     let mut accepted = Vec::new();
     let regular =
         |release: &&ReleaseFile| !release.is_symlink && release.fault != Some(Fault::Unreadable);
@@ -117,23 +119,16 @@ fn without_version(name: &str) -> &str {
     stem.split(['_', '+']).next().unwrap_or(stem)
 }
 
-/// Commit 37543971af with the fix 92d1fe3efa; the releases between the two could match a wrong
-/// file and are taken as not matching.
-fn matches_without_version(systemd: SystemdVersion) -> bool {
-    match systemd.major {
-        ..=253 => false,
-        254 => systemd.minor >= 15,
-        255 => systemd.minor >= 9,
-        256 => systemd.minor >= 2,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::Image;
     use crate::systemd::release_file::ReleaseFields;
+    use crate::systemd::version::SystemdVersion;
+
+    fn systemd(version: &str) -> SystemdBuild {
+        SystemdVersion::parse(version).unwrap().into()
+    }
 
     fn content(files: &[(&str, Strict, bool)]) -> Content {
         Content {
@@ -164,7 +159,7 @@ mod tests {
             &content(files),
             name,
             ExtensionKind::Sysext,
-            SystemdVersion::parse(version).unwrap(),
+            systemd(version),
         ) {
             Found::One(release) => Some(release.suffix.clone()),
             Found::None => None,
@@ -209,7 +204,7 @@ mod tests {
     #[test]
     fn endings_are_taken_off_before_the_search() {
         let name = |path: &str, version: &str| {
-            let systemd = SystemdVersion::parse(version).unwrap();
+            let systemd = systemd(version);
             let image = Image::Other("an image");
             let class = ExtensionKind::Sysext;
             let placed =
@@ -225,8 +220,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let v = SystemdVersion::parse;
-        let name_of = |path, version| name_of(path, ExtensionKind::Sysext, v(version));
+        let name_of = |path, version| name_of(path, ExtensionKind::Sysext, Some(systemd(version)));
         assert_eq!(name_of("/var/lib/extensions/a.raw", "252"), "a");
         assert_eq!(name_of("/x/a.sysext.raw", "254"), "a.sysext");
         assert_eq!(name_of("/x/a.sysext.raw", "255"), "a");

@@ -1,9 +1,9 @@
 //! What systemd will do at boot with a set of extensions on a base.
 //!
 //! A prediction, not a test: it decides only what is certain for the base's
-//! version of systemd, and calls everything else [`Verdict::Unknown`]. Covered
-//! are disk images and folders on systemd 249 to 262. What layers hide from each
-//! other is told by [`conflicts`].
+//! version of systemd, and calls everything else [`Verdict::Unknown`]. Covered are disk images and
+//! folders, on the versions of systemd in [`COVERED`](crate::systemd::changes::COVERED). What layers
+//! hide from each other is told by [`conflicts`].
 //!
 //! systemd works in two stages (`image_discover_and_read_metadata` and
 //! `merge_subprocess`, src/sysext/sysext.c): an image whose metadata can't be
@@ -29,13 +29,12 @@ use serde::Serialize;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect::{Content, Ddi, Layout};
 use crate::inspect::verify::Report;
+use crate::systemd::changes::{Change, SystemdBuild, covered};
 use crate::systemd::extension_name::Effect;
 use crate::systemd::kind::ExtensionKind;
-use crate::systemd::version::SystemdVersion;
 use crate::systemd::{citations, extension_name};
 use release::Holder;
 
-pub use crate::systemd::citations::COVERED;
 pub use host::{Candidate, Host, Image, Service};
 pub use sidecars::Sidecars;
 pub use stack::{Activation, Hierarchy, Stack};
@@ -290,9 +289,9 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
             "the version of systemd in the base can't be told",
             "give the base with --rootfs DIR or --target PROFILE",
         ),
-        Some(systemd) if !citations::COVERED.contains(&systemd.major) => case.unknown(
+        Some(systemd) if !systemd.is_covered() => case.unknown(
             "systemd-not-covered",
-            format!("systemd {systemd} is not judged, only 249 to 262"),
+            format!("systemd {systemd} is not judged, only {}", covered()),
             "check it on a machine with that version",
         ),
         Some(_) if naming(&mut case) == Effect::Skipped => {}
@@ -369,7 +368,7 @@ const JUDGED_WITH_VERITY: &[&str] = &[
 
 fn disk(
     host: &Host<'_>,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     ddi: &Ddi,
     report: &Report,
     sidecars: &Sidecars,
@@ -392,7 +391,7 @@ fn disk(
     }
     if let Layout::Gpt(table) = &ddi.layout
         && table.sector_size != 512
-        && systemd.major < 253
+        && !systemd.has(Change::SectorSizeProbed)
     {
         case.worsen(
             Verdict::BlocksAll,
@@ -401,7 +400,7 @@ fn disk(
                 "the partition table is for sectors of {} bytes",
                 table.sector_size
             ),
-            citations::SECTOR_SIZE,
+            Change::SectorSizeProbed.source(),
             "build the image for sectors of 512 bytes",
         );
     }
@@ -426,7 +425,7 @@ fn disk(
 /// A folder: nothing protects it, no policy keeps it out, and without a release file it is passed over.
 fn folder(
     host: &Host<'_>,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     content: &Content,
     in_usr: bool,
     case: &mut Case<'_>,

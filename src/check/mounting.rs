@@ -4,11 +4,14 @@ use super::{Case, Host, Verdict};
 use crate::base::kernel::Support;
 use crate::image::dissect::Ddi;
 use crate::image::read::FsKind;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::citations;
-use crate::systemd::version::SystemdVersion;
+
+/// File systems that systemd mounts where it limits them (`dissect_fstype_ok`).
+const MOUNTABLE: &[&str] = &["btrfs", "erofs", "ext4", "f2fs", "squashfs", "vfat", "xfs"];
 
 /// Judges the file system and its compressions.
-pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &mut Case<'_>) {
+pub(super) fn judge(host: &Host<'_>, systemd: SystemdBuild, ddi: &Ddi, case: &mut Case<'_>) {
     let Some(kind) = ddi.fs_kind else {
         return case.worsen(
             Verdict::BlocksAll,
@@ -51,12 +54,12 @@ pub(super) fn judge(host: &Host<'_>, systemd: SystemdVersion, ddi: &Ddi, case: &
         let support = kernel.decompresses(kind, algorithm);
         needs(case, &format!("{} with {algorithm}", kind.name()), support);
     }
-    if systemd.major >= 253 && !citations::MOUNTABLE.contains(&kind.name()) {
+    if systemd.has(Change::FileSystemsLimited) && !MOUNTABLE.contains(&kind.name()) {
         case.worsen(
             Verdict::BlocksAll,
             "file-system-not-allowed",
             format!("systemd mounts no {} for extensions", kind.name()),
-            citations::ALLOWED_FILE_SYSTEMS,
+            Change::FileSystemsLimited.source(),
             "use erofs, squashfs or ext4",
         );
     }

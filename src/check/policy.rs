@@ -5,8 +5,8 @@
 //! that of `src/shared/dissect-image.c` (`dissect_image`), both since 254.
 
 use crate::image::gpt::types::Designator;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::kind::ExtensionKind;
-use crate::systemd::version::SystemdVersion;
 
 /// What a partition may be, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Policy {
     pub(super) fn rule(
         &self,
         shape: Shape,
-        systemd: SystemdVersion,
+        systemd: SystemdBuild,
     ) -> Result<Admitted, &'static str> {
         let data = Slot::Data(shape.designator);
         let plain = match shape.encrypted {
@@ -240,8 +240,7 @@ impl Policy {
         if !data_used {
             return Err("the policy passes over its data, and nothing is left");
         }
-        // 258 counts the weaker levels in (commit 1e6f03a45d).
-        let cumulative = systemd.major >= 258;
+        let cumulative = systemd.has(Change::PolicyCumulative);
         let level = match (hash, hash && signature) {
             (true, true) if cumulative => Flags::PRESENT,
             (true, true) => Flags::SIGNED,
@@ -314,6 +313,7 @@ fn parse_flags(text: &str) -> Result<Flags, PolicyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systemd::version::SystemdVersion;
 
     fn ruling(
         policy: &str,
@@ -329,7 +329,7 @@ mod tests {
             encrypted: false,
         };
         let policy = Policy::parse(policy).unwrap();
-        policy.rule(shape, SystemdVersion::new(major, 0))
+        policy.rule(shape, SystemdVersion::new(major, 0).into())
     }
 
     fn admitted(ruling: Result<Admitted, &str>) -> Option<(bool, bool)> {

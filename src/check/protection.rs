@@ -11,21 +11,21 @@ use crate::image::read::FsKind;
 use crate::image::signature::{SignerVerdict, check};
 use crate::inspect::verify::{Outcome, Report};
 use crate::io::hex;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::citations;
-use crate::systemd::version::SystemdVersion;
 
 /// Whether systemd takes the option at all; if not, the command fails and nothing is merged,
 /// folders included.
-pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
+pub(super) fn option(systemd: SystemdBuild, case: &mut Case<'_>) {
     let Some(text) = case.service.image_policy else {
         return;
     };
-    if systemd.major < 254 {
+    if !systemd.has(Change::ImagePolicy) {
         return case.worsen(
             Verdict::BlocksAll,
             "image-policy-unsupported",
             format!("systemd {systemd} knows no image policy, its service would fail"),
-            citations::POLICY_OPTION,
+            Change::ImagePolicy.source(),
             "use `imagePolicy: default`",
         );
     }
@@ -42,7 +42,7 @@ pub(super) fn option(systemd: SystemdVersion, case: &mut Case<'_>) {
 
 /// A folder, of which no policy says anything: told where the policy would refuse an image that is as
 /// unprotected.
-pub(super) fn folder(systemd: SystemdVersion, case: &mut Case<'_>) {
+pub(super) fn folder(systemd: SystemdBuild, case: &mut Case<'_>) {
     let policy = case.service.image_policy.map(Policy::parse);
     let naked = Shape {
         partitioned: false,
@@ -51,7 +51,7 @@ pub(super) fn folder(systemd: SystemdVersion, case: &mut Case<'_>) {
         signature: false,
         encrypted: false,
     };
-    if systemd.major >= 254
+    if systemd.has(Change::ImagePolicy)
         && case.verdict.merges()
         && let Some(Ok(policy)) = policy
         && policy.rule(naked, systemd).is_err()
@@ -68,7 +68,7 @@ pub(super) fn folder(systemd: SystemdVersion, case: &mut Case<'_>) {
 
 pub(super) fn judge(
     host: &Host<'_>,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     ddi: &Ddi,
     report: &Report,
     sidecars: &Sidecars,
@@ -104,7 +104,7 @@ pub(super) fn judge(
 /// What lies beside an image and is at odds with it; `Break` where systemd gives up, or does what is
 /// not known.
 fn beside(
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     ddi: &Ddi,
     sidecars: &Sidecars,
     case: &mut Case<'_>,
@@ -159,7 +159,7 @@ fn beside(
         }
         _ => {}
     }
-    if sidecars.signature.is_some() && systemd.major < 250 {
+    if sidecars.signature.is_some() && !systemd.has(Change::UserspaceSignature) {
         let message = "systemd 249 leaves signatures to the kernel, whose keyring is not seen here";
         case.unknown(
             "sidecar-signature",
@@ -171,7 +171,7 @@ fn beside(
 }
 
 fn policy(
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     ddi: &Ddi,
     sidecars: &Sidecars,
     case: &mut Case<'_>,
@@ -190,7 +190,7 @@ fn policy(
         signature: shape.signature,
         verity_suffices: true,
     };
-    if systemd.major < 254 {
+    if !systemd.has(Change::ImagePolicy) {
         return Some(everything);
     }
     let text = case.service.image_policy;
@@ -237,7 +237,7 @@ enum RootHash<'a> {
 
 struct Protection<'a> {
     host: &'a Host<'a>,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     ddi: &'a Ddi,
     report: &'a Report,
     sidecars: &'a Sidecars,
@@ -245,10 +245,10 @@ struct Protection<'a> {
 }
 
 impl<'a> Protection<'a> {
-    /// Since 258.3 metadata is read through dm-verity, under systemd's own policy
-    /// (commit d3c6a172a0), so a hash tree has to work even where the policy passes over it.
+    /// Where metadata is read through dm-verity, under systemd's own policy, a hash tree has to work
+    /// even if the unit's policy passes over it.
     fn read_metadata(&self, case: &mut Case<'_>) {
-        let through_verity = self.systemd >= SystemdVersion::new(258, 3);
+        let through_verity = self.systemd.has(Change::MetadataThroughVerity);
         if !through_verity || self.ddi.hash.is_none() {
             return;
         }
@@ -274,7 +274,13 @@ impl<'a> Protection<'a> {
                 ("signature-unusable", why.as_str(), "sign the image again")
             }
         };
-        case.worsen(Verdict::BlocksAll, id, why, citations::SIGNATURE, help);
+        case.worsen(
+            Verdict::BlocksAll,
+            id,
+            why,
+            Change::VeritySuffices.source(),
+            help,
+        );
         true
     }
 
@@ -370,7 +376,7 @@ impl<'a> Protection<'a> {
                 SignatureState::Present { partition, .. } => Some(&partition.signature),
                 _ => None,
             };
-            let looked_at = self.admitted.signature && self.systemd.major >= 250;
+            let looked_at = self.admitted.signature && self.systemd.has(Change::SignaturePartition);
             if self.sidecars.signature.is_none() && looked_at && self.has_bad_signature(case) {
                 return Err(Verdict::BlocksAll);
             }
@@ -379,10 +385,10 @@ impl<'a> Protection<'a> {
             return Ok(Some(RootHash::Sidecar(hash, signature.map(Vec::as_slice))));
         }
         let usr = self.ddi.designator == Designator::Usr;
-        // Commit e34c89897a; 249 knows no signature partitions at all.
+        let knows_signatures = self.systemd.has(Change::SignaturePartition);
         let reads_signature = self.admitted.signature
-            && self.systemd.major >= 250
-            && (!usr || self.systemd.major >= 258);
+            && knows_signatures
+            && (!usr || self.systemd.has(Change::UsrSignature));
         if reads_signature {
             if self.has_bad_signature(case) {
                 return Err(Verdict::BlocksAll);
@@ -392,10 +398,11 @@ impl<'a> Protection<'a> {
                 return Ok(Some(RootHash::Signed(&partition.root_hash, signature)));
             }
         }
-        if self.systemd.major >= 258 && !case.service.is_off("SYSTEMD_DISSECT_VERITY_GUESS") {
+        let guesses = self.systemd.has(Change::RootHashGuessed);
+        if guesses && !case.service.is_off("SYSTEMD_DISSECT_VERITY_GUESS") {
             return Ok(Some(RootHash::Guessed));
         }
-        if usr && self.ddi.signature_partition.is_some() && self.systemd.major >= 250 {
+        if usr && self.ddi.signature_partition.is_some() && knows_signatures {
             case.worsen(
                 Verdict::MergesUnprotected,
                 "usr-not-verified",
@@ -403,7 +410,7 @@ impl<'a> Protection<'a> {
                     "systemd {} mounts a usr-type partition without looking at its signature",
                     self.systemd
                 ),
-                citations::USR_TYPE,
+                Change::UsrSignature.source(),
                 "build the image with a root-type partition, as prism-sysext does",
             );
         } else {
@@ -421,7 +428,7 @@ impl<'a> Protection<'a> {
             Verdict::MergesUnprotected,
             "verity-not-activated",
             format!("the hash tree is not used: {why}"),
-            citations::NOT_ACTIVATED,
+            Change::RootHashGuessed.source(),
             "sign the image (`verity: signed`), or accept that nothing checks its content",
         );
     }
@@ -432,8 +439,7 @@ impl<'a> Protection<'a> {
             self.verity_works(case);
             return Verdict::MergesSigned;
         }
-        // From 259 on a hash tree is enough where the policy allows it (commit d20dff2814).
-        let enough = self.systemd.major >= 259 && self.admitted.verity_suffices;
+        let enough = self.systemd.has(Change::VeritySuffices) && self.admitted.verity_suffices;
         let outcome = match enough {
             true => Verdict::MergesVerity,
             false => Verdict::BlocksAll,
@@ -442,7 +448,7 @@ impl<'a> Protection<'a> {
             outcome,
             "signer-not-trusted",
             untrusted(&verdict),
-            citations::SIGNATURE,
+            Change::VeritySuffices.source(),
             "list the signer's certificate under `certificates`",
         );
         if enough {

@@ -4,10 +4,10 @@ use super::lookup::Found;
 use super::{Case, Host, Verdict, lookup};
 use crate::image::dissect::{Content, Fault};
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::citations;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::{Decision, matches};
-use crate::systemd::version::SystemdVersion;
 
 /// An extension whose release file is looked for.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) struct Holder<'a> {
 /// Judges whether the release file is found, and fits the base.
 pub(super) fn judge(
     host: &Host<'_>,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     holder: Holder<'_>,
     case: &mut Case<'_>,
 ) {
@@ -37,19 +37,19 @@ pub(super) fn judge(
     let forbidden = content.has_os_release && (!is_folder || class == ExtensionKind::Sysext);
     if forbidden {
         // A folder and the folder `os-release` fail where metadata is read, which nothing forces.
-        let verdict = match systemd.major {
+        let verdict = match systemd.has(Change::ForbiddenContent) {
             _ if content.os_release_is_folder && !is_folder => Some(Verdict::BlocksAll),
-            254.. if is_folder => Some(Verdict::BlocksAll),
+            true if is_folder => Some(Verdict::BlocksAll),
             _ if case.service.force => None,
-            ..=253 => Some(Verdict::BlocksAll),
-            _ => Some(Verdict::Ignored),
+            true => Some(Verdict::Ignored),
+            false => Some(Verdict::BlocksAll),
         };
         if let Some(verdict) = verdict {
             case.worsen(
                 verdict,
                 "os-release-inside",
                 "it holds /usr/lib/os-release",
-                citations::FORBIDDEN_CONTENT,
+                Change::ForbiddenContent.source(),
                 "build it without that file",
             );
         }
@@ -125,7 +125,7 @@ pub(super) fn judge(
 
 /// Folders are passed over; an image is, too, if it looks like an OS or an extension of the other
 /// class, and else ends the merge.
-fn missing(systemd: SystemdVersion, holder: Holder<'_>, case: &mut Case<'_>) {
+fn missing(systemd: SystemdBuild, holder: Holder<'_>, case: &mut Case<'_>) {
     let Holder {
         name,
         content,
@@ -153,7 +153,8 @@ fn missing(systemd: SystemdVersion, holder: Holder<'_>, case: &mut Case<'_>) {
         None => "build it with a release file".to_owned(),
     };
     let looks_like_os = content.has_os_release || content.has_etc_os_release;
-    let passed_over = is_folder || looks_like_os || (of_other_class && systemd.major >= 255);
+    let by_class = systemd.has(Change::ReleaseFileByClass);
+    let passed_over = is_folder || looks_like_os || (of_other_class && by_class);
     let (verdict, rule) = match (is_folder, passed_over) {
         (true, _) => (Verdict::Ignored, citations::RELEASE_FILE_OF_FOLDER),
         (false, true) if case.service.force => return,

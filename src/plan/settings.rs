@@ -10,6 +10,7 @@ use crate::config::model::{CertificateLocation, ImagePolicy, OverlayConflict, Sy
 use crate::config::prism::Prism;
 use crate::finding::Finding;
 use crate::io::root::EntryKind;
+use crate::systemd::changes::Change;
 use crate::tree::Folder;
 
 /// Overlays of the base on `/usr` and `/opt`, and SELinux where systemd does not label its overlay.
@@ -32,28 +33,28 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
             );
         }
     }
-    let labels = base
-        .systemd_version()
-        .is_some_and(|version| version.major >= 257);
-    // 257 moves them onto its overlay (commit ddbddebe0c), as it labels that.
-    if !labels && !base.mounts_inside.is_empty() {
+    let has = |change| {
+        base.systemd_build()
+            .is_some_and(|systemd| systemd.has(change))
+    };
+    if !has(Change::SubmountsKept) && !base.mounts_inside.is_empty() {
         let mounts = base.mounts_inside.join(", ");
         findings.push(
             Finding::warning(
                 "mount-hidden",
                 format!("etc/fstab of the base mounts {mounts}, which the merge hides"),
             )
-            .because("before 257 systemd mounts its overlay over what is mounted below the folder (src/sysext/sysext.c, merge_hierarchy)")
+            .because(Change::SubmountsKept.source())
             .help("mount it elsewhere and link to it, or use a base with systemd 257"),
         );
     }
-    if base.selinux == Some(SelinuxMode::Enforcing) && !labels {
+    if base.selinux == Some(SelinuxMode::Enforcing) && !has(Change::SelinuxLabel) {
         findings.push(
             Finding::warning(
                 "selinux-enforcing",
                 "SELinux is enforcing in the base, and its systemd does not label the merged /usr",
             )
-            .because("systemd labels the top of the merged hierarchy since 257 (commit bbec1c87d3)")
+            .because(Change::SelinuxLabel.source())
             .help("boot with SELinux permissive or off, or use a base with systemd 257"),
         );
     }
@@ -65,8 +66,8 @@ pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding
     let mut findings = Vec::new();
     findings.extend(selinux(base, config));
     findings.extend(on_data_disk(base, sysext));
-    let systemd = base.systemd_version();
-    if let Some(systemd) = systemd.filter(|systemd| systemd.major < 254)
+    let systemd = base.systemd_build();
+    if let Some(systemd) = systemd.filter(|systemd| !systemd.has(Change::ImagePolicy))
         && sysext.image_policy != ImagePolicy::Default
     {
         let message = format!("systemd {systemd} of the base knows no image policy");
@@ -123,7 +124,7 @@ fn on_data_disk(base: &Base, sysext: &Sysext) -> Option<Finding> {
 /// SELinux as Prism will set it, where the base's own mode has not been told.
 fn selinux(base: &Base, config: &Config) -> Option<Finding> {
     let mode = config.prism.os.as_ref()?.selinux.as_deref()?;
-    let labels = base.systemd_version()?.major >= 257;
+    let labels = base.systemd_build()?.has(Change::SelinuxLabel);
     let enforces = ["enforcing", "force-enforcing"].contains(&mode);
     (enforces && !labels && base.selinux != Some(SelinuxMode::Enforcing)).then(|| {
         let message = format!(
@@ -131,7 +132,7 @@ fn selinux(base: &Base, config: &Config) -> Option<Finding> {
         );
         Finding::warning("selinux-enforcing", message)
             .at("os.selinux.mode")
-            .because("systemd labels the top of the merged hierarchy since 257 (commit bbec1c87d3)")
+            .because(Change::SelinuxLabel.source())
             .help("leave SELinux permissive or off, or use a base with systemd 257")
     })
 }
@@ -193,13 +194,15 @@ mod tests {
             selinux,
             ("usr/lib/systemd/libsystemd-shared-255.so", ""),
         ]);
-        let base = Base::read(&root).unwrap();
+        let mut base = Base::read(&root).unwrap();
         let told = of_base(&base, OverlayConflict::Warn);
         assert_eq!(ids(&told), ["overlay-on-hierarchy", "selinux-enforcing"]);
         assert_eq!(
             ids(&of_base(&base, OverlayConflict::Ignore)),
             ["selinux-enforcing"]
         );
+        base.systemd.as_mut().unwrap().build.backports = &[Change::SelinuxLabel];
+        assert!(of_base(&base, OverlayConflict::Ignore).is_empty());
         let (_dir, root) = rootfs(&[selinux, ("usr/lib/systemd/libsystemd-shared-257.so", "")]);
         assert!(of_base(&Base::read(&root).unwrap(), OverlayConflict::Warn).is_empty());
     }

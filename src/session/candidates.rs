@@ -14,10 +14,9 @@ use crate::image::dissect::Ddi;
 use crate::inspect::verify::verify_ddi;
 use crate::io::progress::Progress;
 use crate::io::root::RootDir;
-use crate::systemd::citations::COVERED;
+use crate::systemd::changes::SystemdBuild;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CONFEXT_DIRS, SYSEXT_DIRS};
-use crate::systemd::version::SystemdVersion;
 
 /// Largest image of a base whose hash tree is recomputed, in bytes; a sparse file can claim any
 /// size, and reading it must end.
@@ -96,8 +95,7 @@ pub(super) fn present(
     progress: &Progress,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    let newest = SystemdVersion::new(*COVERED.end(), 0);
-    let systemd = base.systemd_version().unwrap_or(newest);
+    let systemd = base.systemd_build().unwrap_or(SystemdBuild::NEWEST);
     for entry in &base.extensions {
         let Some(found) = discover(entry, systemd, base.arch) else {
             continue;

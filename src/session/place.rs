@@ -20,6 +20,7 @@ use crate::place;
 use crate::place::{Applied, FileSource, Options, PlacedFile, PlacedTree, Placements};
 use crate::plan::placements::{Placement, PlacementSource};
 use crate::plan::{Planned, Step};
+use crate::systemd::changes::Change;
 use crate::tree::collect::{Options as Collecting, collect};
 use crate::tree::folder;
 
@@ -196,8 +197,8 @@ pub fn enforcement(session: &Session, prediction: &Prediction) -> Vec<Finding> {
     let policy = sysext.map(|sysext| &sysext.image_policy);
     let base = session.base.as_ref();
     let newer = base
-        .and_then(Base::systemd_version)
-        .is_some_and(|version| version.major >= 254);
+        .and_then(Base::systemd_build)
+        .is_some_and(|systemd| systemd.has(Change::ImagePolicy));
     match all_signed && policy == Some(&ImagePolicy::Default) && newer {
         true => vec![not_enforced()],
         false => Vec::new(),

@@ -20,6 +20,7 @@ use crate::image::x509::Certificate;
 use crate::io::open;
 use crate::io::progress::Progress;
 use crate::sign::trust;
+use crate::systemd::changes::Change;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 
@@ -62,8 +63,8 @@ pub fn predict_plain(
     let prediction = predict_placed(base, root, &placements, &services, progress);
     let listed = || prediction.extensions.iter().filter(|it| it.listed);
     let newer = base
-        .systemd_version()
-        .is_some_and(|version| version.major >= 254);
+        .systemd_build()
+        .is_some_and(|systemd| systemd.has(Change::ImagePolicy));
     let any = placements
         .iter()
         .any(|it| (services.policy)(it.kind).is_none());
@@ -123,7 +124,7 @@ pub(super) fn predict_placed(
             placement.at.clone(),
             placement.destination.clone(),
             image,
-            base.systemd_version(),
+            base.systemd_build(),
         ));
     }
     in_search_order(&mut candidates);

@@ -27,7 +27,7 @@ impl Session {
     /// `no-base`, or a record of an earlier apply that can't be read.
     pub fn predict(&self, progress: &Progress) -> Result<Prediction, Stopped> {
         let base = self.base()?;
-        let systemd = base.systemd_version();
+        let systemd = base.systemd_build();
         let planned: Vec<&str> = self
             .plan
             .extensions
@@ -143,7 +143,7 @@ pub fn predict_images(images: &[PathBuf], base: &Base, progress: &Progress) -> P
             };
             let at = path.display().to_string();
             let target = format!("{folder}/{file}");
-            Candidate::placed(class, at, target, image, base.systemd_version())
+            Candidate::placed(class, at, target, image, base.systemd_build())
         })
         .collect();
     let mut prediction = predict_on(base, &candidates, true);

@@ -51,7 +51,7 @@ pub(super) fn service<'a>(
 pub(super) fn host<'a>(base: &'a Base, service: impl Fn(ExtensionKind) -> Service<'a>) -> Host<'a> {
     Host {
         os_release: &base.release,
-        systemd: base.systemd_version(),
+        systemd: base.systemd_build(),
         arch: base.arch,
         kernel: base.kernel_features(),
         initrd: base.initrd,

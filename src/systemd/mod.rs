@@ -1,6 +1,7 @@
 //! What holds of systemd whatever the base is: names, paths, versions, and the rules of release files.
 
 pub mod arch;
+pub mod changes;
 pub mod citations;
 pub mod drop_in;
 pub mod extension_name;

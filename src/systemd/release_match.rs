@@ -4,8 +4,8 @@
 
 use super::release_file::ReleaseFields;
 use crate::systemd::arch::Arch;
+use crate::systemd::changes::{Change, SystemdBuild};
 use crate::systemd::kind::ExtensionKind;
-use crate::systemd::version::SystemdVersion;
 
 /// What systemd makes of an extension on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +27,6 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// First versions of the rules; sources are the commits named in systemd's history.
-const ARCHITECTURE_SINCE: SystemdVersion = SystemdVersion::new(252, 0);
-const ANY_ID_SINCE: SystemdVersion = SystemdVersion::new(252, 0);
-const SCOPE_SINCE: SystemdVersion = SystemdVersion::new(250, 0);
-const CONFEXT_LEVEL_SINCE: SystemdVersion = SystemdVersion::new(255, 0);
-/// Commit 0af9937691, in the 257 series since 257.8.
-const ID_LIKE_SINCE: SystemdVersion = SystemdVersion::new(257, 8);
-
 /// Decides as `extension_release_validate` does on a booted system or, if `initrd` says so, in an
 /// initrd.
 ///
@@ -44,7 +36,7 @@ pub fn matches(
     extension: &ReleaseFields,
     host: &ReleaseFields,
     kernel_arch: Arch,
-    systemd: SystemdVersion,
+    systemd: SystemdBuild,
     kind: ExtensionKind,
     initrd: bool,
 ) -> Decision {
@@ -63,7 +55,7 @@ pub fn matches(
     }
 
     let scope_key = format!("{}_SCOPE", kind.key_prefix());
-    if systemd >= SCOPE_SINCE {
+    if systemd.has(Change::Scope) {
         let wanted = if initrd { "initrd" } else { "system" };
         let scope = extension.get(&scope_key).unwrap_or("system portable");
         if !words(scope).any(|word| word == wanted) {
@@ -74,7 +66,7 @@ pub fn matches(
         }
     }
 
-    if systemd >= ARCHITECTURE_SINCE
+    if systemd.has(Change::Architecture)
         && let Some(arch) = extension.filled("ARCHITECTURE")
         && arch != "_any"
         && arch != kernel_arch.name()
@@ -91,12 +83,12 @@ pub fn matches(
             format!("ID is missing, expected `{host_id}`"),
         );
     };
-    if systemd >= ANY_ID_SINCE && id == "_any" {
+    if systemd.has(Change::AnyId) && id == "_any" {
         return Decision::Accepted;
     }
     let like = host
         .get("ID_LIKE")
-        .filter(|_| systemd >= ID_LIKE_SINCE)
+        .filter(|_| systemd.has(Change::IdLike))
         .unwrap_or("");
     if id != host_id && !words(like).any(|word| word == id) {
         return ignored(
@@ -105,9 +97,8 @@ pub fn matches(
         );
     }
 
-    // 254 asked confexts for SYSEXT_LEVEL (fixed by 81df5cd185).
     let level_key = match kind {
-        ExtensionKind::Confext if systemd >= CONFEXT_LEVEL_SINCE => "CONFEXT_LEVEL",
+        ExtensionKind::Confext if systemd.has(Change::ConfextLevel) => "CONFEXT_LEVEL",
         _ => "SYSEXT_LEVEL",
     };
     let host_level = host.filled(level_key);
@@ -143,6 +134,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systemd::version::SystemdVersion;
     use serde_json::Value;
 
     fn fields(text: &str) -> ReleaseFields {
@@ -168,7 +160,7 @@ mod tests {
                         &extension,
                         &host,
                         Arch::X86_64,
-                        version,
+                        version.into(),
                         ExtensionKind::Sysext,
                         false,
                     );
@@ -209,7 +201,7 @@ mod tests {
                 &fields(text),
                 &host,
                 Arch::X86_64,
-                v255,
+                v255.into(),
                 ExtensionKind::Sysext,
                 false,
             );
@@ -219,12 +211,12 @@ mod tests {
             assert_eq!(refusal.id, id, "{text:?}");
         }
         let confext = fields("ID=azurelinux\nCONFEXT_LEVEL=7\nVERSION_ID=9\n");
-        let on = |version| {
+        let on = |version: SystemdVersion| {
             matches(
                 &confext,
                 &host,
                 Arch::X86_64,
-                version,
+                version.into(),
                 ExtensionKind::Confext,
                 false,
             )
@@ -238,7 +230,7 @@ mod tests {
             &confext,
             &ReleaseFields::new(),
             Arch::X86_64,
-            v255,
+            v255.into(),
             ExtensionKind::Sysext,
             false,
         );

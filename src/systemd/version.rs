@@ -1,4 +1,4 @@
-//! Versions of systemd.
+//! Versions of systemd. What a version brings is asked with [`Change`](super::changes::Change).
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemdVersion {
     /// 255 in 255.4.
-    pub major: u32,
+    pub(super) major: u32,
     /// 4 in 255.4; 0 when there is none.
-    pub minor: u32,
+    pub(super) minor: u32,
 }
 
 impl SystemdVersion {
@@ -23,12 +23,17 @@ impl SystemdVersion {
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .unwrap_or(text.len());
         let mut parts = text.get(..end)?.split('.');
-        let major = parts.next()?.parse().ok()?;
+        let major = parts.next()?.parse().ok().filter(|major| *major > 0)?;
         let minor = match parts.next() {
             Some(minor) if !minor.is_empty() => minor.parse().ok()?,
             _ => 0,
         };
         Some(SystemdVersion { major, minor })
+    }
+
+    /// Whether both are releases of one series, such as 255.4 and 255.9.
+    pub fn is_of_series(self, other: SystemdVersion) -> bool {
+        self.major == other.major
     }
 }
 
@@ -59,5 +64,6 @@ mod tests {
             );
         }
         assert_eq!(SystemdVersion::parse("v255"), None);
+        assert_eq!(SystemdVersion::parse("0"), None);
     }
 }
