@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What a repair changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Mended")]
 pub enum RepairKind {
     /// The release file has the name of the image now.
     ReleaseFile,
@@ -47,6 +48,7 @@ impl RepairKind {
 /// One change, for people and the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Change")]
 pub struct RepairChange {
     /// What was changed.
     pub what: RepairKind,
