@@ -30,7 +30,7 @@ const MAX_PARTITIONS: usize = 128;
 
 /// The root file system of a disk image.
 #[derive(Debug)]
-pub struct DiskRoot {
+pub(crate) struct DiskRoot {
     fs: FileSystem,
     /// The image, and a folder in it.
     path: PathBuf,
@@ -48,7 +48,7 @@ fn on_another_partition(point: String) -> Finding {
 impl DiskRoot {
     /// Opens a raw image: a partition table (GPT) of which one partition holds an OS, or that file
     /// system alone. What else the OS needs and lies elsewhere is told.
-    pub fn open(path: &Path) -> Result<(DiskRoot, Vec<Finding>), Finding> {
+    pub(crate) fn open(path: &Path) -> Result<(DiskRoot, Vec<Finding>), Finding> {
         let refused = |message: String, help: &str| {
             let message = format!("reading the disk image {}: {message}", path.display());
             Finding::error("image-file-unreadable", message).help(help)

@@ -9,7 +9,7 @@ use crate::image::read::FsError;
 use crate::image::read::view::{FileView, folder_error};
 
 /// What an extension that is a folder holds; `None` when there is no such folder.
-pub fn folder_content(root: &dyn RootFs, path: &Path) -> Result<Option<Content>, FsError> {
+pub(crate) fn folder_content(root: &dyn RootFs, path: &Path) -> Result<Option<Content>, FsError> {
     match root
         .enter(path)
         .map_err(|error| folder_error(path, error))?

@@ -5,18 +5,18 @@
 //! ([`profile::Custom`]). Everything in a root file system is hostile: files
 //! are bounded, links stay inside, and what cannot be read becomes a finding.
 
-pub mod certificate_copies;
-pub mod disk;
-pub mod extensions;
+pub(crate) mod certificate_copies;
+pub(crate) mod disk;
+pub(crate) mod extensions;
 mod facts;
-pub mod folder;
-pub mod kernel;
-pub mod mounts;
-pub mod profile;
-pub mod rootfs;
+pub(crate) mod folder;
+pub(crate) mod kernel;
+pub(crate) mod mounts;
+pub(crate) mod profile;
+pub(crate) mod rootfs;
 mod sysext_conf;
-pub mod systemd;
-pub mod unit;
+pub(crate) mod systemd;
+pub(crate) mod unit;
 
 use std::path::{Path, PathBuf};
 

@@ -214,12 +214,12 @@ const UBUNTU_22_04: Profile = Profile {
 };
 
 /// The names of the built-in profiles.
-pub fn names() -> Vec<&'static str> {
+pub(crate) fn names() -> Vec<&'static str> {
     PROFILES.iter().map(|profile| profile.name).collect()
 }
 
 /// A built-in profile by name.
-pub fn by_name(name: &str) -> Result<Base, Finding> {
+pub(crate) fn by_name(name: &str) -> Result<Base, Finding> {
     if let Some(profile) = PROFILES.iter().find(|profile| profile.name == name) {
         return Ok(profile.base());
     }
@@ -236,7 +236,7 @@ pub fn by_name(name: &str) -> Result<Base, Finding> {
 
 /// The profile of an Azure Linux version as `input.image.azureLinux` names it. Prism fetches the
 /// image for the architecture of the machine that it runs on.
-pub fn azure_linux(version: &str, machine: Option<Arch>) -> Option<Base> {
+pub(crate) fn azure_linux(version: &str, machine: Option<Arch>) -> Option<Base> {
     let base = by_name(&format!("azurelinux-{version}")).ok()?;
     Some(Base {
         arch: machine,
@@ -302,7 +302,7 @@ impl Profile {
 
 /// A base that the user describes: `target: {osRelease, systemd, kernelConfig, arch}`.
 #[derive(Debug, Clone)]
-pub struct Custom<'a> {
+pub(crate) struct Custom<'a> {
     /// Its os-release.
     pub release: ReleaseFields,
     /// Its systemd; without it that of the profile of this OS.
@@ -315,7 +315,7 @@ pub struct Custom<'a> {
 
 impl Custom<'_> {
     /// The base; the unit is taken to exist and to be off, as a fresh systemd has it.
-    pub fn base(self) -> Base {
+    pub(crate) fn base(self) -> Base {
         let given = self.systemd.map(|systemd| Systemd {
             build: with_backports(&self.release, systemd.build),
             ..systemd

@@ -13,9 +13,6 @@ use crate::systemd::changes::Change;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::unit_file::{is_dev_null, split_command};
 
-/// The unit that merges system extensions.
-pub const UNIT: &str = "systemd-sysext.service";
-
 /// Most of a unit file or drop-in that is read.
 const UNIT_LIMIT: u64 = 256 * 1024;
 
@@ -95,7 +92,7 @@ impl UnitState {
 }
 
 /// The link that `systemctl enable` makes.
-pub fn enablement_link(unit: &str) -> String {
+pub(crate) fn enablement_link(unit: &str) -> String {
     format!("/etc/systemd/system/{WANTED_BY}/{unit}")
 }
 

@@ -19,7 +19,7 @@ use crate::systemd::kind::ExtensionKind;
 /// What makes an extension this extension; the order of the fields is part of the format.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     /// Name of the image without `.raw`.
     pub name: &'a str,
     /// Version, if any.
@@ -38,11 +38,11 @@ pub struct Identity<'a> {
 
 /// Root of all derivations of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seed([u8; 32]);
+pub(crate) struct Seed([u8; 32]);
 
 impl Seed {
     /// The seed of an identity.
-    pub fn derive(identity: &Identity<'_>) -> serde_json::Result<Seed> {
+    pub(crate) fn derive(identity: &Identity<'_>) -> serde_json::Result<Seed> {
         let mut hash = Sha256::new();
         hash.update(b"prism-sysext v1\0");
         hash.update(serde_json::to_vec(identity)?);
@@ -50,7 +50,7 @@ impl Seed {
     }
 
     /// The seed of an image that is joined from the parts of another's.
-    pub fn of_root_hash(root: &RootHash) -> Seed {
+    pub(crate) fn of_root_hash(root: &RootHash) -> Seed {
         let mut hash = Sha256::new();
         hash.update(b"prism-sysext joined v1\0");
         hash.update(root.as_bytes());
@@ -58,7 +58,7 @@ impl Seed {
     }
 
     /// A seed written by the user: 64 hex digits.
-    pub fn parse(hex: &str) -> Option<Seed> {
+    pub(crate) fn parse(hex: &str) -> Option<Seed> {
         let mut bytes = [0; 32];
         if hex.len() != 64 || !hex.is_ascii() {
             return None;
@@ -71,28 +71,28 @@ impl Seed {
     }
 
     /// GUID of the partition table.
-    pub fn disk_guid(&self) -> Result<Uuid, ErrorStack> {
+    pub(crate) fn disk_guid(&self) -> Result<Uuid, ErrorStack> {
         self.uuid(b"disk-uuid")
     }
 
     /// GUID of the first partition of a type.
-    pub fn partition_guid(&self, type_guid: Uuid) -> Result<Uuid, ErrorStack> {
+    pub(crate) fn partition_guid(&self, type_guid: Uuid) -> Result<Uuid, ErrorStack> {
         self.uuid(type_guid.as_bytes())
     }
 
     /// UUID of the file system in the partition of a type.
-    pub fn file_system_uuid(&self, type_guid: Uuid) -> Result<Uuid, ErrorStack> {
+    pub(crate) fn file_system_uuid(&self, type_guid: Uuid) -> Result<Uuid, ErrorStack> {
         let partition = self.partition_guid(type_guid)?;
         Ok(version_4(hmac(partition.as_bytes(), b"file-system-uuid")?))
     }
 
     /// Salt of the hash tree.
-    pub fn verity_salt(&self) -> Result<[u8; 32], ErrorStack> {
+    pub(crate) fn verity_salt(&self) -> Result<[u8; 32], ErrorStack> {
         hmac(&self.0, b"verity-salt")
     }
 
     /// UUID in the verity superblock.
-    pub fn verity_uuid(&self) -> Result<Uuid, ErrorStack> {
+    pub(crate) fn verity_uuid(&self) -> Result<Uuid, ErrorStack> {
         self.uuid(b"verity-uuid")
     }
 

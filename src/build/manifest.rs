@@ -10,12 +10,12 @@ use crate::image::sidecar::SidecarKind;
 use crate::systemd::kind::ExtensionKind;
 
 /// File name in the output directory.
-pub const FILE_NAME: &str = "sysext-manifest.json";
+pub(crate) const FILE_NAME: &str = "sysext-manifest.json";
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Version of this format.
     pub schema_version: u32,
     /// Version of prism-sysext.
@@ -125,7 +125,7 @@ pub enum Origin {
 
 impl Manifest {
     /// The text of the file.
-    pub fn to_text(&self) -> serde_json::Result<String> {
+    pub(crate) fn to_text(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }

@@ -5,10 +5,10 @@
 //! first image is written.
 
 pub mod assemble;
-pub mod content;
+pub(crate) mod content;
 mod folder;
-pub mod identity;
-pub mod manifest;
+pub(crate) mod identity;
+pub(crate) mod manifest;
 mod prebuilt;
 mod sidecars;
 

@@ -37,7 +37,7 @@ struct Claim {
 
 /// Findings with the number of the link that they are about. `plans` are those of the sections; of one
 /// without a plan, what its names tell counts.
-pub fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> {
+pub(crate) fn clashes(chain: &Chain, plans: &[(usize, Plan)]) -> Vec<(usize, Finding)> {
     let mut findings = Vec::new();
     let mut ours: Vec<Claim> = Vec::new();
     for (number, link) in chain.links().iter().enumerate() {

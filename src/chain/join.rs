@@ -16,7 +16,7 @@ use crate::systemd::drop_in::enable_script;
 
 /// What the sections of a chain come to.
 #[derive(Debug)]
-pub struct Joined {
+pub(crate) struct Joined {
     /// All of them as one plan. Places in other files than the given one begin with the name of the file.
     pub plan: Plan,
     /// What was noticed, by the number of the link.
@@ -27,13 +27,13 @@ pub struct Joined {
 
 /// What the sections of a chain add to their configs, by the number of the link.
 #[derive(Debug)]
-pub struct Added(BTreeMap<usize, Additions>);
+pub(crate) struct Added(BTreeMap<usize, Additions>);
 
 /// What a config without a section gains.
 static NOTHING: Additions = Additions::NONE;
 
 /// Joins the plans of all sections; on errors all findings, by the number of the link.
-pub fn join(
+pub(crate) fn join(
     chain: &Chain,
     base: Option<&BaseIdentity<'_>>,
     environment: &Environment,
@@ -105,7 +105,7 @@ fn stop_on_errors(findings: &[(usize, Finding)]) -> Result<(), Vec<(usize, Findi
 }
 
 /// What configs without a section do to the extensions of the others.
-pub fn bystanders(chain: &Chain) -> Vec<(usize, Finding)> {
+pub(crate) fn bystanders(chain: &Chain) -> Vec<(usize, Finding)> {
     let section = chain.sections().next_back();
     let Some(sysext) = section.and_then(|link| link.config.sysext.as_ref()) else {
         return Vec::new();
@@ -202,7 +202,7 @@ fn name_places(plan: &mut Plan, link: &Link) {
 impl Added {
     /// The plain configs of all links that plain Prism would refuse, and of the given one in any case, each with
     /// its number. `expanded` gives the file name of the plain config of another.
-    pub fn expanded(
+    pub(crate) fn expanded(
         &self,
         chain: &Chain,
         expanded: impl Fn(&Config) -> OsString,
@@ -218,7 +218,7 @@ impl Added {
     }
 
     /// The config of a link without its section, and nothing added.
-    pub fn without_section(
+    pub(crate) fn without_section(
         &self,
         chain: &Chain,
         number: usize,
@@ -231,7 +231,7 @@ impl Added {
     }
 
     /// What the section of a link adds.
-    pub fn of(&self, number: usize) -> &Additions {
+    pub(crate) fn of(&self, number: usize) -> &Additions {
         self.0.get(&number).unwrap_or(&NOTHING)
     }
 

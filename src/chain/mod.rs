@@ -4,9 +4,9 @@
 //! through the bases first, in their order. A file that is reached twice is refused as a circle, even when the
 //! second way to it is none (`baseconfigs_test.go` of Prism 1.7 has the cases).
 
-pub mod destinations;
-pub mod join;
-pub mod reach;
+pub(crate) mod destinations;
+pub(crate) mod join;
+pub(crate) mod reach;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

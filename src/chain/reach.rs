@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 64;
 
 /// A file of a chain.
 #[derive(Debug)]
-pub struct Reached {
+pub(crate) struct Reached {
     /// Its text, as far as it could be read.
     pub source: Source,
     /// Why it is no YAML, and which of its bases can't be reached.
@@ -24,7 +24,7 @@ pub struct Reached {
 }
 
 /// The files that a config builds on, all that can be reached, and itself: bases first, as Prism works through them.
-pub fn reach(top: Source) -> Vec<Reached> {
+pub(crate) fn reach(top: Source) -> Vec<Reached> {
     let mut walk = Walk {
         reached: Vec::new(),
         seen: BTreeSet::from([canonical(&top.path)]),

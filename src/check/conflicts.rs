@@ -39,7 +39,7 @@ const INDEXES: &[&str] = &[
 ];
 
 /// One layer.
-pub struct Layer<'a> {
+pub(crate) struct Layer<'a> {
     /// The name of the extension.
     pub name: &'a str,
     /// Where the config lists it, if it does.
@@ -70,7 +70,7 @@ impl Layer<'_> {
 }
 
 /// Compares layers, the lowest first, with each other and with the base.
-pub fn find(
+pub(crate) fn find(
     class: ExtensionKind,
     layers: &[Layer<'_>],
     base: Option<&dyn FileView>,

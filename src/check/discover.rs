@@ -14,7 +14,7 @@ use crate::systemd::kind::ExtensionKind;
 
 /// An extension that systemd finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The name under which it is known.
     pub name: String,
     /// Where it is; in a `.v` folder the version that was picked.
@@ -25,7 +25,7 @@ pub struct Found {
 
 /// What systemd takes an entry for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// A disk image.
     Image,
     /// A folder.
@@ -41,7 +41,7 @@ pub enum What {
 }
 
 /// What systemd makes of an entry of one of its folders; `None` when it passes it over.
-pub fn discover(
+pub(crate) fn discover(
     entry: &ExistingExtension,
     systemd: SystemdBuild,
     native: Option<Arch>,

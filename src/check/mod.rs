@@ -10,16 +10,16 @@
 //! read, and later one that can't be mounted, end the merge of all; one that
 //! does not fit the host is only left out.
 
-pub mod conflicts;
-pub mod discover;
+pub(crate) mod conflicts;
+pub(crate) mod discover;
 mod host;
-pub mod lint;
+pub(crate) mod lint;
 mod lookup;
 mod mounting;
 mod policy;
 mod protection;
 mod release;
-pub mod sidecars;
+pub(crate) mod sidecars;
 mod stack;
 
 use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ use crate::image::dissect::Ddi;
 use crate::image::gpt::types::Designator;
 use crate::image::sidecar::{MAX_BYTES, SidecarFile, SidecarKind, root_hash};
 use crate::image::verity;
-use crate::image::verity::verify::verify_apart;
+use crate::image::verity::verify;
 use crate::io::open;
 use crate::io::progress::Progress;
 use crate::io::root::{RootDir, RootError};
@@ -61,7 +61,7 @@ struct Lying<'a> {
 }
 
 /// Beside an image that is going to be placed: what comes along, and what is there already.
-pub struct Coming<'a> {
+pub(crate) struct Coming<'a> {
     /// What comes along.
     pub files: &'a [SidecarFile],
     /// The root file system, if it is known.
@@ -158,17 +158,17 @@ fn unread(path: &Path, error: &std::io::Error) -> String {
 }
 
 /// Reads what lies beside the image at `path` and recomputes a hash tree.
-pub fn read(root: &dyn RootFs, path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
+pub(crate) fn read(root: &dyn RootFs, path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
     gathered(&Lying { root, image: path }, ddi, progress)
 }
 
 /// The same of an image that is going to be placed.
-pub fn of_coming(coming: &Coming<'_>, ddi: &Ddi, progress: &Progress) -> Sidecars {
+pub(crate) fn of_coming(coming: &Coming<'_>, ddi: &Ddi, progress: &Progress) -> Sidecars {
     gathered(coming, ddi, progress)
 }
 
 /// The same for an image of this machine.
-pub fn beside_on_this_machine(path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
+pub(crate) fn beside_on_this_machine(path: &Path, ddi: &Ddi, progress: &Progress) -> Sidecars {
     match (RootDir::open(Path::new("/")), std::path::absolute(path)) {
         (Ok(machine), Ok(path)) => read(&machine, &path, ddi, progress),
         _ => Sidecars::default(),
@@ -214,7 +214,7 @@ fn fill(
     };
     progress.begin(format!("verifying {}", ddi.path.display()), ddi.size);
     let data = (ddi.file(), 0, ddi.size);
-    let computed = verify_apart(data, (&tree, 0, size), progress);
+    let computed = verify::verify(data, (&tree, 0, size), progress);
     found.hash_tree = Some(computed.map_err(|error| error.to_string()));
     Ok(())
 }

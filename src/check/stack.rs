@@ -302,7 +302,7 @@ fn mount(class: ExtensionKind, options: &str, layers: &[String]) -> Mount {
 mod tests {
     use super::*;
     use crate::base::kernel::KernelFeatures;
-    use crate::base::unit::{Enablement, UNIT};
+    use crate::base::unit::Enablement;
     use crate::check::Service;
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn activation() {
         let unit = |path: Option<&str>, enabled, masked| UnitState {
-            name: UNIT,
+            name: ExtensionKind::Sysext.unit(),
             file: path.map(str::to_owned),
             masked: bool::then(masked, || "/m".to_owned()),
             enablement: match enabled {

@@ -19,7 +19,7 @@ use crate::image::x509::Certificate;
 use crate::image::x509::key_pair::KeyPair;
 use crate::io::atomic_file::{AtomicFile, write_whole};
 use crate::session::open_image;
-use crate::sign::deferred::{Attached, SignRequest};
+use crate::sign::deferred::{Attachment, SignRequest};
 use crate::sign::passphrase::Secrets;
 use crate::sign::{deferred, trust};
 
@@ -80,9 +80,9 @@ pub(crate) fn resign(screen: &Screen, args: &Resign) -> Result<(), Failure> {
 fn put(screen: &Screen, image: &Ddi, signature: &SignaturePartition) -> Result<(), Failure> {
     let outcome = deferred::attach(image, signature)?;
     let word = match outcome {
-        Attached::Attached => "signed",
-        Attached::Replaced => "signed anew",
-        Attached::Unchanged => "unchanged",
+        Attachment::Attached => "signed",
+        Attachment::Replaced => "signed anew",
+        Attachment::Unchanged => "unchanged",
     };
     let signer = signature.certificate_fingerprint.as_deref();
     let text = format!(

@@ -21,7 +21,7 @@ use crate::systemd::kind::ExtensionKind;
 
 /// What a mkosi configuration amounts to.
 #[derive(Debug, Clone)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// The extension; `verity` is none for mkosi's `auto`.
     pub extension: Extension,
     /// `OutputDirectory=`; ours is one for all extensions.
@@ -33,7 +33,7 @@ pub struct Imported {
 }
 
 /// Reads the configuration at `path`; paths in the result begin as `written` does.
-pub fn import(path: &Path, written: &Path) -> Result<Imported, Finding> {
+pub(crate) fn import(path: &Path, written: &Path) -> Result<Imported, Finding> {
     of_settings(Settings::read(path, written)?)
 }
 
@@ -118,7 +118,7 @@ fn file_entry(tree: ExtraTree) -> FileEntry {
 }
 
 /// What only mkosi can do, as the finding that says so; none if there is nothing.
-pub fn needed(foreign: &[Foreign]) -> Option<Finding> {
+pub(crate) fn needed(foreign: &[Foreign]) -> Option<Finding> {
     let list = foreign
         .iter()
         .map(|it| format!("{} ({})", it.setting, it.place));
@@ -136,7 +136,7 @@ pub fn needed(foreign: &[Foreign]) -> Option<Finding> {
 
 /// Replaces every `mkosi: FILE` of a config by what it amounts to. Keys beside it win; a second
 /// source of content beside it is left for validation to refuse.
-pub fn resolve(config: &mut Config) -> Result<(), Vec<Finding>> {
+pub(crate) fn resolve(config: &mut Config) -> Result<(), Vec<Finding>> {
     let folder = match config.source.directory() {
         here if here == Path::new(".") => PathBuf::new(),
         folder => folder.to_owned(),
@@ -279,7 +279,7 @@ fn beside(
 }
 
 /// The block for a `config.yaml` that is the same.
-pub fn block(imported: &Imported) -> Mapping {
+pub(crate) fn block(imported: &Imported) -> Mapping {
     let Imported {
         extension,
         output_directory,
@@ -342,7 +342,7 @@ pub fn block(imported: &Imported) -> Mapping {
 }
 
 /// The block as text, what has no equivalent in comments above it.
-pub fn block_text(imported: &Imported) -> Result<String, serde_yaml::Error> {
+pub(crate) fn block_text(imported: &Imported) -> Result<String, serde_yaml::Error> {
     let mut text = String::new();
     let foreign = imported.foreign.iter();
     let foreign = foreign.map(|it| format!("NOT COVERED, {}: {}", it.place, it.setting));

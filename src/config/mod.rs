@@ -2,10 +2,10 @@
 //! bear on it, and the text with its positions.
 
 pub(crate) mod editor;
-pub mod mkosi_import;
-pub mod model;
-pub mod pitfalls;
-pub mod prism;
+pub(crate) mod mkosi_import;
+pub(crate) mod model;
+pub(crate) mod pitfalls;
+pub(crate) mod prism;
 mod shorthand;
 pub mod source;
 pub mod validate;

@@ -146,7 +146,7 @@ pub struct Script {
 }
 
 /// An absolute path without repeated slashes, `.` and `..`, for comparison.
-pub fn cleaned(path: &str) -> String {
+pub(crate) fn cleaned(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

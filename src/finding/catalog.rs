@@ -4,7 +4,7 @@
 const TEXTS: &str = include_str!("findings.md");
 
 /// The ids and texts of all findings.
-pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     let sections = TEXTS.split("## ").skip(1);
     sections.filter_map(|section| {
         let (id, text) = section.split_once('\n')?;
@@ -13,7 +13,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// What a finding means, where it comes from and what can be done.
-pub fn of(id: &str) -> Option<&'static str> {
+pub(crate) fn of(id: &str) -> Option<&'static str> {
     all().find(|(known, _)| *known == id).map(|(_, text)| text)
 }
 

@@ -1,8 +1,8 @@
 //! What a check has to say: one fact, its place, and the way out.
 
-pub mod catalog;
-pub mod suggest;
-pub mod text;
+pub(crate) mod catalog;
+pub(crate) mod suggest;
+pub(crate) mod text;
 
 use std::fmt;
 use std::path::PathBuf;

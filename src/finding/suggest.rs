@@ -1,7 +1,7 @@
 //! "Did you mean": the known word nearest to a slip.
 
 /// The known word nearest to what was written, if near enough to be a slip.
-pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = written.to_lowercase();
     known
         .iter()

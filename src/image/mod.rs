@@ -6,7 +6,7 @@ pub mod erofs;
 pub mod gpt;
 pub mod mkfs;
 pub mod read;
-pub mod sidecar;
+pub(crate) mod sidecar;
 pub mod signature;
 pub mod verity;
 pub mod x509;

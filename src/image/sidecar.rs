@@ -11,12 +11,12 @@ use crate::io::hex;
 
 /// Longest root hash or signature that is read, in bytes; systemd has no such limit, real ones have
 /// some 1 KiB.
-pub const MAX_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_BYTES: u64 = 4 << 20;
 /// Shortest root hash that systemd takes, in bytes.
-pub const MIN_HASH: usize = 16;
+pub(crate) const MIN_HASH: usize = 16;
 /// Endings of compressed images. systemd takes none of them, so what lies beside such a file is
 /// named as if it were unpacked.
-pub const WRAPPINGS: [&str; 3] = [".gz", ".xz", ".zst"];
+pub(crate) const WRAPPINGS: [&str; 3] = [".gz", ".xz", ".zst"];
 
 /// What a file beside an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -110,7 +110,7 @@ impl SidecarFile {
 }
 
 /// The root hash in such a file or attribute; nothing if systemd would refuse it.
-pub fn root_hash(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn root_hash(text: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(text);
     let hash = text
         .lines()

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::image::dissect::{Ddi, DdiError, Layout, Part, SignatureState};
 use crate::image::signature::{Signer, SignerIdentity, SignerVerdict, sign_root_hash};
 use crate::image::verity::RootHash;
-use crate::image::verity::verify::verify_apart;
+use crate::image::verity::verify;
 use crate::image::x509::Certificate;
 use crate::image::{dissect, signature};
 use crate::inspect::Beside;
@@ -255,7 +255,7 @@ fn hash_tree(
         }
         Ok(Some((data, hash))) => {
             progress.begin(format!("verifying {}", name.display()), data.2);
-            verify_apart(data, hash, progress).map_err(|error| error.to_string())
+            verify::verify(data, hash, progress).map_err(|error| error.to_string())
         }
         Err(error) => Err(format!("reading the hash tree beside it: {error}")),
     };

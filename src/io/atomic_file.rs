@@ -139,7 +139,7 @@ impl Drop for AtomicFile {
 }
 
 /// Writes a small file that appears complete or not at all.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let write = || {
         let mut pending = AtomicFile::create(path, mode)?;
         std::io::Write::write_all(pending.file(), bytes)?;

@@ -91,7 +91,7 @@ fn beside(name: &OsStr, what: &str) -> OsString {
 }
 
 /// Takes a folder away with all that is in it: at once under its name, then piece by piece.
-pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let old = beside(name, "old");
     clear(parent, &old)?;
     rustix::fs::renameat(parent, name, parent, &old)?;

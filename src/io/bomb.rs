@@ -6,6 +6,6 @@ const MAX_RATIO: u64 = 2000;
 const MIN_ALLOWANCE: u64 = 256 << 20;
 
 /// The most that so many packed bytes may unpack to.
-pub fn allowance(packed: u64) -> u64 {
+pub(crate) fn allowance(packed: u64) -> u64 {
     packed.saturating_mul(MAX_RATIO).max(MIN_ALLOWANCE)
 }

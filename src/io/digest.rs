@@ -16,12 +16,12 @@ const CHUNK: usize = 1 << 20;
 
 /// Digest of the first `size` bytes, lower-case hex; a shorter file is an error. What
 /// is read is counted in `progress`.
-pub fn digest<D: Digest>(file: &File, size: u64, progress: &Progress) -> io::Result<String> {
+pub(crate) fn digest<D: Digest>(file: &File, size: u64, progress: &Progress) -> io::Result<String> {
     digest_of::<D>(file, 0..size, progress)
 }
 
 /// Digest of a range of bytes, likewise.
-pub fn digest_of<D: Digest>(
+pub(crate) fn digest_of<D: Digest>(
     file: &File,
     range: Range<u64>,
     progress: &Progress,
@@ -42,7 +42,7 @@ pub fn digest_of<D: Digest>(
 }
 
 /// Digest and length in bytes of the file at `path`; reading it is a stage of `progress`.
-pub fn digest_file<D: Digest>(
+pub(crate) fn digest_file<D: Digest>(
     path: &Path,
     stage: String,
     progress: &Progress,
@@ -53,7 +53,7 @@ pub fn digest_file<D: Digest>(
 }
 
 /// SHA-256 and SHA-384 of the first `size` bytes, computed side by side.
-pub fn sha256_and_sha384(
+pub(crate) fn sha256_and_sha384(
     file: &File,
     size: u64,
     progress: &Progress,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 const ATTRIBUTE_LIMIT: usize = 64 * 1024;
 
 /// The folder that a path lies in.
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -23,12 +23,12 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 /// A path to what is open, for calls that take no descriptor; good as long as it stays open.
-pub fn by_descriptor(open: &impl AsRawFd) -> PathBuf {
+pub(crate) fn by_descriptor(open: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()))
 }
 
 /// Opens a regular file, following links.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = File::options()
         .read(true)
@@ -45,14 +45,14 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The same with its length in bytes.
-pub fn open_sized(path: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn open_sized(path: &Path) -> io::Result<(File, u64)> {
     let file = open(path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }
 
 /// Reads a regular file of at most `max` bytes.
-pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?
         .take(max.saturating_add(1))
@@ -67,7 +67,7 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// An extended attribute of an open file; nothing if it has none, or its file system knows none.
-pub fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn attribute(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; ATTRIBUTE_LIMIT];
     match rustix::fs::fgetxattr(file, name, &mut value) {
         Ok(length) => {

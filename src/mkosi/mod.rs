@@ -8,4 +8,4 @@
 
 pub mod ini;
 mod read;
-pub mod settings;
+pub(crate) mod settings;

@@ -53,7 +53,7 @@ const FOREIGN_FILES: &[&str] = &[
 impl Settings {
     /// Reads a `mkosi.conf` with all that mkosi reads beside it, the folder of one, or a single
     /// file of another name. `written` is how paths in the result begin; the file is read at `path`.
-    pub fn read(path: &Path, written: &Path) -> Result<Settings, Finding> {
+    pub(crate) fn read(path: &Path, written: &Path) -> Result<Settings, Finding> {
         let mut settings = Settings::default();
         if path.is_dir() {
             let place = Place {

@@ -6,7 +6,7 @@ use super::ini::Setting;
 
 /// One `ExtraTrees=` item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExtraTree {
+pub(crate) struct ExtraTree {
     /// What is copied, beginning with the folder of the configuration as it was given.
     pub source: PathBuf,
     /// Absolute path in the image; none is its root.
@@ -15,7 +15,7 @@ pub struct ExtraTree {
 
 /// The words of `Verity=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verity {
+pub(crate) enum Verity {
     /// Signed if there are key and certificate, else nothing.
     #[default]
     Auto,
@@ -40,7 +40,7 @@ pub struct Foreign {
 
 /// Everything that was set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `Format=`.
     pub format: Option<String>,
     /// `ImageId=`.

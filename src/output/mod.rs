@@ -1,9 +1,9 @@
 //! What the verbs print with `--output json`, as types, so that what is printed and the schema of it
 //! are one.
 
-pub mod report;
+pub(crate) mod report;
 pub mod schema;
-pub mod schema_merge;
+pub(crate) mod schema_merge;
 
 use std::path::{Path, PathBuf};
 

@@ -12,7 +12,7 @@ use crate::prism::node::{At, Body, Node, parse};
 /// The schema with `sysext` among the properties of the whole file.
 ///
 /// Refuses with `schema-merge` what is no JSON schema of a config, and one that knows a `sysext` of its own.
-pub fn merge(text: &str) -> Result<String, Finding> {
+pub(crate) fn merge(text: &str) -> Result<String, Finding> {
     let refuse = |message: &str| Finding::error("schema-merge", message);
     let theirs: Value = serde_json::from_str(text)
         .map_err(|error| refuse(&format!("reading the schema as JSON: {error}")))?;

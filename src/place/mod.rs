@@ -9,7 +9,7 @@ mod apply;
 mod enable;
 mod list;
 mod preflight;
-pub mod record;
+pub(crate) mod record;
 mod remove;
 pub mod trident;
 

@@ -18,7 +18,7 @@ use crate::systemd::kind::ExtensionKind;
 use crate::systemd::paths::{CERTIFICATE_DIRS, CERTIFICATE_STORE, CONFEXT_DIRS, SYSEXT_DIRS};
 
 /// Where the record is, inside the root file system.
-pub const RECORD_PATH: &str = "/var/lib/prism-sysext/applied.json";
+pub(crate) const RECORD_PATH: &str = "/var/lib/prism-sysext/applied.json";
 
 /// The folder that holds nothing but the record.
 const RECORD_DIR: &str = "/var/lib/prism-sysext";
@@ -32,7 +32,7 @@ const SCHEMA_VERSION: u32 = 1;
 /// A file that an apply wrote.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RecordedFile {
+pub(crate) struct RecordedFile {
     /// The path inside the root file system.
     pub path: String,
     /// What it is.
@@ -48,7 +48,7 @@ pub struct RecordedFile {
 /// A link that an apply made to start a unit at boot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RecordedLink {
+pub(crate) struct RecordedLink {
     /// The path inside the root file system.
     pub path: String,
     /// Where it points.
@@ -58,7 +58,7 @@ pub struct RecordedLink {
 /// All that applies did to a root file system. The same input gives the same bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub(crate) struct Record {
     /// The format, now 1.
     pub schema_version: u32,
     /// Name and version of the program that wrote it.
@@ -73,7 +73,7 @@ pub struct Record {
 
 impl Record {
     /// An empty record of this program.
-    pub fn new(tool: &str) -> Record {
+    pub(crate) fn new(tool: &str) -> Record {
         Record {
             schema_version: SCHEMA_VERSION,
             tool: tool.to_owned(),
@@ -84,7 +84,7 @@ impl Record {
     /// Reads the record; `None` when nothing was ever applied.
     ///
     /// Fails with `record-unreadable` when it is not one of ours.
-    pub fn read(root: &dyn RootFs) -> Result<Option<Record>, Findings> {
+    pub(crate) fn read(root: &dyn RootFs) -> Result<Option<Record>, Findings> {
         let damaged = |message: String| {
             Finding::error("record-unreadable", message)
                 .in_file(RECORD_PATH)
@@ -138,7 +138,7 @@ impl Record {
     }
 
     /// Whether these bytes at this path were placed by an earlier apply.
-    pub fn owns(&self, path: &str, digest: Option<[u8; 32]>) -> bool {
+    pub(crate) fn owns(&self, path: &str, digest: Option<[u8; 32]>) -> bool {
         digest.is_some()
             && self
                 .files
@@ -147,12 +147,12 @@ impl Record {
     }
 
     /// Whether an earlier apply placed anything at this path.
-    pub fn lists(&self, path: &str) -> bool {
+    pub(crate) fn lists(&self, path: &str) -> bool {
         self.files.iter().any(|file| file.path == path)
     }
 
     /// The sizes that files at this path had when they were placed.
-    pub fn sizes(&self, path: &str) -> Vec<u64> {
+    pub(crate) fn sizes(&self, path: &str) -> Vec<u64> {
         self.files
             .iter()
             .filter(|file| file.path == path)
@@ -161,7 +161,7 @@ impl Record {
     }
 
     /// The extensions with a recorded image.
-    pub fn extensions(&self) -> Vec<String> {
+    pub(crate) fn extensions(&self) -> Vec<String> {
         let images = self.files.iter().filter(|file| file.kind.is_extension());
         let mut names: Vec<String> = images.flat_map(|file| file.extensions.clone()).collect();
         names.sort();
@@ -170,7 +170,7 @@ impl Record {
     }
 
     /// Adds what another record lists, for the time in which either may be true.
-    pub fn union(&self, other: &Record) -> Record {
+    pub(crate) fn union(&self, other: &Record) -> Record {
         let mut both = self.clone();
         both.files.extend(other.files.iter().cloned());
         both.links.extend(other.links.iter().cloned());
@@ -180,7 +180,7 @@ impl Record {
     }
 
     /// Sorts, so that the same content gives the same bytes; outer folders come before inner ones.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         self.files.sort();
         self.files.dedup();
         self.links.sort();
@@ -190,12 +190,12 @@ impl Record {
     }
 
     /// Whether there is nothing left to remember.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.links.is_empty()
     }
 
     /// Writes the record; its folder must exist.
-    pub fn write(&self, root: &RootDir) -> Result<(), RootError> {
+    pub(crate) fn write(&self, root: &RootDir) -> Result<(), RootError> {
         root.write_atomic(
             Path::new(RECORD_PATH),
             0o644,
@@ -204,7 +204,7 @@ impl Record {
     }
 
     /// The bytes that [`write`](Self::write) writes.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         // Strings and numbers in a struct: serde_json has no way to fail.
         let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
         json.push(b'\n');
@@ -212,14 +212,14 @@ impl Record {
     }
 
     /// Makes the folder of the record; returns the folders that were missing.
-    pub fn make_folder(root: &RootDir) -> Result<Vec<PathBuf>, RootError> {
+    pub(crate) fn make_folder(root: &RootDir) -> Result<Vec<PathBuf>, RootError> {
         root.make_dirs(Path::new(RECORD_DIR))
     }
 }
 
 impl RecordedFile {
     /// The digest as bytes.
-    pub fn digest(&self) -> Option<[u8; 32]> {
+    pub(crate) fn digest(&self) -> Option<[u8; 32]> {
         hex::decode(&self.sha256)?.try_into().ok()
     }
 }

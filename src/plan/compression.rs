@@ -13,7 +13,7 @@ const SQUASHFS_LEVEL: i32 = 15;
 impl CompressionSetting {
     /// What is done for a base with these kernels. An unknown base mounts for sure only EROFS that
     /// is not compressed, and squashfs with zlib. ext4 is never compressed.
-    pub fn for_target(
+    pub(crate) fn for_target(
         self,
         format: Format,
         kernel: Option<KernelFeatures>,
@@ -53,7 +53,7 @@ impl CompressionSetting {
 }
 
 /// The name under which compression is part of an image's identity.
-pub fn name(file_system: ImageFormat) -> String {
+pub(crate) fn name(file_system: ImageFormat) -> String {
     let zstd = |level: i32| format!("zstd:{level}");
     match file_system {
         ImageFormat::Erofs {
@@ -81,7 +81,7 @@ pub fn name(file_system: ImageFormat) -> String {
 }
 
 /// The format's name in the config.
-pub fn format(file_system: ImageFormat) -> Format {
+pub(crate) fn format(file_system: ImageFormat) -> Format {
     match file_system {
         ImageFormat::Erofs { .. } => Format::Erofs,
         ImageFormat::Squashfs(_) => Format::Squashfs,

@@ -102,7 +102,7 @@ fn unmet(
 const NAMED: usize = 3;
 
 /// That an extension has more bytes than it may, with the largest of its files.
-pub fn too_large(
+pub(crate) fn too_large(
     size: u64,
     most: u64,
     files: impl Iterator<Item = (String, u64)>,

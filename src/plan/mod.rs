@@ -7,15 +7,15 @@
 
 use judge::{key_places, name_clashes, odd_names, unused_certificates};
 mod building;
-pub mod compression;
-pub mod content;
-pub mod ingest;
+pub(crate) mod compression;
+pub(crate) mod content;
+pub(crate) mod ingest;
 mod judge;
-pub mod limits;
-pub mod placements;
+pub(crate) mod limits;
+pub(crate) mod placements;
 mod prebuilt;
-pub mod repair;
-pub mod settings;
+pub(crate) mod repair;
+pub(crate) mod settings;
 mod signing;
 
 use std::collections::BTreeSet;

@@ -37,7 +37,7 @@ const OS_RELEASE: &str = "usr/lib/os-release";
 
 /// What the repaired image is to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Goal<'a> {
+pub(crate) struct Goal<'a> {
     /// Its name, if the config gives one.
     pub name: Option<&'a str>,
     /// Which hierarchies it adds to.
@@ -54,7 +54,7 @@ pub struct Goal<'a> {
 
 /// A repair that has not been made yet.
 #[derive(Debug, Clone)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// Name of the new image.
     pub name: String,
     /// Its release file.
@@ -69,7 +69,7 @@ pub struct Repair {
 
 /// Finds what a rebuild would mend; nothing if nothing needs it. The image is read for names and
 /// attributes, not for content.
-pub fn examine(
+pub(crate) fn examine(
     ddi: &Ddi,
     release: &ReleaseFile,
     goal: Goal<'_>,
@@ -191,7 +191,7 @@ pub fn examine(
 
 /// The root hash of an image that becomes a signed one when the hash tree and the signature beside it
 /// are put into it; nothing where they are not complete, do not fit, or are in it already.
-pub fn joinable(ddi: &Ddi, beside: &Sidecars) -> Option<RootHash> {
+pub(crate) fn joinable(ddi: &Ddi, beside: &Sidecars) -> Option<RootHash> {
     let Some((Designator::Root, hash)) = &beside.root_hash else {
         return None;
     };
@@ -208,7 +208,7 @@ pub fn joinable(ddi: &Ddi, beside: &Sidecars) -> Option<RootHash> {
 }
 
 /// What [`joinable`] changes.
-pub fn joined() -> RepairChange {
+pub(crate) fn joined() -> RepairChange {
     let detail = "the signature beside it, with the hash tree, was put into it";
     RepairChange {
         what: RepairKind::Protection,
@@ -325,7 +325,7 @@ fn refused(why: impl Into<String>) -> Finding {
 
 /// The content of an image, without what the repair removes. Data under a hash tree is checked
 /// against it first: what was tampered with must not get a new one.
-pub fn tree_of(
+pub(crate) fn tree_of(
     image: &RepairedImage,
     kind: ExtensionKind,
 ) -> Result<(Tree, Vec<Finding>), Finding> {

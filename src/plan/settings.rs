@@ -14,7 +14,7 @@ use crate::systemd::changes::Change;
 use crate::tree::Folder;
 
 /// Overlays of the base on `/usr` and `/opt`, and SELinux where systemd does not label its overlay.
-pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
+pub(crate) fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
     let mut findings = Vec::new();
     if conflict != OverlayConflict::Ignore {
         for overlay in &base.overlay_mounts {
@@ -62,7 +62,7 @@ pub fn of_base(base: &Base, conflict: OverlayConflict) -> Vec<Finding> {
 }
 
 /// Settings of the `sysext` section that can't work on this base.
-pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding> {
+pub(crate) fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(selinux(base, config));
     findings.extend(on_data_disk(base, sysext));
@@ -90,7 +90,7 @@ pub fn of_settings(base: &Base, config: &Config, sysext: &Sysext) -> Vec<Finding
 }
 
 /// A root that Prism mounts read-only, unless the configs of a chain say otherwise.
-pub fn protected_root<'a>(
+pub(crate) fn protected_root<'a>(
     base: &Base,
     mut chain: impl Iterator<Item = &'a Prism>,
 ) -> Option<Finding> {
@@ -139,7 +139,7 @@ fn selinux(base: &Base, config: &Config) -> Option<Finding> {
 
 /// Folders of extensions whose mode differs from the base's: the topmost layer's mode is the one
 /// that counts in an overlay (Documentation/filesystems/overlayfs.rst, merged directories).
-pub fn of_folders(root: &dyn RootFs, folders: &[Folder]) -> Vec<Finding> {
+pub(crate) fn of_folders(root: &dyn RootFs, folders: &[Folder]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in folders {
         // What can't be looked at has been told when the base was read.

@@ -6,13 +6,13 @@
 //! what only a run can tell (packages, free space, the base image) is not judged.
 
 mod network;
-pub mod node;
+pub(crate) mod node;
 mod resources;
 mod rules;
 mod scalar;
-pub mod schema;
+pub(crate) mod schema;
 mod storage;
-pub mod tables;
+pub(crate) mod tables;
 mod walk;
 
 use crate::finding::{Finding, Place};

@@ -152,7 +152,7 @@ impl Node {
 
 /// A document and what was seen on the way.
 #[derive(Debug)]
-pub struct Document {
+pub(crate) struct Document {
     /// Its value; none if there is no data.
     pub root: Option<Node>,
     /// Whether something in it refers to something else.
@@ -161,7 +161,7 @@ pub struct Document {
 
 /// Why a text can't be read as one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// It is no YAML.
     Syntax(At, String),
     /// A second document begins.
@@ -185,7 +185,7 @@ struct Open {
 }
 
 /// Reads a text, or all that is wrong with it.
-pub fn read(text: &str) -> Result<Document, Vec<Trouble>> {
+pub(crate) fn read(text: &str) -> Result<Document, Vec<Trouble>> {
     let mut reader = Reader::default();
     match reader.run(text) {
         Ok(()) if reader.troubles.is_empty() => Ok(Document {
@@ -201,7 +201,7 @@ pub fn read(text: &str) -> Result<Document, Vec<Trouble>> {
 }
 
 /// Reads a text; nothing if it holds no data or can't be read, which is told elsewhere.
-pub fn parse(text: &str) -> Option<Node> {
+pub(crate) fn parse(text: &str) -> Option<Node> {
     read(text).ok()?.root
 }
 

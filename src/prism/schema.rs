@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::tables::{CONFIG, Kind, Object, PARTITION_TYPES};
 
 /// The top level, and the definitions that it refers to by `#/$defs/Prism.NAME`.
-pub fn config() -> (Value, Map<String, Value>) {
+pub(crate) fn config() -> (Value, Map<String, Value>) {
     let mut definitions = BTreeMap::new();
     let config = object(&CONFIG, &mut definitions);
     (config, definitions.into_iter().collect())

@@ -45,7 +45,7 @@ pub struct SignerCommand {
 }
 
 /// A command and the certificate of its key.
-pub struct CommandSigner<'a> {
+pub(crate) struct CommandSigner<'a> {
     command: &'a SignerCommand,
     certificate: &'a Certificate,
     path: &'a Path,
@@ -53,7 +53,11 @@ pub struct CommandSigner<'a> {
 
 impl<'a> CommandSigner<'a> {
     /// `path` is where the certificate lies, for the command.
-    pub fn new(command: &'a SignerCommand, certificate: &'a Certificate, path: &'a Path) -> Self {
+    pub(crate) fn new(
+        command: &'a SignerCommand,
+        certificate: &'a Certificate,
+        path: &'a Path,
+    ) -> Self {
         CommandSigner {
             command,
             certificate,

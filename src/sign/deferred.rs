@@ -23,7 +23,7 @@ use crate::io::progress::Progress;
 use crate::io::{hex, open};
 
 /// Folder below the output directory where attached signatures are kept for later builds.
-pub const SIGNATURES: &str = "signatures";
+pub(crate) const SIGNATURES: &str = "signatures";
 
 /// Longest signature file that is read, in bytes.
 const MAX_SIGNATURE: u64 = 1 << 20;
@@ -31,7 +31,7 @@ const MAX_SIGNATURE: u64 = 1 << 20;
 /// What a signing service has to sign: `NAME.sign-request.json`, or one file for many images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct SignRequest {
+pub(crate) struct SignRequest {
     /// Version of this format.
     pub schema_version: u32,
     /// One per image.
@@ -41,7 +41,7 @@ pub struct SignRequest {
 /// What is to be signed for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub(crate) struct Request {
     /// Name of the extension.
     pub name: String,
     /// File name of the image.
@@ -61,13 +61,13 @@ pub struct Request {
 
 impl SignRequest {
     /// The file's text.
-    pub fn to_text(&self) -> serde_json::Result<String> {
+    pub(crate) fn to_text(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
 /// What is to be signed for an image with a hash tree.
-pub fn request(
+pub(crate) fn request(
     image: &Ddi,
     certificate: Option<&Certificate>,
     progress: &Progress,
@@ -96,7 +96,7 @@ pub fn request(
 }
 
 /// The root hash of an image that has room for a signature.
-pub fn root_hash(image: &Ddi) -> Result<&RootHash, Finding> {
+pub(crate) fn root_hash(image: &Ddi) -> Result<&RootHash, Finding> {
     let missing = |what: &str, help: &str| {
         let message = format!("{} has no {what}", image.path.display());
         Finding::error("not-signable", message).help(help)
@@ -113,7 +113,7 @@ pub fn root_hash(image: &Ddi) -> Result<&RootHash, Finding> {
 /// What an attach did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Attached {
+pub(crate) enum Attachment {
     /// The image has the signature now.
     Attached,
     /// It had another one before.
@@ -124,7 +124,7 @@ pub enum Attached {
 
 /// Makes of what a signing service returned the signature of this image, or says what is wrong:
 /// PKCS#7 in DER or PEM, or a raw signature, for which the certificate is needed.
-pub fn read_signature(
+pub(crate) fn read_signature(
     image: &Ddi,
     path: &Path,
     certificate: Option<&Certificate>,
@@ -194,7 +194,7 @@ fn pem_content(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Puts a signature into an image, which is replaced as a whole or not at all, and keeps it in
 /// `signatures/` beside the image, where later builds find it.
-pub fn attach(image: &Ddi, signature: &SignaturePartition) -> anyhow::Result<Attached> {
+pub(crate) fn attach(image: &Ddi, signature: &SignaturePartition) -> anyhow::Result<Attachment> {
     let part = image
         .signature_partition
         .context("the image has no room for a signature")?;
@@ -202,10 +202,10 @@ pub fn attach(image: &Ddi, signature: &SignaturePartition) -> anyhow::Result<Att
     let outcome = match &image.signature {
         SignatureState::Present { partition, .. } if partition == signature => {
             kept?;
-            return Ok(Attached::Unchanged);
+            return Ok(Attachment::Unchanged);
         }
-        SignatureState::Present { .. } => Attached::Replaced,
-        _ => Attached::Attached,
+        SignatureState::Present { .. } => Attachment::Replaced,
+        _ => Attachment::Attached,
     };
     kept?;
     let write = || -> anyhow::Result<()> {
@@ -240,7 +240,7 @@ fn keep(image: &Path, signature: &SignaturePartition) -> anyhow::Result<PathBuf>
 
 /// The signature that was attached to an earlier build of the same content, if one of `trusted`
 /// made it.
-pub fn stored(
+pub(crate) fn stored(
     output_directory: &Path,
     root: &RootHash,
     trusted: &[Certificate],

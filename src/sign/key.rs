@@ -13,7 +13,7 @@ use crate::io::secret::KeyText;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// Reads what a reference names; `what` ends the advice for a variable that is not set.
-pub fn read(
+pub(crate) fn read(
     reference: &KeyReference,
     variable: &dyn Fn(&str) -> Option<String>,
     what: &str,
@@ -32,7 +32,7 @@ pub fn read(
 }
 
 /// Reads a key file that nobody but its owner can read.
-pub fn read_file(path: &Path) -> Result<KeyText, Finding> {
+pub(crate) fn read_file(path: &Path) -> Result<KeyText, Finding> {
     let refuse = |message: String, help: &str| {
         Finding::error(
             "key-unreadable",

@@ -1,7 +1,7 @@
 //! Keys, passphrases, signer commands, deferred signatures, and the certificates that a base is to trust.
 
-pub mod command;
-pub mod deferred;
-pub mod key;
+pub(crate) mod command;
+pub(crate) mod deferred;
+pub(crate) mod key;
 pub mod passphrase;
-pub mod trust;
+pub(crate) mod trust;

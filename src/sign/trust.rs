@@ -37,7 +37,7 @@ pub struct Trusted {
 /// Reads all certificates that the config names, the same one once.
 ///
 /// Certificates of signed and deferred extensions come along by themselves.
-pub fn read(config: &Config, sysext: &Sysext) -> Result<Vec<Trusted>, Vec<Finding>> {
+pub(crate) fn read(config: &Config, sysext: &Sysext) -> Result<Vec<Trusted>, Vec<Finding>> {
     let mut store = Store::default();
     for (index, entry) in sysext.certificates.iter().enumerate() {
         let at = format!("sysext.certificates[{index}]");
@@ -60,12 +60,12 @@ pub fn read(config: &Config, sysext: &Sysext) -> Result<Vec<Trusted>, Vec<Findin
 }
 
 /// Reads the certificate of a key: exactly one.
-pub fn read_one(path: &Path) -> Result<Certificate, Finding> {
+pub(crate) fn read_one(path: &Path) -> Result<Certificate, Finding> {
     one_of(&bytes_of(path)?, &path.display().to_string())
 }
 
 /// The one certificate in the bytes of a file, or of something else that messages call `name`.
-pub fn one_of(bytes: &[u8], name: &str) -> Result<Certificate, Finding> {
+pub(crate) fn one_of(bytes: &[u8], name: &str) -> Result<Certificate, Finding> {
     let mut all = parsed(bytes, name)?;
     match (all.pop(), all.len()) {
         (Some(one), 0) => Ok(one),
@@ -115,7 +115,7 @@ fn parsed(bytes: &[u8], name: &str) -> Result<Vec<Certificate>, Finding> {
 }
 
 /// What is to be said of trusted certificates at a time in Unix seconds.
-pub fn flaws(trusted: &[Trusted], now: Option<i64>) -> Vec<Finding> {
+pub(crate) fn flaws(trusted: &[Trusted], now: Option<i64>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in trusted {
         let name = &one.file_name;

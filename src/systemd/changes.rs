@@ -10,10 +10,10 @@ use super::version::SystemdVersion;
 
 /// Series of systemd whose rules are known, from that of Ubuntu 22.04 to the newest that was read
 /// and run.
-pub const COVERED: RangeInclusive<u32> = 249..=262;
+pub(crate) const COVERED: RangeInclusive<u32> = 249..=262;
 
 /// [`COVERED`] in words, such as `249 to 262`.
-pub fn covered() -> String {
+pub(crate) fn covered() -> String {
     format!("{} to {}", COVERED.start(), COVERED.end())
 }
 

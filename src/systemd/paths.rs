@@ -2,7 +2,7 @@
 
 /// Where systemd looks for system extensions, the earlier first
 /// (systemd `src/shared/discover-image.c`; those below `/usr` only up to 253).
-pub const SYSEXT_DIRS: &[&str] = &[
+pub(crate) const SYSEXT_DIRS: &[&str] = &[
     "/etc/extensions",
     "/run/extensions",
     "/var/lib/extensions",
@@ -11,7 +11,7 @@ pub const SYSEXT_DIRS: &[&str] = &[
 ];
 
 /// Where systemd looks for configuration extensions (same source, since 254).
-pub const CONFEXT_DIRS: &[&str] = &[
+pub(crate) const CONFEXT_DIRS: &[&str] = &[
     "/run/confexts",
     "/var/lib/confexts",
     "/usr/local/lib/confexts",
@@ -20,7 +20,7 @@ pub const CONFEXT_DIRS: &[&str] = &[
 
 /// Where systemd looks for certificates, the earlier first
 /// (systemd `src/shared/dissect-image.c`, `CONF_PATHS("verity.d")`).
-pub const CERTIFICATE_DIRS: &[&str] = &[
+pub(crate) const CERTIFICATE_DIRS: &[&str] = &[
     "/etc/verity.d",
     "/run/verity.d",
     "/usr/local/lib/verity.d",
@@ -29,4 +29,4 @@ pub const CERTIFICATE_DIRS: &[&str] = &[
 ];
 
 /// Where certificates are kept that a unit copies to `/run/verity.d`; systemd does not look here.
-pub const CERTIFICATE_STORE: &str = "/usr/lib/prism-sysext/verity.d";
+pub(crate) const CERTIFICATE_STORE: &str = "/usr/lib/prism-sysext/verity.d";

@@ -30,7 +30,7 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Why a folder could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub(crate) enum FolderError {
     /// The content can't be had.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -57,7 +57,7 @@ pub enum FolderError {
 }
 
 /// The digest of a tree; reads all files.
-pub fn digest(tree: &Tree, progress: &Progress) -> Result<[u8; 32], FolderError> {
+pub(crate) fn digest(tree: &Tree, progress: &Progress) -> Result<[u8; 32], FolderError> {
     let mut digest = TreeDigest::new();
     for (path, id, inode) in tree.walk() {
         if digest.enter(&path, id, inode) {
@@ -69,7 +69,7 @@ pub fn digest(tree: &Tree, progress: &Progress) -> Result<[u8; 32], FolderError>
 
 /// Writes a tree into an open, empty folder, whose own mode and owner stay as they are, and returns
 /// its digest. All times are `epoch_seconds` since 1970. Nothing is synced.
-pub fn write(
+pub(crate) fn write(
     tree: &Tree,
     folder: BorrowedFd<'_>,
     epoch_seconds: u64,
@@ -317,7 +317,7 @@ impl TreeDigest {
 }
 
 /// Who may not give files away can still have an image made.
-pub fn owners(error: &FolderError) -> Finding {
+pub(crate) fn owners(error: &FolderError) -> Finding {
     Finding::error("owners-not-settable", error.to_string())
         .because("owners of files are those that programs see after the merge")
         .help("run it as root, or in a namespace of your own (`unshare --map-auto --map-root-user`), or use `layout: bare` or a disk image, which need no rights")

@@ -5,12 +5,12 @@
 
 pub mod collect;
 mod error;
-pub mod folder;
+pub(crate) mod folder;
 mod inode;
 pub mod oci;
 mod pax;
 pub mod pick;
-pub mod read;
+pub(crate) mod read;
 mod spill;
 mod tar_links;
 pub mod tar_read;

@@ -37,7 +37,7 @@ pub enum ReadError {
 
 /// Where bytes come from.
 #[derive(Debug, Clone)]
-pub enum Reader<'a> {
+pub(crate) enum Reader<'a> {
     /// Made by us.
     Bytes(&'a [u8]),
     /// An open file.
@@ -60,7 +60,7 @@ pub enum Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Opens what a file of `size` bytes consists of.
-    pub fn new(source: &'a Source, size: u64) -> Result<Reader<'a>, ReadError> {
+    pub(crate) fn new(source: &'a Source, size: u64) -> Result<Reader<'a>, ReadError> {
         match source {
             Source::Path(path) => Reader::open(path, size),
             Source::Bytes(bytes) => Reader::bytes(bytes, size),
@@ -102,7 +102,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends the `count` bytes at `offset`.
-    pub fn append(&self, offset: u64, count: usize, to: &mut Vec<u8>) -> Result<(), ReadError> {
+    pub(crate) fn append(
+        &self,
+        offset: u64,
+        count: usize,
+        to: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
         match self {
             Reader::Bytes(bytes) => {
                 // Inside: the announced length was compared.
@@ -138,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// After the last byte: the file must not have grown since it was opened.
-    pub fn finish(&self) -> Result<(), ReadError> {
+    pub(crate) fn finish(&self) -> Result<(), ReadError> {
         let Reader::File { file, path, size } = self else {
             return Ok(());
         };
@@ -150,7 +155,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the file system knows that all bytes of a range are zeros.
-    pub fn is_hole(&self, offset: u64, count: u64) -> bool {
+    pub(crate) fn is_hole(&self, offset: u64, count: u64) -> bool {
         let Reader::File { file, .. } = self else {
             return false;
         };

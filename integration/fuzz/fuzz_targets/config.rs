@@ -11,8 +11,9 @@ use prism_sysext::config::validate::validate;
 use prism_sysext::config::Config;
 use prism_sysext::finding::Place;
 use prism_sysext::prism;
-use prism_sysext::systemd::release_file::ExtensionKind;
-use prism_sysext::expand::{AdditionalFile, Additions, Enable, enable_script, expand};
+use prism_sysext::systemd::drop_in::enable_script;
+use prism_sysext::systemd::kind::ExtensionKind;
+use prism_sysext::expand::{AdditionalFile, Additions, Enable, expand};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

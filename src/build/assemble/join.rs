@@ -24,7 +24,7 @@ const PIECE: u64 = 1 << 20;
 
 /// Bytes of a file.
 #[derive(Debug, Clone, Copy)]
-pub struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// The file.
     pub file: &'a File,
     /// Where they begin, in bytes.
@@ -34,7 +34,7 @@ pub struct Piece<'a> {
 }
 
 /// What is joined.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// The file system.
     pub data: Piece<'a>,
     /// Its hash tree, superblock included.
@@ -56,7 +56,7 @@ pub struct Parts<'a> {
 }
 
 /// Makes the image and places it at `out`, as [`super::assemble`] does.
-pub fn join(parts: &Parts<'_>, out: &Path) -> Result<()> {
+pub(crate) fn join(parts: &Parts<'_>, out: &Path) -> Result<()> {
     make(parts, out).with_context(|| format!("making the image {}", out.display()))
 }
 

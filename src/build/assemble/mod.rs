@@ -13,7 +13,7 @@
 //! complete or not at all, and the same recipe gives the same bytes, however
 //! many threads there are.
 
-pub mod join;
+pub(crate) mod join;
 mod root;
 
 use std::fs::File;
@@ -320,7 +320,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::verity::verify::verify;
+    use crate::image::verity::verify;
     use crate::tree::Source;
     use sha2::{Digest, Sha256};
     use std::fs;
@@ -393,15 +393,11 @@ mod tests {
         assert!(bytes[start..start + 16384].iter().all(|byte| *byte == 0));
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&bytes, 0).unwrap();
-        let found = verify(
-            &file,
-            data.offset,
-            data.size,
-            hash.offset,
-            hash.size,
-            &Progress::new(),
-        )
-        .unwrap();
+        let (data, hash) = (
+            (&file, data.offset, data.size),
+            (&file, hash.offset, hash.size),
+        );
+        let found = verify::verify(data, hash, &Progress::new()).unwrap();
         assert_eq!(found, root);
     }
 

@@ -11,7 +11,7 @@ use crate::tree::collect::collect;
 use crate::tree::{Source, Tree, TreeError, collect};
 
 /// Whether the folder of an extension's content is there.
-pub fn check_tree(folder: &Path, kind: ExtensionKind) -> Result<(), Finding> {
+pub(crate) fn check_tree(folder: &Path, kind: ExtensionKind) -> Result<(), Finding> {
     let why = match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => "it is not a folder".to_owned(),

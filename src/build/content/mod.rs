@@ -20,7 +20,7 @@ use forbidden::forbidden;
 use path_links::link_program;
 use release::place_release;
 
-pub use files::check_tree;
+pub(crate) use files::check_tree;
 
 /// Folders in which systemd looks for units, as far as they lie in an extension.
 const UNIT_DIRS: &[&str] = &[
@@ -33,19 +33,17 @@ const UNIT_DIRS: &[&str] = &[
 
 /// The tree of an extension, complete.
 #[derive(Debug, Clone)]
-pub struct Content {
+pub(crate) struct Content {
     /// Everything, release file included.
     pub tree: Tree,
     /// The release file as it stands in the tree.
     pub release: ReleaseFields,
-    /// Whether the content holds units.
-    pub has_units: bool,
     /// What was noticed on the way.
     pub findings: Vec<Finding>,
 }
 
 /// Brings everything together, or says all that is wrong with it.
-pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
+pub(crate) fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
     let mut tree = match &wanted.source {
@@ -130,7 +128,6 @@ pub fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
         Ok(Content {
             tree,
             release,
-            has_units,
             findings,
         })
     } else {

@@ -25,7 +25,7 @@ const NAMED: usize = 3;
 
 /// Where the extension will be merged.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// What is known of the base.
     pub base: &'a Base,
     /// Its root file system, if there is one.
@@ -34,7 +34,7 @@ pub struct Target<'a> {
 
 /// An extension to look at.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// Its file system.
     pub fs: &'a dyn FileView,
     /// Which hierarchies it adds to.
@@ -113,7 +113,7 @@ impl Contents<'_> {
 }
 
 /// Everything that is to be said about the content of an extension.
-pub fn lint(subject: Subject<'_>, target: Target<'_>) -> Vec<Finding> {
+pub(crate) fn lint(subject: Subject<'_>, target: Target<'_>) -> Vec<Finding> {
     let contents = match Contents::read(subject) {
         Ok(contents) => contents,
         Err(error) => {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// The value of `compression`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CompressionSetting {
+pub(crate) enum CompressionSetting {
     /// LZ4 where the target surely mounts it, else nothing.
     #[default]
     Auto,

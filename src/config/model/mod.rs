@@ -22,16 +22,15 @@ use serde::Deserialize;
 use super::editor::{OrText, ProfileOrFacts};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 
-pub use compression::CompressionSetting;
-pub use content::{ArchiveSource, FileEntry, ImageSource};
-pub use extension::{Extension, MadeByMkosi, Reload};
-pub use format::{Format, Layout};
-pub use placing::{CertificateLocation, Enable, ImagePolicy, Location, OverlayConflict};
-pub use release::{Release, Scope};
+pub(crate) use compression::CompressionSetting;
+pub(crate) use content::{ArchiveSource, FileEntry, ImageSource};
+pub(crate) use extension::{Extension, MadeByMkosi, Reload};
+pub(crate) use format::{Format, Layout};
+pub(crate) use placing::{CertificateLocation, Enable, ImagePolicy, Location, OverlayConflict};
 pub(super) use repair::Exceptions;
-pub use repair::{Repair, RepairChange, RepairKind};
-pub use signing::{CertificateEntry, KeyReference, Signer, Verity};
-pub use target::Target;
+pub(crate) use repair::{Repair, RepairChange, RepairKind};
+pub(crate) use signing::{CertificateEntry, KeyReference, Signer, Verity};
+pub(crate) use target::Target;
 
 /// System extensions to build or take in, place, trust and switch on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

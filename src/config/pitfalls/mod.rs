@@ -1,6 +1,6 @@
 //! What of a config Prism accepts without a word, and what then does not work or not last.
 
-pub mod scripts;
+pub(crate) mod scripts;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -14,7 +14,7 @@ use crate::finding::Finding;
 const NOT_KEPT: [&str; 5] = ["/run", "/tmp", "/dev", "/proc", "/sys"];
 
 /// Everything of this kind in a config.
-pub fn traps(config: &Config) -> Vec<Finding> {
+pub(crate) fn traps(config: &Config) -> Vec<Finding> {
     let mut findings = destinations(&config.prism);
     if let Some(sysext) = &config.sysext {
         findings.extend(units(config, sysext));
@@ -84,7 +84,7 @@ fn destinations(prism: &Prism) -> Vec<Finding> {
 
 /// A unit that Prism enables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnabledUnit {
+pub(crate) struct EnabledUnit {
     /// Its file name.
     pub file: String,
     /// Place in the config.
@@ -93,7 +93,7 @@ pub struct EnabledUnit {
 
 impl EnabledUnit {
     /// Those of `os.services.enable`.
-    pub fn all(prism: &Prism) -> Vec<EnabledUnit> {
+    pub(crate) fn all(prism: &Prism) -> Vec<EnabledUnit> {
         let services = prism.os.as_ref().and_then(|os| os.services.as_ref());
         let enabled = services.and_then(|services| services.enable.as_ref());
         let enabled = enabled.into_iter().flatten().enumerate();
@@ -111,12 +111,12 @@ impl EnabledUnit {
     }
 
     /// Where an extension would bring it.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/usr/lib/systemd/system/{}", self.file)
     }
 
     /// That it comes with the extension `name`, which is not merged while Prism runs.
-    pub fn inside(&self, name: &str) -> Finding {
+    pub(crate) fn inside(&self, name: &str) -> Finding {
         let file = &self.file;
         Finding::warning("unit-inside-extension", format!("{file} comes with {name}, which is not merged while Prism enables it"))
             .at(&self.at)
@@ -270,7 +270,7 @@ fn live_root(prism: &Prism) -> Option<Finding> {
 /// A prebuilt image that may take more room on the target than it does here.
 ///
 /// `allocated` is what its file takes of the file system here, in bytes, as `length` is its length.
-pub fn sparse(image: &Path, allocated: u64, length: u64) -> Option<Finding> {
+pub(crate) fn sparse(image: &Path, allocated: u64, length: u64) -> Option<Finding> {
     let holes = length.checked_sub(allocated)?;
     let megabytes = |bytes: u64| bytes >> 20;
     (holes > allocated && megabytes(holes) > 0).then(|| {
@@ -288,7 +288,10 @@ pub fn sparse(image: &Path, allocated: u64, length: u64) -> Option<Finding> {
 
 /// The images are larger than the partition that gets them, as far as the config has sizes; each is given by
 /// its path on the target and its length in bytes.
-pub fn room<'a>(prism: &Prism, images: impl Iterator<Item = (&'a str, u64)>) -> Option<Finding> {
+pub(crate) fn room<'a>(
+    prism: &Prism,
+    images: impl Iterator<Item = (&'a str, u64)>,
+) -> Option<Finding> {
     let mut needs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (path, length) in images {
         let Some(holder) = prism.holder(path) else {

@@ -4,7 +4,7 @@ use crate::config::prism::{Prism, Script};
 use crate::finding::Finding;
 
 /// Commands of a script that a chroot makes into something else than they look like.
-pub fn traps(prism: &Prism) -> Vec<Finding> {
+pub(crate) fn traps(prism: &Prism) -> Vec<Finding> {
     let Some(scripts) = &prism.scripts else {
         return Vec::new();
     };
@@ -23,7 +23,7 @@ pub fn traps(prism: &Prism) -> Vec<Finding> {
 }
 
 /// Whether a script of the config enables a unit.
-pub fn enables(prism: &Prism, unit: &str) -> bool {
+pub(crate) fn enables(prism: &Prism, unit: &str) -> bool {
     let Some(scripts) = &prism.scripts else {
         return false;
     };

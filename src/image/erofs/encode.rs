@@ -14,7 +14,7 @@ use crate::tree::read::Reader;
 
 /// What becomes of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// Whole blocks, and a rest that is not one.
     Flat,
     /// Chunks of so many bytes, those of zeros left out, and a rest that is not a whole block.
@@ -25,7 +25,7 @@ pub enum Form {
 
 /// A piece of a file that is to be read.
 #[derive(Debug)]
-pub struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// Where the bytes come from.
     pub reader: Reader<'a>,
     /// What becomes of them.
@@ -42,7 +42,7 @@ pub struct Piece<'a> {
 
 /// Some blocks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
+pub(crate) enum Run {
     /// A chunk of zeros that has no data.
     Hole,
     /// Blocks as they are; of a short last chunk possibly none.
@@ -55,7 +55,7 @@ pub enum Run {
 
 /// A piece as blocks.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// The data of all runs.
     pub data: Vec<u8>,
     /// How the blocks of the file lie in the data.
@@ -68,7 +68,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// A whole piece of zeros.
-    pub fn zeros(form: Form) -> Encoded {
+    pub(crate) fn zeros(form: Form) -> Encoded {
         let (run, length) = match form {
             Form::Flat => (Run::Hole, PIECE_SIZE),
             Form::Chunks(chunk) => (Run::Hole, chunk),
@@ -84,7 +84,7 @@ impl Encoded {
 }
 
 /// One thread's compressor and memory.
-pub struct Encoder<'a> {
+pub(crate) struct Encoder<'a> {
     spare: &'a Spare,
     progress: &'a Progress,
     codec: Option<Codec>,
@@ -94,7 +94,7 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// An encoder that may leave out segments of zeros.
-    pub fn new(
+    pub(crate) fn new(
         compression: Option<Compression>,
         leave_out_zeros: bool,
         spare: &'a Spare,
@@ -110,7 +110,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Reads a piece and turns it into blocks.
-    pub fn encode(&mut self, piece: &Piece<'_>) -> Result<Encoded, WriteError> {
+    pub(crate) fn encode(&mut self, piece: &Piece<'_>) -> Result<Encoded, WriteError> {
         let mut encoded = Encoded::default();
         if piece.count >= LARGE {
             encoded.data = self.spare.take();

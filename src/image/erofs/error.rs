@@ -7,7 +7,7 @@ use crate::tree::read::ReadError;
 
 /// Why a file system was not finished.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// The tree does not fit into the format.
     #[error(transparent)]
     Layout(#[from] LayoutError),

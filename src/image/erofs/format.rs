@@ -6,11 +6,11 @@ use crate::tree::Kind;
 
 /// Bytes per block; 4096 is mounted by kernels of every page size since 6.4 and by x86-64 and
 /// 4 KiB arm64 kernels since EROFS exists.
-pub const BLOCK_SIZE: usize = 4096;
+pub(crate) const BLOCK_SIZE: usize = 4096;
 /// log2 of [`BLOCK_SIZE`].
 const BLOCK_BITS: u8 = 12;
 /// Inodes stand at multiples of this many bytes; their number (nid) counts such slots.
-pub const SLOT_SIZE: usize = 32;
+pub(crate) const SLOT_SIZE: usize = 32;
 
 const SUPERBLOCK_OFFSET: usize = 1024;
 const SUPERBLOCK_SIZE: usize = 128;
@@ -23,11 +23,11 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Address of data that is not there: of an inode without blocks, and of a chunk that is a hole
 /// (`EROFS_NULL_ADDR`).
-pub const NO_ADDRESS: u32 = u32::MAX;
+pub(crate) const NO_ADDRESS: u32 = u32::MAX;
 
 /// What a kernel must know to read the image (`EROFS_FEATURE_INCOMPAT_*`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Features {
+pub(crate) struct Features {
     /// What compressed files are compressed with, and the blocks of the longest cluster. Linux
     /// 5.13 for LZ4 in clusters of more than one block, 6.10 for Zstandard.
     pub compressed: Option<(Algorithm, u16)>,
@@ -83,7 +83,7 @@ impl Algorithm {
 
 /// What the superblock says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Superblock {
+pub(crate) struct Superblock {
     /// Slot of the root directory.
     pub root_nid: u16,
     /// Number of inodes.
@@ -102,7 +102,7 @@ pub struct Superblock {
 
 impl Superblock {
     /// Block 0: zeros up to byte 1024 and after the superblock.
-    pub fn to_block(&self) -> Vec<u8> {
+    pub(crate) fn to_block(&self) -> Vec<u8> {
         let mut block = vec![0; SUPERBLOCK_OFFSET];
         block.extend(MAGIC.to_le_bytes());
         block.extend([0; 4]); // checksum, below
@@ -162,7 +162,7 @@ impl Superblock {
 
 /// How the bytes of an inode lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataLayout {
+pub(crate) enum DataLayout {
     /// All in whole blocks (`EROFS_INODE_FLAT_PLAIN`).
     Plain,
     /// Whole blocks, and the rest right after the inode (`EROFS_INODE_FLAT_INLINE`).
@@ -177,7 +177,7 @@ pub enum DataLayout {
 
 /// An inode without the attributes and the tail that follow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InodeRecord {
+pub(crate) struct InodeRecord {
     /// 64 bytes instead of 32, see [`fits_compact`].
     pub extended: bool,
     /// How its bytes lie.
@@ -204,18 +204,18 @@ pub struct InodeRecord {
 }
 
 /// Whether the 32-byte form holds these values.
-pub fn fits_compact(size: u64, links: u32, uid: u32, gid: u32) -> bool {
+pub(crate) fn fits_compact(size: u64, links: u32, uid: u32, gid: u32) -> bool {
     u32::try_from(size).is_ok() && [links, uid, gid].iter().all(|n| u16::try_from(*n).is_ok())
 }
 
 /// Bytes of an inode.
-pub const fn inode_size(extended: bool) -> usize {
+pub(crate) const fn inode_size(extended: bool) -> usize {
     if extended { 64 } else { 32 }
 }
 
 impl InodeRecord {
     /// 32 or 64 bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let layout: u16 = match self.layout {
             DataLayout::Plain => 0,
             DataLayout::Compressed => 1,
@@ -260,7 +260,7 @@ impl InodeRecord {
 }
 
 /// Type bits of a mode (`S_IFMT`) and the type in a directory entry (`EROFS_FT_*`).
-pub fn type_codes(kind: &Kind) -> (u16, u8) {
+pub(crate) fn type_codes(kind: &Kind) -> (u16, u8) {
     match kind {
         Kind::File { .. } => (0o100_000, 1),
         Kind::Directory(_) => (0o040_000, 2),
@@ -274,7 +274,7 @@ pub fn type_codes(kind: &Kind) -> (u16, u8) {
 
 /// `i_u` of a file in chunks of `chunk_size` bytes, a power of two and at least a block, whose
 /// addresses have four bytes each (`struct erofs_inode_chunk_info`).
-pub fn chunk_format(chunk_size: u64) -> u32 {
+pub(crate) fn chunk_format(chunk_size: u64) -> u32 {
     chunk_size
         .trailing_zeros()
         .saturating_sub(BLOCK_BITS.into())
@@ -282,15 +282,15 @@ pub fn chunk_format(chunk_size: u64) -> u32 {
 
 /// Bytes before the first entry of an index: the header and as many unused ones
 /// (`Z_EROFS_FULL_INDEX_ALIGN`).
-pub const INDEX_HEADER_SIZE: usize = 16;
+pub(crate) const INDEX_HEADER_SIZE: usize = 16;
 /// Bytes of an entry of the index; one for each 4096 bytes of the file.
-pub const INDEX_ENTRY_SIZE: usize = 8;
+pub(crate) const INDEX_ENTRY_SIZE: usize = 8;
 /// Where an index may begin after inode and attributes.
-pub const INDEX_ALIGN: usize = 8;
+pub(crate) const INDEX_ALIGN: usize = 8;
 
 /// Some blocks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// First block of its data.
     pub address: u32,
     /// Blocks of the file that it holds.
@@ -300,7 +300,7 @@ pub struct Cluster {
 }
 
 /// The header of an index (`struct z_erofs_map_header`).
-pub fn index_header(algorithm: Algorithm) -> [u8; INDEX_HEADER_SIZE] {
+pub(crate) fn index_header(algorithm: Algorithm) -> [u8; INDEX_HEADER_SIZE] {
     /// Clusters may have more than one block.
     const ADVISE_BIG_CLUSTERS: u16 = 2;
     let mut bytes = [0; INDEX_HEADER_SIZE];
@@ -311,7 +311,7 @@ pub fn index_header(algorithm: Algorithm) -> [u8; INDEX_HEADER_SIZE] {
 
 impl Cluster {
     /// The entries of its blocks (`struct z_erofs_lcluster_index`, read in `fs/erofs/zmap.c`).
-    pub fn index_entries(&self) -> impl Iterator<Item = [u8; INDEX_ENTRY_SIZE]> {
+    pub(crate) fn index_entries(&self) -> impl Iterator<Item = [u8; INDEX_ENTRY_SIZE]> {
         /// In the first entry after the head, in place of the distance to it: the blocks.
         const BLOCK_COUNT: u16 = 1 << 11;
         const PLAIN: u16 = 0;
@@ -345,7 +345,7 @@ fn halves(address: u32) -> [u16; 2] {
 }
 
 /// A device number in the kernel's 32-bit form (`new_encode_dev`): 12 bits major, 20 bits minor.
-pub fn device_number(major: u32, minor: u32) -> Option<u32> {
+pub(crate) fn device_number(major: u32, minor: u32) -> Option<u32> {
     let fits = major < 1 << 12 && minor < 1 << 20;
     fits.then_some(minor & 0xff | major << 8 | (minor & !0xff) << 12)
 }
@@ -364,7 +364,7 @@ const XATTR_ACLS: [(&[u8], u8); 2] = [
 
 /// The attribute area of an inode: empty without attributes, otherwise a header and all
 /// attributes inline. The error says why an attribute has no place in EROFS.
-pub fn xattr_bytes<'a>(
+pub(crate) fn xattr_bytes<'a>(
     xattrs: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
 ) -> Result<Vec<u8>, String> {
     // No name filter, no shared attributes.
@@ -400,11 +400,11 @@ fn split_name(name: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// Bytes of a directory entry without its name.
-pub const DIRENT_SIZE: usize = 12;
+pub(crate) const DIRENT_SIZE: usize = 12;
 
 /// An entry of a directory block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dirent<'a> {
+pub(crate) struct Dirent<'a> {
     /// The name.
     pub name: &'a [u8],
     /// Slot of the inode.
@@ -415,7 +415,7 @@ pub struct Dirent<'a> {
 
 /// A directory block: all entries, then all names. Not padded, so that the last block of a
 /// directory ends with its last name.
-pub fn directory_block(entries: &[Dirent<'_>]) -> Vec<u8> {
+pub(crate) fn directory_block(entries: &[Dirent<'_>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(BLOCK_SIZE);
     let mut name_offset = entries.len() * DIRENT_SIZE;
     for entry in entries {

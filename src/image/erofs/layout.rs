@@ -18,7 +18,7 @@ const LONGEST_TARGET: usize = 4095;
 
 /// Why a tree does not fit into EROFS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
+pub(crate) enum LayoutError {
     /// One inode has something that the format cannot hold.
     #[error("/{path} does not fit into EROFS: {reason}")]
     Inode {
@@ -34,7 +34,7 @@ pub enum LayoutError {
 
 /// Where one inode and its bytes go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Which inode.
     pub id: InodeId,
     /// The directory that holds its first name; for the `..` of directories.
@@ -55,11 +55,11 @@ pub struct Place {
 /// Shorter files are not searched for holes, in bytes.
 const SMALLEST_CHUNK: u64 = 64 << 10;
 /// Chunks are never longer, in bytes.
-pub const LARGEST_CHUNK: u64 = 1 << 20;
+pub(crate) const LARGEST_CHUNK: u64 = 1 << 20;
 
 /// Bytes of a hole and of what is between holes in a file of `size` bytes that is not compressed;
 /// `None` when it is too short to be searched for them.
-pub fn chunk_size(size: u64) -> Option<u64> {
+pub(crate) fn chunk_size(size: u64) -> Option<u64> {
     // No more than some 65536 addresses, as long as the chunks can grow.
     let chunk = (size >> 16).next_power_of_two();
     (size >= SMALLEST_CHUNK).then(|| chunk.clamp(SMALLEST_CHUNK, LARGEST_CHUNK))
@@ -67,7 +67,7 @@ pub fn chunk_size(size: u64) -> Option<u64> {
 
 impl Place {
     /// The number by which directories refer to it.
-    pub fn nid(&self) -> u64 {
+    pub(crate) fn nid(&self) -> u64 {
         self.offset / SLOT_SIZE as u64
     }
 
@@ -104,7 +104,7 @@ impl Place {
 
 /// Where everything goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// In the order of their first paths; the root directory first.
     pub places: Vec<Place>,
     /// First block after the metadata.
@@ -117,7 +117,7 @@ pub struct Layout {
 
 impl Layout {
     /// Places a tree; the order is that of [`Tree::walk`], whatever the ids are.
-    pub fn new(tree: &Tree, compressing: bool) -> Result<Layout, LayoutError> {
+    pub(crate) fn new(tree: &Tree, compressing: bool) -> Result<Layout, LayoutError> {
         let mut layout = Layout {
             places: Vec::new(),
             data_start: 0,
@@ -157,7 +157,7 @@ impl Layout {
     }
 
     /// Where an inode of the tree went.
-    pub fn place(&self, id: InodeId) -> Option<&Place> {
+    pub(crate) fn place(&self, id: InodeId) -> Option<&Place> {
         self.places.get(*self.index.get(&id)?)
     }
 
@@ -251,7 +251,7 @@ fn content_size(inode: &Inode) -> Result<u64, String> {
 }
 
 /// The names of a directory in the order of its entries on disk, `.` and `..` among them.
-pub fn names_in_order(entries: &BTreeMap<Vec<u8>, InodeId>) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn names_in_order(entries: &BTreeMap<Vec<u8>, InodeId>) -> impl Iterator<Item = &[u8]> {
     // Only names that begin with a byte below `.` come before the two.
     let before = entries
         .range(..b".".to_vec())
@@ -271,7 +271,7 @@ pub fn names_in_order(entries: &BTreeMap<Vec<u8>, InodeId>) -> impl Iterator<Ite
 }
 
 /// Whether a block that holds `used` bytes has room for one more entry.
-pub fn has_room(used: usize, name: &[u8]) -> bool {
+pub(crate) fn has_room(used: usize, name: &[u8]) -> bool {
     used + DIRENT_SIZE + name.len() <= BLOCK_SIZE
 }
 

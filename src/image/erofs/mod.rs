@@ -17,16 +17,16 @@
 //! there are. Files of equal content share their data; zeros have none.
 
 pub mod compress;
-pub mod encode;
-pub mod error;
+pub(crate) mod encode;
+pub(crate) mod error;
 mod feed;
-pub mod format;
-pub mod layout;
-pub mod pack;
-pub mod params;
-pub mod pool;
-pub mod record;
-pub mod region;
-pub mod share;
-pub mod stream;
-pub mod write;
+pub(crate) mod format;
+pub(crate) mod layout;
+pub(crate) mod pack;
+pub(crate) mod params;
+pub(crate) mod pool;
+pub(crate) mod record;
+pub(crate) mod region;
+pub(crate) mod share;
+pub(crate) mod stream;
+pub(crate) mod write;

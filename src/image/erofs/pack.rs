@@ -18,7 +18,7 @@ const LONGEST_INODE: u64 = 64;
 
 /// Takes lengths in the order of the paths and gives offsets in the image.
 #[derive(Debug)]
-pub struct Packer {
+pub(crate) struct Packer {
     /// Where the region that is being gathered begins, at a block.
     start: u64,
     /// Number and length in bytes of what is in it.
@@ -30,11 +30,11 @@ pub struct Packer {
 }
 
 /// Numbers and the offsets that they got.
-pub type Offsets = Vec<(usize, u64)>;
+pub(crate) type Offsets = Vec<(usize, u64)>;
 
 impl Packer {
     /// Begins at a block.
-    pub fn starting_at(start: u64) -> Packer {
+    pub(crate) fn starting_at(start: u64) -> Packer {
         Packer {
             start,
             items: Vec::new(),
@@ -44,7 +44,7 @@ impl Packer {
     }
 
     /// Takes what is `length` bytes long; returns the offsets of a region that is full.
-    pub fn push(&mut self, number: usize, length: u64) -> Offsets {
+    pub(crate) fn push(&mut self, number: usize, length: u64) -> Offsets {
         let length = length.next_multiple_of(SLOT_SIZE as u64);
         let full = match self.length.saturating_add(length) > REGION {
             true => self.close(),
@@ -56,7 +56,7 @@ impl Packer {
     }
 
     /// The offsets of the last region, where the regions begin and the end of the last.
-    pub fn finish(mut self) -> (Offsets, Vec<u64>, u64) {
+    pub(crate) fn finish(mut self) -> (Offsets, Vec<u64>, u64) {
         let offsets = self.close();
         (offsets, self.regions, self.start)
     }

@@ -6,11 +6,11 @@ use super::compress::Compression;
 
 /// Bytes that one thread works on at a time: the longest piece of a file, and about what short
 /// files are gathered to.
-pub const PIECE_SIZE: u64 = 1 << 20;
+pub(crate) const PIECE_SIZE: u64 = 1 << 20;
 
 /// What the file system is besides its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Params {
+pub(crate) struct Params {
     /// File system UUID in text order.
     pub uuid: [u8; 16],
     /// The modification time of everything, in seconds since 1970.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
 /// Threads that turn jobs into results.
-pub struct Pool<J, R> {
+pub(crate) struct Pool<J, R> {
     jobs: Sender<(u64, J)>,
     results: Receiver<(u64, R)>,
     /// Results that came before their turn.
@@ -17,7 +17,7 @@ pub struct Pool<J, R> {
 
 impl<J: Send, R: Send> Pool<J, R> {
     /// Starts a thread for each of `workers`; they end when the pool is dropped.
-    pub fn start<'scope, W>(
+    pub(crate) fn start<'scope, W>(
         scope: &'scope Scope<'scope, '_>,
         workers: impl IntoIterator<Item = W>,
     ) -> Pool<J, R>
@@ -53,19 +53,19 @@ impl<J: Send, R: Send> Pool<J, R> {
     }
 
     /// Hands out a job.
-    pub fn submit(&mut self, job: J) {
+    pub(crate) fn submit(&mut self, job: J) {
         // The threads live as long as the pool.
         let _ = self.jobs.send((self.submitted, job));
         self.submitted += 1;
     }
 
     /// How many results have not been taken.
-    pub fn outstanding(&self) -> u64 {
+    pub(crate) fn outstanding(&self) -> u64 {
         self.submitted - self.taken
     }
 
     /// Waits for the oldest result; `None` when there is none to come.
-    pub fn take(&mut self) -> Option<R> {
+    pub(crate) fn take(&mut self) -> Option<R> {
         if self.outstanding() == 0 {
             return None;
         }

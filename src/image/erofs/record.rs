@@ -20,7 +20,7 @@ use crate::tree::{Inode, Kind, Tree};
 
 /// What has come of a file so far.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// Where its data is. A chunk has one, a hole one at [`NO_ADDRESS`].
     clusters: Vec<Cluster>,
     /// What is no whole block.
@@ -29,7 +29,7 @@ pub struct Incoming {
 }
 
 /// Takes contents in the order of their places.
-pub struct Recorder<'a, S> {
+pub(crate) struct Recorder<'a, S> {
     tree: &'a Tree,
     layout: &'a Layout,
     params: &'a Params,
@@ -49,7 +49,7 @@ pub struct Recorder<'a, S> {
 
 impl<'a, S: Sink> Recorder<'a, S> {
     /// Nothing written yet.
-    pub fn new(
+    pub(crate) fn new(
         tree: &'a Tree,
         layout: &'a Layout,
         params: &'a Params,
@@ -76,12 +76,12 @@ impl<'a, S: Sink> Recorder<'a, S> {
     }
 
     /// Content that may come again.
-    pub fn shares(&self) -> &Shares {
+    pub(crate) fn shares(&self) -> &Shares {
         &self.shares
     }
 
     /// Whether pieces of zeros need no data.
-    pub fn leaves_out_zeros(&self, form: Form) -> bool {
+    pub(crate) fn leaves_out_zeros(&self, form: Form) -> bool {
         match form {
             Form::Flat => false,
             Form::Chunks(_) => true,
@@ -91,7 +91,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
 
     /// Takes the contents of short files and writes the inodes of their places and of those
     /// between them.
-    pub fn places(
+    pub(crate) fn places(
         &mut self,
         numbers: Range<usize>,
         encoded: Vec<Encoded>,
@@ -118,7 +118,11 @@ impl<'a, S: Sink> Recorder<'a, S> {
     }
 
     /// Writes a piece of a file.
-    pub fn add(&mut self, incoming: &mut Incoming, encoded: Encoded) -> Result<(), WriteError> {
+    pub(crate) fn add(
+        &mut self,
+        incoming: &mut Incoming,
+        encoded: Encoded,
+    ) -> Result<(), WriteError> {
         if encoded.runs.contains(&Run::Zeros) {
             // Before this piece's own data.
             self.zeros()?;
@@ -151,7 +155,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
     }
 
     /// A file has come as a whole: remembers where, and writes its inode.
-    pub fn file(&mut self, number: usize, incoming: Incoming) -> Result<(), WriteError> {
+    pub(crate) fn file(&mut self, number: usize, incoming: Incoming) -> Result<(), WriteError> {
         let Some(place) = self.place(number) else {
             return Ok(());
         };
@@ -184,7 +188,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
     }
 
     /// Writes the inode of a file whose content is there already, if it is.
-    pub fn again(
+    pub(crate) fn again(
         &mut self,
         number: usize,
         size: u64,
@@ -362,7 +366,7 @@ impl<'a, S: Sink> Recorder<'a, S> {
     }
 
     /// Writes what is left over and the superblock; returns the blocks of the file system.
-    pub fn finish(mut self) -> Result<u64, WriteError> {
+    pub(crate) fn finish(mut self) -> Result<u64, WriteError> {
         let end = u64::from(self.layout.data_start) * BLOCK_SIZE as u64;
         // Room that was kept for an index at the very end may not be used.
         let finished = self.metadata.finish(end, self.out);

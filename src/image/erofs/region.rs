@@ -9,7 +9,7 @@ const MOST: usize = 4 << 20;
 
 /// Metadata at given places.
 #[derive(Debug)]
-pub struct Regions<'a> {
+pub(crate) struct Regions<'a> {
     stream: Stream<'a>,
     /// Where the regions begin that have not begun yet.
     later: &'a [u64],
@@ -22,7 +22,7 @@ pub struct Regions<'a> {
 
 impl<'a> Regions<'a> {
     /// Begins at a block.
-    pub fn starting_at(block: u64, regions: &'a [u64], spare: &'a Spare) -> Regions<'a> {
+    pub(crate) fn starting_at(block: u64, regions: &'a [u64], spare: &'a Spare) -> Regions<'a> {
         let stream = Stream::starting_at(block, spare);
         let start = stream.position();
         Regions {
@@ -35,12 +35,12 @@ impl<'a> Regions<'a> {
     }
 
     /// The byte of the image that is written next.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.start + self.at as u64
     }
 
     /// Goes to a byte of this region or of a later one; what nobody writes is zeros.
-    pub fn seek(&mut self, offset: u64, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn seek(&mut self, offset: u64, out: &mut impl Sink) -> io::Result<()> {
         while let [first, later @ ..] = self.later
             && *first <= offset
         {
@@ -57,7 +57,7 @@ impl<'a> Regions<'a> {
     }
 
     /// Writes and goes on behind it.
-    pub fn write(&mut self, bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
         let end = self.at + bytes.len();
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
@@ -73,7 +73,7 @@ impl<'a> Regions<'a> {
     }
 
     /// Writes all that is left, and zeros up to `end`.
-    pub fn finish(&mut self, end: u64, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, end: u64, out: &mut impl Sink) -> io::Result<()> {
         self.flush(end, out)?;
         self.stream.finish(out)
     }

@@ -10,11 +10,11 @@ use super::params::PIECE_SIZE;
 use crate::tree::{Kind, Tree};
 
 /// SHA-256 of something.
-pub type Sum = [u8; 32];
+pub(crate) type Sum = [u8; 32];
 
 /// Where the content of a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
+pub(crate) enum Stored {
     /// Block after block.
     Flat {
         /// The first.
@@ -32,7 +32,7 @@ pub enum Stored {
 ///
 /// Only files whose length another one has are digested at all.
 #[derive(Debug)]
-pub struct Shares {
+pub(crate) struct Shares {
     repeated: HashSet<u64>,
     /// Of files of more than one piece: length and digest of the first.
     heads: HashMap<u64, HashSet<Sum>>,
@@ -41,7 +41,7 @@ pub struct Shares {
 
 impl Shares {
     /// Looks for lengths that come more than once among files of at least `smallest` bytes.
-    pub fn new(tree: &Tree, smallest: u64) -> Shares {
+    pub(crate) fn new(tree: &Tree, smallest: u64) -> Shares {
         let mut sizes: Vec<u64> = tree
             .inodes
             .iter()
@@ -60,29 +60,29 @@ impl Shares {
     }
 
     /// Whether a file of this length is to be digested.
-    pub fn wants(&self, size: u64) -> bool {
+    pub(crate) fn wants(&self, size: u64) -> bool {
         self.repeated.contains(&size)
     }
 
     /// Whether a long file of this length was stored.
-    pub fn knows_length(&self, size: u64) -> bool {
+    pub(crate) fn knows_length(&self, size: u64) -> bool {
         self.heads.contains_key(&size)
     }
 
     /// Whether a long file of this length that begins like this was stored.
-    pub fn knows_head(&self, size: u64, head: &Sum) -> bool {
+    pub(crate) fn knows_head(&self, size: u64, head: &Sum) -> bool {
         self.heads
             .get(&size)
             .is_some_and(|heads| heads.contains(head))
     }
 
     /// Where content of these digests is.
-    pub fn find(&self, size: u64, pieces: &[Sum]) -> Option<Rc<Stored>> {
+    pub(crate) fn find(&self, size: u64, pieces: &[Sum]) -> Option<Rc<Stored>> {
         self.stored.get(&(size, joined(pieces))).cloned()
     }
 
     /// Remembers where content is.
-    pub fn remember(&mut self, size: u64, pieces: &[Sum], stored: Rc<Stored>) {
+    pub(crate) fn remember(&mut self, size: u64, pieces: &[Sum], stored: Rc<Stored>) {
         if size > PIECE_SIZE
             && let Some(head) = pieces.first()
         {

@@ -8,25 +8,25 @@ use super::format::BLOCK_SIZE;
 /// Bytes that are gathered before they are handed on.
 const BUFFER_SIZE: usize = 1 << 20;
 /// Blocks of this many bytes go on as they are; gathering them would only copy them.
-pub const LARGE: usize = 128 << 10;
+pub(crate) const LARGE: usize = 128 << 10;
 
 /// Memory that goes round between those who fill blocks and those who write them: fresh memory
 /// costs as much as copying into it.
 #[derive(Debug, Default)]
-pub struct Spare(Mutex<Vec<Vec<u8>>>);
+pub(crate) struct Spare(Mutex<Vec<Vec<u8>>>);
 
 impl Spare {
     /// More than are ever on their way.
     const MOST: usize = 32;
 
     /// An empty vector with room for a buffer.
-    pub fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_SIZE))
     }
 
     /// Gives back what was taken; other vectors just go.
-    pub fn give(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.capacity() == BUFFER_SIZE && spare.len() < Spare::MOST {
@@ -36,7 +36,7 @@ impl Spare {
 }
 
 /// Takes the blocks of the file system.
-pub trait Sink {
+pub(crate) trait Sink {
     /// Takes a whole number of 4096-byte blocks that belong at block `first` and after.
     /// Every block comes exactly once; they do not come in order. The vector may go to
     /// [`Spare::give`] when it has been written.
@@ -45,7 +45,7 @@ pub trait Sink {
 
 /// Ascending blocks, gathered so that the sink gets large pieces.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub(crate) struct Stream<'a> {
     spare: &'a Spare,
     /// Block at which `buffer` begins.
     first: u64,
@@ -54,7 +54,7 @@ pub struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// Begins at a block.
-    pub fn starting_at(first: u64, spare: &'a Spare) -> Stream<'a> {
+    pub(crate) fn starting_at(first: u64, spare: &'a Spare) -> Stream<'a> {
         let buffer = Vec::new();
         Stream {
             spare,
@@ -64,12 +64,12 @@ impl<'a> Stream<'a> {
     }
 
     /// The byte of the image that comes next.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.first * BLOCK_SIZE as u64 + self.buffer.len() as u64
     }
 
     /// Appends bytes.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], out: &mut impl Sink) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.buffer.capacity() == 0 {
                 self.buffer = self.spare.take();
@@ -86,7 +86,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Appends whole blocks where a block begins.
-    pub fn push_blocks(&mut self, blocks: Vec<u8>, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn push_blocks(&mut self, blocks: Vec<u8>, out: &mut impl Sink) -> io::Result<()> {
         if blocks.len() < LARGE {
             return self.push(&blocks, out);
         }
@@ -95,7 +95,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Zeros up to the byte `offset` of the image.
-    pub fn pad_to(&mut self, offset: u64, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn pad_to(&mut self, offset: u64, out: &mut impl Sink) -> io::Result<()> {
         let left = offset.checked_sub(self.position());
         let mut left = left.ok_or_else(|| io::Error::other("the layout goes backwards"))?;
         while left > 0 {
@@ -108,13 +108,13 @@ impl<'a> Stream<'a> {
     }
 
     /// Zeros up to the end of the block.
-    pub fn pad_block(&mut self, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn pad_block(&mut self, out: &mut impl Sink) -> io::Result<()> {
         let end = self.position().next_multiple_of(BLOCK_SIZE as u64);
         self.pad_to(end, out)
     }
 
     /// Fills the last block and sends what is left.
-    pub fn finish(&mut self, out: &mut impl Sink) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, out: &mut impl Sink) -> io::Result<()> {
         self.pad_block(out)?;
         self.flush(out)
     }

@@ -18,7 +18,7 @@ use crate::tree::Tree;
 /// Files are read in the order of their paths, once; those of more than [`PIECE_SIZE`](super::params::PIECE_SIZE) that begin
 /// like an earlier one of the same length twice, unless they are equal. An error leaves the sink
 /// half written. What is read is counted in `progress`.
-pub fn write(
+pub(crate) fn write(
     tree: &Tree,
     params: &Params,
     spare: &Spare,

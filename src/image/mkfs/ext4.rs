@@ -48,7 +48,7 @@ const LONGEST_COMMAND: usize = 8000;
 
 /// Writes the tree into `file` from the byte `offset` on; returns the bytes of the file system, a
 /// multiple of 4096. Small files of our own making pass through `scratch`.
-pub fn write(
+pub(crate) fn write(
     tree: &Tree,
     uuid: [u8; 16],
     epoch_seconds: u64,

@@ -1,5 +1,5 @@
 //! File systems that are made by their own programs.
 
-pub mod ext4;
-pub mod program;
+pub(crate) mod ext4;
+pub(crate) mod program;
 pub mod squashfs;

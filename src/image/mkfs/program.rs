@@ -17,7 +17,7 @@ const MOST_WORDS: u64 = 4096;
 
 /// A program and where it comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Program {
+pub(crate) struct Program {
     /// Its name.
     pub name: &'static str,
     /// The package that has it, by the same name in Azure Linux, Debian, Fedora and Ubuntu.
@@ -27,7 +27,7 @@ pub struct Program {
 }
 
 /// A program at work. Its complaints go to a file, so that it never waits for us.
-pub struct Running {
+pub(crate) struct Running {
     name: &'static str,
     child: Child,
     words: File,
@@ -53,7 +53,7 @@ impl Program {
     }
 
     /// Starts it with nothing of our environment but what is in `variables`.
-    pub fn start<'a>(
+    pub(crate) fn start<'a>(
         &self,
         args: impl IntoIterator<Item = OsString>,
         variables: impl IntoIterator<Item = (&'a str, String)>,
@@ -81,13 +81,13 @@ impl Program {
 
 impl Running {
     /// Where the program reads, if it was started with a pipe.
-    pub fn input(&mut self) -> io::Result<std::process::ChildStdin> {
+    pub(crate) fn input(&mut self) -> io::Result<std::process::ChildStdin> {
         let input = self.child.stdin.take();
         input.ok_or_else(|| io::Error::other("the program was started without a pipe"))
     }
 
     /// Ends it at once.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -95,7 +95,7 @@ impl Running {
 
     /// Waits for it and returns its standard error. Another exit status than 0 is an error with
     /// these words.
-    pub fn finish(mut self) -> Result<String> {
+    pub(crate) fn finish(mut self) -> Result<String> {
         let waiting = || format!("waiting for {}", self.name);
         let status = self.child.wait().with_context(waiting)?;
         self.words.seek(SeekFrom::Start(0))?;
@@ -111,7 +111,7 @@ impl Running {
 
 /// A path by which a program that we start reaches a file of ours, whether or not it has a name
 /// (proc_pid_fd(5)).
-pub fn path_of(file: &File) -> String {
+pub(crate) fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 

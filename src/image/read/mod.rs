@@ -17,7 +17,7 @@ mod limits;
 mod metadata;
 mod reader;
 mod squashfs;
-pub mod view;
+pub(crate) mod view;
 mod window;
 
 pub use error::FsError;

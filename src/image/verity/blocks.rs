@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::leaves::BLOCK_SIZE;
 
 /// Bytes of a digest.
-pub const DIGEST_SIZE: usize = 32;
+pub(crate) const DIGEST_SIZE: usize = 32;
 
 type Block = [u8; BLOCK_SIZE];
 
 /// Digests blocks with a salt before each, as dm-verity's format version 1 wants it.
 #[derive(Debug, Clone)]
-pub struct BlockHasher {
+pub(crate) struct BlockHasher {
     salted: Sha256,
     salt: [u8; 32],
     pairs: bool,
@@ -24,7 +24,7 @@ pub struct BlockHasher {
 
 impl BlockHasher {
     /// A hasher for a salt of 32 bytes.
-    pub fn new(salt: [u8; 32]) -> BlockHasher {
+    pub(crate) fn new(salt: [u8; 32]) -> BlockHasher {
         BlockHasher {
             salted: Sha256::new_with_prefix(salt),
             salt,
@@ -33,12 +33,12 @@ impl BlockHasher {
     }
 
     /// The salt.
-    pub fn salt(&self) -> [u8; 32] {
+    pub(crate) fn salt(&self) -> [u8; 32] {
         self.salt
     }
 
     /// Appends the digest of each whole block.
-    pub fn append(&self, blocks: &[u8], to: &mut Vec<u8>) {
+    pub(crate) fn append(&self, blocks: &[u8], to: &mut Vec<u8>) {
         let (blocks, _) = blocks.as_chunks::<BLOCK_SIZE>();
         let (pairs, last) = blocks.as_chunks::<2>();
         for pair in pairs {

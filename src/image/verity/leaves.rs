@@ -15,13 +15,13 @@ use super::blocks::{BlockHasher, DIGEST_SIZE};
 use super::superblock::Superblock;
 
 /// Bytes of a data block and of a hash block.
-pub const BLOCK_SIZE: usize = 4096;
+pub(crate) const BLOCK_SIZE: usize = 4096;
 /// Bytes of digests that are read back at a time, whole hash blocks.
 const CHUNK: usize = 64 * BLOCK_SIZE;
 
 /// Why there is no tree.
 #[derive(Debug, thiserror::Error)]
-pub enum TreeError {
+pub(crate) enum TreeError {
     /// There was no data.
     #[error("a hash tree needs at least one data block")]
     NoData,
@@ -40,7 +40,7 @@ pub enum TreeError {
 
 /// The digests of all data blocks, filled in any order.
 #[derive(Debug)]
-pub struct LeafHashes {
+pub(crate) struct LeafHashes {
     hasher: BlockHasher,
     digests: File,
     fed: AtomicU64,
@@ -49,7 +49,7 @@ pub struct LeafHashes {
 
 impl LeafHashes {
     /// No block yet; the digests wait in `digests`, an empty file that nobody else writes.
-    pub fn new(salt: [u8; 32], digests: File) -> LeafHashes {
+    pub(crate) fn new(salt: [u8; 32], digests: File) -> LeafHashes {
         LeafHashes {
             hasher: BlockHasher::new(salt),
             digests,
@@ -59,7 +59,7 @@ impl LeafHashes {
     }
 
     /// Hashes whole blocks that stand at block `first` and after; every block is fed once.
-    pub fn feed(&self, first: u64, blocks: &[u8]) -> io::Result<()> {
+    pub(crate) fn feed(&self, first: u64, blocks: &[u8]) -> io::Result<()> {
         let count = blocks.len() / BLOCK_SIZE;
         let mut digests = Vec::with_capacity(count * DIGEST_SIZE);
         self.hasher.append(blocks, &mut digests);
@@ -72,7 +72,7 @@ impl LeafHashes {
     }
 
     /// The finished tree over all blocks that were fed.
-    pub fn hash_area(self, uuid: [u8; 16]) -> Result<HashArea, TreeError> {
+    pub(crate) fn hash_area(self, uuid: [u8; 16]) -> Result<HashArea, TreeError> {
         let blocks = self.blocks.into_inner();
         let fed = self.fed.into_inner();
         if blocks == 0 {
@@ -153,7 +153,7 @@ impl Leaves {
 
 /// A finished hash area: superblock and all levels.
 #[derive(Debug)]
-pub struct HashArea {
+pub(crate) struct HashArea {
     superblock: Vec<u8>,
     /// The levels above that of the data blocks, in whole blocks, the lowest first.
     upper: Vec<Vec<u8>>,
@@ -163,18 +163,18 @@ pub struct HashArea {
 
 impl HashArea {
     /// The digest above all.
-    pub fn root_hash(&self) -> RootHash {
+    pub(crate) fn root_hash(&self) -> RootHash {
         self.root
     }
 
     /// Bytes of the whole area, a multiple of 4096.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let upper: usize = self.upper.iter().map(Vec::len).sum();
         (self.superblock.len() + upper) as u64 + self.leaves.level_size()
     }
 
     /// Writes superblock and tree in their on-disk order: the topmost level first.
-    pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         out.write_all(&self.superblock)?;
         for level in self.upper.iter().rev() {
             out.write_all(level)?;

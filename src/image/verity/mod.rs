@@ -4,10 +4,10 @@
 //! and the kernel (`Documentation/admin-guide/device-mapper/verity.rst`).
 //! Nothing here knows partitions or signatures.
 
-pub mod blocks;
-pub mod leaves;
+pub(crate) mod blocks;
+pub(crate) mod leaves;
 pub mod superblock;
-pub mod verify;
+pub(crate) mod verify;
 
 use std::fmt;
 use std::str::FromStr;

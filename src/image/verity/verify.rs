@@ -15,7 +15,7 @@ use crate::io::progress::Progress;
 
 /// Why data and hash tree do not belong together.
 #[derive(Debug, thiserror::Error)]
-pub enum VerityError {
+pub(crate) enum VerityError {
     /// The superblock is unusable.
     #[error(transparent)]
     Superblock(#[from] SuperblockError),
@@ -69,24 +69,9 @@ pub enum VerityError {
 /// Recomputes the tree by the parameters of its own superblock, compares every stored hash
 /// block with it and returns the root hash, which the caller has yet to compare with what it trusts.
 ///
-/// Offsets and lengths are in bytes; data after the last covered block is not looked at. What has
-/// been read is counted in `progress`.
-pub fn verify(
-    file: &File,
-    data_offset: u64,
-    data_len: u64,
-    hash_offset: u64,
-    hash_len: u64,
-    progress: &Progress,
-) -> Result<RootHash, VerityError> {
-    let data = (file, data_offset, data_len);
-    let hash = (file, hash_offset, hash_len);
-    verify_apart(data, hash, progress)
-}
-
-/// The same for data and hash tree that may lie in different files; each is a file, an offset and a
-/// length.
-pub fn verify_apart(
+/// Data and hash tree may lie in different files: each is a file, an offset and a length in bytes.
+/// Data after the last covered block is not looked at. What has been read is counted in `progress`.
+pub(crate) fn verify(
     data: (&File, u64, u64),
     hash: (&File, u64, u64),
     progress: &Progress,
@@ -359,14 +344,9 @@ mod tests {
 
     fn run(data: &[u8], hash: &[u8]) -> Result<RootHash, VerityError> {
         let (data_len, hash_len) = (data.len() as u64, hash.len() as u64);
-        verify(
-            &image(data, hash),
-            4096,
-            data_len,
-            4096 + data_len,
-            hash_len,
-            &Progress::new(),
-        )
+        let file = image(data, hash);
+        let hash = (&file, 4096 + data_len, hash_len);
+        verify((&file, 4096, data_len), hash, &Progress::new())
     }
 
     fn hash_bytes(data: &[u8]) -> Vec<u8> {

@@ -24,7 +24,7 @@ const BOOLEAN: u8 = 0x01;
 
 /// One flaw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// Its time is over; when that was.
     Expired(String),
     /// Its time has not come; when it will.
@@ -36,7 +36,7 @@ pub enum Flaw {
 }
 
 /// All flaws at a time in Unix seconds; without one, dates are not judged.
-pub fn flaws(certificate: &Certificate, now: Option<i64>) -> Vec<Flaw> {
+pub(crate) fn flaws(certificate: &Certificate, now: Option<i64>) -> Vec<Flaw> {
     let Ok(x509) = certificate.x509() else {
         return Vec::new();
     };

@@ -12,7 +12,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use crate::io::secret::KeyText;
 
 /// A private key and its self-signed certificate, both PEM.
-pub struct KeyPair {
+pub(crate) struct KeyPair {
     /// PKCS#8 private key.
     pub key: KeyText,
     /// X.509 certificate.
@@ -21,7 +21,11 @@ pub struct KeyPair {
 
 impl KeyPair {
     /// Makes an RSA-2048 pair for development. `not_before` is in Unix seconds, `days` the validity.
-    pub fn generate(common_name: &str, not_before: i64, days: i64) -> anyhow::Result<KeyPair> {
+    pub(crate) fn generate(
+        common_name: &str,
+        not_before: i64,
+        days: i64,
+    ) -> anyhow::Result<KeyPair> {
         let key = PKey::from_rsa(Rsa::generate(2048).context("generating an RSA key")?)?;
         let mut name = X509NameBuilder::new()?;
         name.append_entry_by_text("CN", common_name)

@@ -1,8 +1,8 @@
 //! X.509 certificates of those who sign extensions.
 
-pub mod der;
-pub mod flaws;
-pub mod key_pair;
+pub(crate) mod der;
+pub(crate) mod flaws;
+pub(crate) mod key_pair;
 
 use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;

@@ -25,7 +25,7 @@ use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
 
-pub use sidecars::{Along, Join};
+pub(crate) use sidecars::{Along, Join};
 
 /// A prebuilt image, read.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub struct TakenFolder {
 }
 
 /// Reads the folder at `path`, without its files. `name` is what the config calls it, if it does.
-pub fn take_in_folder(
+pub(crate) fn take_in_folder(
     path: &Path,
     name: Option<&str>,
     kind: ExtensionKind,
@@ -149,7 +149,7 @@ pub fn take_in_folder(
 }
 
 /// What a form of delivery means for verity.
-pub fn unprotected(name: &str, layout: Layout) -> Finding {
+pub(crate) fn unprotected(name: &str, layout: Layout) -> Finding {
     let (what, policy) = match layout {
         Layout::Directory => (
             "a plain folder",
@@ -174,7 +174,7 @@ pub fn unprotected(name: &str, layout: Layout) -> Finding {
 /// `extension-release.NAME` of the image `NAME.raw` (`open_extension_release`,
 /// src/basic/os-util.c), and silently passes over the image or refuses all of
 /// them when there is none.
-pub fn take_in(
+pub(crate) fn take_in(
     path: &Path,
     sha256: Option<&str>,
     name: Option<&str>,

@@ -21,14 +21,14 @@ use scripts::SCRIPTS;
 use storage::STORAGE;
 
 /// A version of Prism, such as 1.2.
-pub type Version = (u32, u32);
+pub(crate) type Version = (u32, u32);
 
 /// The version that the tables and rules are of.
-pub const NEWEST: Version = (1, 7);
+pub(crate) const NEWEST: Version = (1, 7);
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Any scalar; its text counts.
     Text,
     /// Text that is not empty.
@@ -57,7 +57,7 @@ pub enum Kind {
 
 /// An object.
 #[derive(Debug)]
-pub struct Object {
+pub(crate) struct Object {
     /// Its name in Prism's documentation.
     pub name: &'static str,
     /// What it is.
@@ -76,7 +76,7 @@ pub struct Object {
 
 /// A field.
 #[derive(Debug)]
-pub struct Field {
+pub(crate) struct Field {
     /// Its name.
     pub name: &'static str,
     /// What it may hold.
@@ -119,7 +119,7 @@ const OBJECT: Object = Object {
 };
 
 /// All preview features (`previewfeaturetype.go`).
-pub const FEATURES: &[&str] = &[
+pub(crate) const FEATURES: &[&str] = &[
     "uki",
     "output-artifacts",
     "inject-files",
@@ -138,7 +138,7 @@ pub const FEATURES: &[&str] = &[
 ];
 
 /// Partition types that have a name (`partitiontype.go`).
-pub const PARTITION_TYPES: &[&str] = &[
+pub(crate) const PARTITION_TYPES: &[&str] = &[
     "esp",
     "bios-grub",
     "home",
@@ -155,14 +155,14 @@ pub const PARTITION_TYPES: &[&str] = &[
 ];
 
 /// Fields of Go structs without a YAML name: accepted by accident, so not refused.
-pub const ACCIDENTAL: &[&str] = &["sha256hash", "sha256hashmap", "veritypartitionstype"];
+pub(crate) const ACCIDENTAL: &[&str] = &["sha256hash", "sha256hashmap", "veritypartitionstype"];
 
 const TEXT_LIST: Kind = Kind::List(&Kind::Text);
 const FILLED_LIST: Kind = Kind::List(&Kind::Filled);
 const MOUNT_ID: Kind = Kind::Word(&["uuid", "part-uuid", "part-label"]);
 
 /// The whole file.
-pub static CONFIG: Object = Object {
+pub(crate) static CONFIG: Object = Object {
     name: "Config",
     about: "A config of Prism, the Azure Linux Image Customizer.",
     fields: &[
