@@ -50,6 +50,7 @@ pub(super) fn build(
         })
         .collect();
     let file_system = file_system(extension, base);
+    let source = content_source(config, extension, arch);
     let layout = extension.layout;
     let file_name = layout.file_name(&name);
     let mut notes = Vec::new();
@@ -75,16 +76,13 @@ pub(super) fn build(
             epoch: extension.source_date_epoch,
             changes: Vec::new(),
             content: ContentPlan {
-                at: at.clone(),
-                name: name.clone(),
-                kind: extension.kind,
-                source: content_source(config, extension, arch),
                 files,
                 keep_owners: extension.keep_owners,
                 release,
                 reload: extension.reload,
                 path_links: extension.path_links.clone(),
                 limits: Limits::of(extension),
+                ..ContentPlan::new(at.clone(), name.clone(), extension.kind, source)
             },
         })),
         name,

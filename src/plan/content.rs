@@ -37,6 +37,30 @@ pub struct ContentPlan {
     pub limits: Limits,
 }
 
+impl ContentPlan {
+    /// Content from one source and nothing added to it; the owners of a tree are not kept, and
+    /// nothing is demanded.
+    pub fn new(
+        at: String,
+        name: String,
+        kind: ExtensionKind,
+        source: ContentSource,
+    ) -> ContentPlan {
+        ContentPlan {
+            at,
+            name,
+            kind,
+            source,
+            files: Vec::new(),
+            keep_owners: false,
+            release: ReleaseFields::new(),
+            reload: Reload::Auto,
+            path_links: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What the content is taken from, before single files are added.
 #[derive(Debug, Clone)]
 pub enum ContentSource {

@@ -217,6 +217,17 @@ fn repaired(
         ));
     }
     let declared = repair.release.filled("ARCHITECTURE").and_then(Arch::parse);
+    let (kind, image_arch) = (extension.kind, ddi.arch);
+    let source = ContentSource::Image(RepairedImage {
+        release_file: format!(
+            "{}/extension-release.{}",
+            kind.release_dir(),
+            release.suffix
+        ),
+        ddi: Arc::new(ddi),
+        keep: extension.repair.exceptions().to_vec(),
+        beside,
+    });
     let note = Finding::note("repaired", format!("{} is rebuilt: {told}", path.display()));
     let planned = Planned {
         image: built,
@@ -227,7 +238,7 @@ fn repaired(
             version: None,
             arch: declared,
             partition_arch: declared
-                .or(ddi.arch)
+                .or(image_arch)
                 .or(base.and_then(|base| base.arch))
                 .unwrap_or(Arch::X86_64),
             layout: Layout::Image,
@@ -238,25 +249,11 @@ fn repaired(
             epoch: extension.source_date_epoch,
             changes: repair.changes,
             content: ContentPlan {
-                at: at.to_owned(),
-                name: name.clone(),
-                kind: extension.kind,
-                source: ContentSource::Image(RepairedImage {
-                    release_file: format!(
-                        "{}/extension-release.{}",
-                        extension.kind.release_dir(),
-                        release.suffix
-                    ),
-                    ddi: Arc::new(ddi),
-                    keep: extension.repair.exceptions().to_vec(),
-                    beside,
-                }),
-                files: Vec::new(),
                 keep_owners: true,
                 release: repair.release,
                 reload: Reload::Never,
-                path_links: Vec::new(),
                 limits: Limits::of(extension),
+                ..ContentPlan::new(at.to_owned(), name.clone(), extension.kind, source)
             },
         })),
         name,

@@ -168,7 +168,6 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::plan::content::{FileContent, FilePlan};
-    use crate::plan::limits::Limits;
     use crate::systemd::kind::ExtensionKind;
     use crate::tree::Kind;
 
@@ -176,11 +175,9 @@ mod tests {
         let mut release = ReleaseFields::new();
         release.set("ID", "azurelinux");
         release.set("VERSION_ID", "3.0");
+        let at = "sysext.extensions[0]".to_owned();
+        let source = ContentSource::FilesOnly;
         ContentPlan {
-            at: "sysext.extensions[0]".into(),
-            name: "tools".into(),
-            kind: ExtensionKind::Sysext,
-            source: ContentSource::FilesOnly,
             files: files
                 .iter()
                 .map(|(destination, text)| FilePlan {
@@ -189,11 +186,8 @@ mod tests {
                     permissions: Some(0o755),
                 })
                 .collect(),
-            keep_owners: false,
             release,
-            reload: Reload::Auto,
-            path_links: Vec::new(),
-            limits: Limits::default(),
+            ..ContentPlan::new(at, "tools".to_owned(), ExtensionKind::Sysext, source)
         }
     }
 
