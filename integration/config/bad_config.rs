@@ -268,6 +268,16 @@ const BAD_CONFIGS: &[Case<'_>] = &[
         &["`no`"],
     ),
     (
+        "sysext: {extensions: [{name: a, tree: tree, verity: none, links: [{path: /usr/bin/tool, target: x}]}]}\n",
+        "content-conflict",
+        &["usr/bin/tool"],
+    ),
+    (
+        "sysext: {extensions: [{name: a, tree: tree, verity: none, links: [{path: /etc/x, target: x}]}]}\n",
+        "outside-hierarchy",
+        &["/etc/x"],
+    ),
+    (
         "sysext: {extensions: [{name: a, tree: tree, verity: none, arch: x87}]}\n",
         "unknown-value",
         &["x87"],

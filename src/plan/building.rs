@@ -81,6 +81,7 @@ pub(super) fn build(
                 release,
                 reload: extension.reload,
                 path_links: extension.path_links.clone(),
+                links: extension.links.clone(),
                 limits: Limits::of(extension),
                 ..ContentPlan::new(at.clone(), name.clone(), extension.kind, source)
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::limits::Limits;
 use crate::check::sidecars::Sidecars;
-use crate::config::model::{Reload, RepairKind};
+use crate::config::model::{LinkEntry, Reload, RepairKind};
 use crate::image::dissect::Ddi;
 use crate::systemd::arch::Arch;
 use crate::systemd::kind::ExtensionKind;
@@ -33,6 +33,8 @@ pub struct ContentPlan {
     pub reload: Reload,
     /// Programs that get a link in `/usr/bin`.
     pub path_links: Vec<String>,
+    /// Symbolic links that are added.
+    pub links: Vec<LinkEntry>,
     /// What it must hold, must not hold, and may weigh.
     pub limits: Limits,
 }
@@ -56,6 +58,7 @@ impl ContentPlan {
             release: ReleaseFields::new(),
             reload: Reload::Auto,
             path_links: Vec::new(),
+            links: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -89,6 +89,13 @@ pub(crate) fn gather(wanted: &ContentPlan) -> Result<Content, Vec<Finding>> {
             Err(found) => errors.extend(at(found, &at_file)),
         }
     }
+    for (index, link) in wanted.links.iter().enumerate() {
+        let path = link.path.trim_start_matches('/');
+        if let Err(error) = tree.insert_symlink(path.as_bytes(), link.target.as_bytes()) {
+            let finding = Finding::error("content-conflict", error.to_string());
+            errors.push(finding.at(format!("{}.links[{index}]", wanted.at)));
+        }
+    }
     errors.extend(at(forbidden(&tree, wanted.kind, &wanted.name), &wanted.at));
     if errors.is_empty() && tree.walk().all(|(.., inode)| inode.entries().is_some()) {
         errors.push(
@@ -167,6 +174,8 @@ fn at(findings: Vec<Finding>, yaml_path: &str) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::LinkEntry;
+    use crate::finding::Place;
     use crate::plan::content::{FileContent, FilePlan};
     use crate::systemd::kind::ExtensionKind;
     use crate::tree::Kind;
@@ -199,6 +208,11 @@ mod tests {
     fn adds_the_release_file_and_links() {
         let mut wanted = wanted(&[("/usr/local/bin/kubectl", "x"), ("/opt/t/run", "y")]);
         wanted.path_links = vec!["kubectl".into(), "run".into()];
+        let link = |path: &str, target: &str| LinkEntry {
+            path: path.to_owned(),
+            target: target.to_owned(),
+        };
+        wanted.links = vec![link("/usr/lib/t/newest", "../../../opt/t")];
         let content = gather(&wanted).unwrap();
         let target = |path: &str| match &content
             .tree
@@ -211,6 +225,12 @@ mod tests {
         };
         assert_eq!(target("usr/bin/kubectl"), "../local/bin/kubectl");
         assert_eq!(target("usr/bin/run"), "../../opt/t/run");
+        assert_eq!(target("usr/lib/t/newest"), "../../../opt/t");
+        wanted.links = vec![link("/opt/t/run", "elsewhere")];
+        let refused = gather(&wanted).unwrap_err();
+        assert_eq!(refused[0].id, "content-conflict");
+        let place = Place::Yaml("sysext.extensions[0].links[0]".to_owned());
+        assert_eq!(refused[0].place, Some(place));
         assert!(
             content
                 .tree

@@ -56,6 +56,18 @@ impl From<String> for ArchiveSource {
     }
 }
 
+/// A symbolic link of an extension.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LinkEntry {
+    /// Absolute path of the link inside the extension.
+    #[schemars(example = &"/usr/bin/tool")]
+    pub path: String,
+    /// What it leads to, as it is written into the link; a relative one begins at the link's folder.
+    #[schemars(example = &"../lib/tool/tool")]
+    pub target: String,
+}
+
 /// One file of an extension.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

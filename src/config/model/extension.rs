@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::content::{ArchiveSource, FileEntry, ImageSource};
+use super::content::{ArchiveSource, FileEntry, ImageSource, LinkEntry};
 use super::format::{Format, Layout};
 use super::release::Release;
 use super::repair::{Repair, RepairValue};
@@ -98,6 +98,9 @@ pub struct Extension {
     #[serde(default)]
     #[schemars(example = vec!["kubectl"])]
     pub path_links: Vec<String>,
+    /// Symbolic links that are added.
+    #[serde(default)]
+    pub links: Vec<LinkEntry>,
     /// Path globs that must match something in the extension.
     #[serde(default)]
     #[schemars(example = vec!["/usr/local/bin/*"])]

@@ -23,7 +23,7 @@ use super::editor::{OrText, ProfileOrFacts};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 
 pub(crate) use compression::CompressionSetting;
-pub(crate) use content::{ArchiveSource, FileEntry, ImageSource};
+pub(crate) use content::{ArchiveSource, FileEntry, ImageSource, LinkEntry};
 pub(crate) use extension::{Extension, MadeByMkosi, Reload};
 pub(crate) use format::{Format, Layout};
 pub(crate) use placing::{CertificateLocation, Enable, ImagePolicy, Location, OverlayConflict};

@@ -1,10 +1,11 @@
 //! One extension: its source, and which keys go with that.
 
-use super::files::one_file;
+use super::files::{inside_hierarchy, one_file};
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
 use crate::config::model::{
-    CompressionSetting, Extension, Format, ImagePolicy, Layout, RepairKind, Sysext, Verity,
+    CompressionSetting, Extension, Format, ImagePolicy, Layout, LinkEntry, RepairKind, Sysext,
+    Verity,
 };
 use crate::finding::Finding;
 use crate::finding::suggest::nearest;
@@ -190,6 +191,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
                 || !release.scope.is_empty(),
         ),
         ("pathLinks", !extension.path_links.is_empty()),
+        ("links", !extension.links.is_empty()),
         ("seed", extension.seed.is_some()),
         ("sourceDateEpoch", extension.source_date_epoch.is_some()),
     ];
@@ -331,6 +333,11 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
             );
         }
     }
+    for (index, link) in extension.links.iter().enumerate() {
+        let at = format!("{at}.links[{index}]");
+        findings
+            .extend(one_link(link, extension.kind).map(|(key, it)| it.at(format!("{at}.{key}"))));
+    }
     for (index, file) in extension.files.iter().enumerate() {
         one_file(
             file,
@@ -339,6 +346,29 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
             findings,
         );
     }
+}
+
+/// What is wrong with a link, and with which of its keys.
+fn one_link(link: &LinkEntry, kind: ExtensionKind) -> Option<(&'static str, Finding)> {
+    let places = kind.places();
+    if !inside_hierarchy(&link.path, kind) {
+        let message = format!("`{}` is not a place below {places}", link.path);
+        let finding = Finding::error("outside-hierarchy", message)
+            .because(format!(
+                "systemd merges {places} of a {} and nothing else",
+                kind.noun()
+            ))
+            .help(format!(
+                "choose an absolute path below {places}, without `..`"
+            ));
+        return Some(("path", finding));
+    }
+    // What symlink(2) refuses.
+    let wrong = link.target.is_empty() || link.target.contains('\0') || link.target.len() > 4095;
+    wrong.then(|| {
+        let message = "expected the target of a link: 1 to 4095 bytes, none of them zero";
+        ("target", Finding::error("wrong-value", message))
+    })
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {

@@ -325,6 +325,33 @@ mod tests {
     }
 
     #[test]
+    fn links_lie_in_a_hierarchy_and_lead_somewhere() {
+        let text = |rest: &str| {
+            format!(
+                "sysext:\n  extensions: [{{name: a, tree: t, verity: none, links: [{rest}]}}]\n"
+            )
+        };
+        assert!(
+            ids(&text(
+                "{path: /usr/bin/x, target: ../lib/x}, {path: /opt/y, target: /usr/y}"
+            ))
+            .is_empty()
+        );
+        for (rest, id, key) in [
+            ("{path: usr/bin/x, target: y}", "outside-hierarchy", "path"),
+            ("{path: /etc/x, target: y}", "outside-hierarchy", "path"),
+            ("{path: /usr/../x, target: y}", "outside-hierarchy", "path"),
+            ("{path: /usr/x, target: ''}", "wrong-value", "target"),
+        ] {
+            let place = format!("sysext.extensions[0].links[0].{key}");
+            assert_eq!(one(&text(rest)), (id, place), "{rest}");
+        }
+        let prebuilt =
+            "sysext: {extensions: [{image: a.raw, links: [{path: /usr/x, target: y}]}]}\n";
+        assert_eq!(one(prebuilt).0, "key-without-effect");
+    }
+
+    #[test]
     fn a_disabled_service_is_found() {
         let text =
             "os: {services: {disable: [sshd, systemd-sysext]}}\nsysext: {extensions: [a.raw]}\n";
