@@ -22,6 +22,7 @@ struct Profile {
     release: &'static [(&'static str, &'static str)],
     systemd: &'static str,
     systemd_source: &'static str,
+    /// Whether systemd is Debian's, which had its units in `/lib` up to 254.
     from_dpkg: bool,
     /// Newer changes of systemd that the distribution ported back.
     backports: &'static [Change],

@@ -129,7 +129,10 @@ impl Screen {
 
     /// Whether what was found is the result.
     fn is_form(&self) -> bool {
-        matches!(self.output, Output::Sarif | Output::Junit)
+        match self.output {
+            Output::Sarif | Output::Junit => true,
+            Output::Text | Output::Json => false,
+        }
     }
 
     /// Writes what is known only at the end: all that was found, where that is the result.

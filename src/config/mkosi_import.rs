@@ -150,7 +150,7 @@ pub(crate) fn resolve(config: &mut Config) -> Result<(), Vec<Finding>> {
         let Some(written) = &extension.mkosi else {
             continue;
         };
-        if extension.has_other_source() {
+        if extension.sources().len() > 1 {
             continue;
         }
         let at = format!("sysext.extensions[{index}].mkosi");

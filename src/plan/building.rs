@@ -6,7 +6,9 @@ use super::content::{ArchivePlan, ContentPlan, FilePlan};
 use super::signing::signing;
 use super::{BuildStep, Planned, PlannedWithNotes, in_config, placed_in};
 use crate::config::Config;
-use crate::config::model::{ArchiveSource, CompressionSetting, Extension, Layout, Sysext};
+use crate::config::model::{
+    ArchiveSource, CompressionSetting, Extension, Layout, SourceKey, Sysext,
+};
 use crate::config::validate::effective_verity;
 use crate::finding::Finding;
 use crate::image::ImageFormat;
@@ -124,11 +126,14 @@ fn content_source(config: &Config, extension: &Extension, arch: Option<Arch>) ->
             keep_owners: extension.keep_owners,
         },
     };
-    match (&extension.tree, &extension.tar, &extension.oci) {
-        (Some(folder), ..) => ContentSource::Tree(config.resolve(folder)),
-        (None, Some(tar), _) => ContentSource::Archive(archive(tar)),
-        (None, None, Some(oci)) => ContentSource::Oci(archive(oci), arch),
-        (None, None, None) => ContentSource::FilesOnly,
+    match extension.sources().first() {
+        Some(SourceKey::Tree(folder)) => ContentSource::Tree(config.resolve(folder)),
+        Some(SourceKey::Tar(tar)) => ContentSource::Archive(archive(tar)),
+        Some(SourceKey::Oci(oci)) => ContentSource::Oci(archive(oci), arch),
+        // The first is not built here, and the second has been read into one of the others.
+        Some(SourceKey::Image(_) | SourceKey::Mkosi) | Some(SourceKey::Files) | None => {
+            ContentSource::FilesOnly
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One extension: where its content comes from and how it is built.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -153,17 +153,50 @@ impl Extension {
         })
     }
 
-    /// Whether content comes from somewhere else than `mkosi`.
-    pub fn has_other_source(&self) -> bool {
-        let Extension {
-            image,
-            tree,
+    /// Everything that content is taken from; a valid extension has exactly one source.
+    pub fn sources(&self) -> Vec<SourceKey<'_>> {
+        let files = match &self.tree {
+            Some(tree) => Some(SourceKey::Tree(tree)),
+            None => (!self.files.is_empty()).then_some(SourceKey::Files),
+        };
+        let sources = [
+            self.image.as_ref().map(SourceKey::Image),
             files,
-            tar,
-            oci,
-            ..
-        } = self;
-        image.is_some() || tree.is_some() || !files.is_empty() || tar.is_some() || oci.is_some()
+            self.tar.as_ref().map(SourceKey::Tar),
+            self.oci.as_ref().map(SourceKey::Oci),
+            self.mkosi.as_ref().map(|_| SourceKey::Mkosi),
+        ];
+        sources.into_iter().flatten().collect()
+    }
+}
+
+/// What the content of an extension is taken from.
+#[derive(Debug, Clone, Copy)]
+pub enum SourceKey<'a> {
+    /// A prebuilt image.
+    Image(&'a ImageSource),
+    /// A folder, to which `files` may be added.
+    Tree(&'a Path),
+    /// Nothing but `files`.
+    Files,
+    /// A tar archive.
+    Tar(&'a ArchiveSource),
+    /// A container image.
+    Oci(&'a ArchiveSource),
+    /// A configuration of mkosi; its reading becomes one of the others.
+    Mkosi,
+}
+
+impl SourceKey<'_> {
+    /// The key, or keys, that name it.
+    pub fn key(self) -> &'static str {
+        match self {
+            SourceKey::Image(_) => "image",
+            SourceKey::Tree(_) | SourceKey::Files => "tree/files",
+            SourceKey::Tar(_) => "tar",
+            SourceKey::Oci(_) => "oci",
+            SourceKey::Mkosi => "mkosi",
+        }
     }
 }
 

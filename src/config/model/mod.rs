@@ -24,7 +24,7 @@ use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 
 pub(crate) use compression::CompressionSetting;
 pub(crate) use content::{ArchiveSource, FileEntry, ImageSource, LinkEntry};
-pub(crate) use extension::{Extension, MadeByMkosi, Reload};
+pub(crate) use extension::{Extension, MadeByMkosi, Reload, SourceKey};
 pub(crate) use format::{Format, Layout};
 pub(crate) use placing::{CertificateLocation, Enable, ImagePolicy, Location, OverlayConflict};
 pub(super) use repair::Exceptions;

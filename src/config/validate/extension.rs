@@ -4,8 +4,8 @@ use super::files::{inside_hierarchy, one_file};
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
 use crate::config::model::{
-    CompressionSetting, Extension, Format, ImagePolicy, Layout, LinkEntry, RepairKind, Sysext,
-    Verity,
+    CompressionSetting, Extension, Format, ImagePolicy, Layout, LinkEntry, RepairKind, SourceKey,
+    Sysext, Verity,
 };
 use crate::finding::Finding;
 use crate::finding::suggest::nearest;
@@ -20,24 +20,12 @@ pub(super) fn one_extension(
     findings: &mut Vec<Finding>,
 ) {
     let at_key = |key: &str| format!("{at}.{key}");
-    let sources: Vec<&str> = [
-        ("image", extension.image.is_some()),
-        (
-            "tree/files",
-            extension.tree.is_some() || !extension.files.is_empty(),
-        ),
-        ("tar", extension.tar.is_some()),
-        ("oci", extension.oci.is_some()),
-        ("mkosi", extension.mkosi.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(name, present)| present.then_some(name))
-    .collect();
+    let sources = extension.sources();
     if sources.len() != 1 {
-        let found = if sources.is_empty() {
-            "none".to_owned()
-        } else {
-            sources.join(" and ")
+        let keys: Vec<&str> = sources.iter().map(|source| source.key()).collect();
+        let found = match keys.is_empty() {
+            true => "none".to_owned(),
+            false => keys.join(" and "),
         };
         findings.push(
             Finding::error(
@@ -117,14 +105,13 @@ pub(super) fn one_extension(
     ] {
         glob_syntax(patterns, &at_key(&key), findings);
     }
-    match &extension.image {
-        Some(image) if sources == ["image"] => {
-            prebuilt(extension, image.sha256.as_deref(), at, findings);
-        }
-        None if matches!(sources.as_slice(), ["tree/files" | "tar" | "oci"]) => {
+    match sources.as_slice() {
+        [SourceKey::Image(image)] => prebuilt(extension, image.sha256.as_deref(), at, findings),
+        [SourceKey::Tree(_) | SourceKey::Files | SourceKey::Tar(_) | SourceKey::Oci(_)] => {
             built(sysext, extension, at, findings);
         }
-        _ => {}
+        // What mkosi's files come to is judged in their place.
+        [SourceKey::Mkosi] | [] | [_, _, ..] => {}
     }
 }
 
