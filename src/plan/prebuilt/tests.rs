@@ -1,10 +1,11 @@
 use super::*;
+use crate::image::erofs::write::testing::image;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
 use crate::io::open::testing::write;
 use crate::plan::Plan;
 use crate::plan::testing::{
-    Protected, bare, disk, hash_tree, key_pair, planned, planned_for, release_path, said,
+    Protected, bare, disk, hash_tree, key_pair, planned, planned_for, release_path, said, tree,
 };
 
 const RELEASE: &str = "ID=azurelinux\nVERSION_ID=3.0\nSYSEXT_ID=p\nARCHITECTURE=x86-64\n";
@@ -359,24 +360,34 @@ fn the_original_is_never_replaced() {
 #[test]
 fn hash_tree_and_signature_beside_an_image_are_put_into_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, _) = key_pair(dir.path(), "c");
-    let data = bare("p", "ID=x\nSYSEXT_ID=p\n");
-    let (tree, root) = hash_tree(&data);
+    let (signer, _) = key_pair(dir.path(), "c");
+    let fields = "ID=x\nSYSEXT_ID=p\nARCHITECTURE=arm64\n";
+    let files = [(&*release_path("p"), fields), ("etc/never-merged", "")];
+    let data = image(&tree(&files));
+    let (hashes, root) = hash_tree(&data);
     write(dir.path(), "p.raw", &data);
-    write(dir.path(), "p.verity", tree);
+    write(dir.path(), "p.verity", hashes);
     write(dir.path(), "p.roothash", root.to_string());
     write(
         dir.path(),
         "p.roothash.p7s",
-        sign_root_hash(&key, &root.to_string()).unwrap(),
+        sign_root_hash(&signer, &root.to_string()).unwrap(),
     );
+    let key = "verityKey: k, verityCertificate: c.crt";
     for (keys, expected, beside) in [
         ("", "taken", 3),
-        ("repair: auto", "joined for x86-64", 0),
+        ("repair: auto", "joined for arm64", 0),
+        // A key asks for a signature, and there is one.
+        (&format!("repair: auto, {key}"), "joined for arm64", 0),
+        (
+            &format!("repair: auto, resign: true, {key}"),
+            "signed: protection outside",
+            0,
+        ),
         ("repair: {except: [protection]}", "taken", 3),
         (
-            "repair: auto, name: q, resign: true, verityKey: k, verityCertificate: c.crt",
-            "signed: release-file protection",
+            &format!("repair: auto, name: q, resign: true, {key}"),
+            "signed: release-file protection outside",
             0,
         ),
     ] {
