@@ -155,3 +155,177 @@ pub(crate) fn overlays(config: &Config, sysext: &Sysext) -> Vec<Finding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Severity;
+    use crate::image::gpt::types::Designator;
+    use crate::plan::finish;
+    use crate::plan::testing::{Protected, bare, config, disk, key_pair, planned, said};
+
+    fn one(keys: &str) -> String {
+        format!("{{tree: t, verity: none, {keys}}}")
+    }
+
+    #[test]
+    fn names_clash_within_their_kind_and_the_later_one_is_told() {
+        for (first, second, expected) in [
+            ("a", "b", vec![]),
+            ("a", "a", vec!["duplicate-name sysext.extensions[1]"]),
+            ("x_1", "x1", vec!["names-tie sysext.extensions[1]"]),
+            ("x-1", "x1", vec![]),
+            ("x1", "x01", vec!["names-tie sysext.extensions[1]"]),
+        ] {
+            for (kind, expected) in [("sysext", expected), ("confext", vec![])] {
+                let text = format!(
+                    "sysext: {{extensions: [{}, {}]}}\n",
+                    one("name: p"),
+                    one(&format!("name: q, kind: {kind}"))
+                );
+                let mut plan = planned(Path::new("/d"), &text).unwrap();
+                plan.extensions[0].name = first.to_owned();
+                plan.extensions[1].name = second.to_owned();
+                let findings = name_clashes(&plan.extensions);
+                assert_eq!(said(&findings), expected, "{first} {second} {kind}");
+                let help = findings.iter().flat_map(|it| it.help.as_deref());
+                assert!(
+                    help.into_iter()
+                        .all(|it| it.ends_with("stands at sysext.extensions[0]"))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_certificates_are_plain_where_a_unit_copies_them() {
+        let dir = tempfile::tempdir().unwrap();
+        key_pair(dir.path(), "c");
+        for (location, name, odd) in [
+            ("/run/verity.d", "c.crt", false),
+            ("/run/verity.d", "A_b-1.2.crt", false),
+            ("/run/verity.d", "a b.crt", true),
+            ("/run/verity.d", "a%n.crt", true),
+            ("/run/verity.d", "ä.crt", true),
+            ("/run/verity.d", "c.confext.crt", true),
+            ("/etc/verity.d", "a b.crt", false),
+            ("/usr/lib/verity.d", "c.confext.crt", false),
+        ] {
+            let text = format!(
+                "sysext: {{certificateLocation: {location}, certificates: \
+                 [{{source: c.crt, name: '{name}'}}], extensions: [{}]}}\n",
+                one("name: a")
+            );
+            let found = planned(dir.path(), &text).map(|_| ());
+            let found = found.map_err(|findings| said(&findings));
+            let expected = vec!["certificate-name sysext.certificates[0]".to_owned()];
+            assert_eq!(
+                found,
+                if odd { Err(expected) } else { Ok(()) },
+                "{location} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_listed_certificate_without_an_extension_is_told_once_all_signers_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, mine) = key_pair(dir.path(), "mine");
+        key_pair(dir.path(), "other");
+        let data = bare("p", "ID=x\n");
+        for (name, protected) in [
+            ("signed", Protected::Signed(&key, &mine)),
+            ("room", Protected::WithRoom),
+            ("hash", Protected::ByHash),
+        ] {
+            let image = disk(Designator::Root, &data, &protected);
+            std::fs::write(dir.path().join(name), image).unwrap();
+        }
+        let own = "{name: a, tree: t, verityKey: k, verityCertificate: mine.crt}";
+        let unused = |index: usize| format!("certificate-unused sysext.certificates[{index}]");
+        for (certificates, extension, expected) in [
+            ("mine.crt", own, vec![]),
+            ("mine.crt, other.crt", own, vec![unused(1)]),
+            ("other.crt, mine.crt", "signed", vec![unused(0)]),
+            ("mine.crt, other.crt", "hash", vec![unused(0), unused(1)]),
+            (
+                "other.crt",
+                "{name: a, tree: t, layout: directory}",
+                vec![unused(0)],
+            ),
+            // Who will sign, is not known yet.
+            ("other.crt", "room", vec![]),
+            ("other.crt", "{name: a, tree: t, verity: defer}", vec![]),
+        ] {
+            let text =
+                format!("sysext: {{certificates: [{certificates}], extensions: [{extension}]}}\n");
+            let mut plan = planned(dir.path(), &text).unwrap();
+            let findings = finish(&mut plan, &[]);
+            assert_eq!(said(&findings), expected, "{text}");
+            assert!(findings.iter().all(|it| it.severity == Severity::Warning));
+        }
+        // One that stands at its key is not listed.
+        let text = format!("sysext: {{verityCertificate: other.crt, extensions: [{own}]}}\n");
+        assert_eq!(
+            said(&unused_certificates(&planned(dir.path(), &text).unwrap())),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_key_below_the_folder_of_the_config_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("inside");
+        std::fs::create_dir_all(inside.join("sub")).unwrap();
+        key_pair(&inside, "c");
+        for path in ["sub/k.pem", "../out.pem"] {
+            std::fs::write(inside.join(path), "").unwrap();
+        }
+        std::os::unix::fs::symlink("../out.pem", inside.join("link.pem")).unwrap();
+        std::os::unix::fs::symlink("inside/sub/k.pem", dir.path().join("in.pem")).unwrap();
+        for (key, told) in [
+            ("sub/k.pem", true),
+            ("../out.pem", false),
+            ("../in.pem", true),
+            ("link.pem", false),
+            ("gone.pem", false),
+            ("env:K", false),
+        ] {
+            let text = format!(
+                "sysext: {{verityKey: '{key}', verityCertificate: c.crt, \
+                 extensions: [{{name: a, tree: t}}, {{name: b, tree: t}}]}}\n"
+            );
+            let plan = planned(&inside, &text).unwrap();
+            let expected: &[&str] = if told {
+                &["key-below-config sysext.verityKey"]
+            } else {
+                &[]
+            };
+            assert_eq!(said(&plan.findings), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn overlays_of_prism_on_a_hierarchy_are_told_as_the_config_wants() {
+        for (mount_point, setting, expected) in [
+            ("/usr", "", Some(Severity::Warning)),
+            ("/opt/x/", "", Some(Severity::Warning)),
+            ("/etc/../usr/lib", "", Some(Severity::Warning)),
+            ("/usrlocal", "", None),
+            ("/etc", "", None),
+            ("/usr", ", overlayConflict: error", Some(Severity::Error)),
+            ("/usr", ", overlayConflict: ignore", None),
+        ] {
+            let text = format!(
+                "os: {{overlays: [{{mountPoint: /var}}, {{mountPoint: {mount_point}}}]}}\n\
+                 sysext: {{extensions: [a.raw]{setting}}}\n"
+            );
+            let config = config(Path::new("/d"), &text);
+            let found = overlays(&config, config.sysext.as_ref().unwrap());
+            let severities = found.iter().map(|it| it.severity);
+            assert!(severities.eq(expected), "{text}{found:?}");
+            let places = expected.map(|_| "overlay-on-hierarchy os.overlays[1].mountPoint");
+            assert!(said(&found).iter().map(String::as_str).eq(places));
+        }
+    }
+}

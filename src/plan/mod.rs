@@ -17,6 +17,8 @@ mod prebuilt;
 pub(crate) mod repair;
 pub(crate) mod settings;
 mod signing;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -394,3 +396,6 @@ fn select(extensions: &mut Vec<Planned>, only: &[String]) -> Result<(), Finding>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

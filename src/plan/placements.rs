@@ -118,3 +118,113 @@ impl Plan {
         extensions.chain(certificates).chain(drop_ins).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{bare, hash_tree, key_pair, planned};
+    use crate::systemd::paths::CERTIFICATE_STORE;
+
+    #[test]
+    fn extensions_come_first_each_with_what_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        key_pair(dir.path(), "c");
+        let data = bare("p", "ID=x\n");
+        let (tree, root) = hash_tree(&data);
+        std::fs::create_dir(at("in")).unwrap();
+        std::fs::write(at("in/p.raw"), data).unwrap();
+        std::fs::write(at("in/p.verity"), tree).unwrap();
+        std::fs::write(at("in/p.roothash"), root.to_string()).unwrap();
+        let text = "sysext: {certificates: [c.crt], certificateLocation: /run/verity.d, \
+                    imagePolicy: 'root=verity:=ignore', extensions: [\
+                    {name: z, tree: t, verity: none}, \
+                    ./in/p.raw, {name: d, tree: t, layout: directory, kind: confext}]}\n";
+        let plan = planned(dir.path(), text).unwrap();
+        let placements = plan.placements();
+        let found: Vec<_> = placements
+            .iter()
+            .map(|it| (it.kind, it.destination.clone(), it.mode))
+            .collect();
+        let unit = |unit: &str, file: &str| {
+            format!("/etc/systemd/system/systemd-{unit}.service.d/{file}.conf")
+        };
+        let expected = [
+            (
+                PlacedKind::Image,
+                "/var/lib/extensions/z.raw".to_owned(),
+                0o644,
+            ),
+            (
+                PlacedKind::Image,
+                "/var/lib/extensions/p.raw".to_owned(),
+                0o644,
+            ),
+            (
+                PlacedKind::Sidecar,
+                "/var/lib/extensions/p.roothash".to_owned(),
+                0o644,
+            ),
+            (
+                PlacedKind::Sidecar,
+                "/var/lib/extensions/p.verity".to_owned(),
+                0o644,
+            ),
+            (PlacedKind::Folder, "/var/lib/confexts/d".to_owned(), 0o755),
+            (
+                PlacedKind::Certificate,
+                format!("{CERTIFICATE_STORE}/c.crt"),
+                0o644,
+            ),
+            (
+                PlacedKind::DropIn,
+                unit("sysext", "40-verity-certificates"),
+                0o644,
+            ),
+            (PlacedKind::DropIn, unit("sysext", "50-image-policy"), 0o644),
+            (
+                PlacedKind::DropIn,
+                unit("confext", "40-verity-certificates"),
+                0o644,
+            ),
+            (
+                PlacedKind::DropIn,
+                unit("confext", "50-image-policy"),
+                0o644,
+            ),
+        ];
+        assert_eq!(found, expected);
+        let sidecars: Vec<_> = placements
+            .iter()
+            .filter_map(|it| match &it.source {
+                PlacementSource::Sidecar {
+                    planned,
+                    number,
+                    path,
+                    in_config,
+                } => Some((
+                    planned.name.as_str(),
+                    *number,
+                    path.to_path_buf(),
+                    *in_config,
+                )),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            sidecars,
+            [
+                ("p", 0, at("./in/p.roothash"), "in/p.roothash"),
+                ("p", 1, at("./in/p.verity"), "in/p.verity"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_image_is_written_after_the_certificate_that_makes_it_acceptable() {
+        use PlacedKind::{Certificate, DropIn, Folder, Image, Sidecar};
+        let mut kinds = [Folder, Image, Sidecar, DropIn, Certificate];
+        kinds.sort();
+        assert_eq!(kinds, [Certificate, DropIn, Sidecar, Image, Folder]);
+    }
+}

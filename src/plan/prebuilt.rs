@@ -384,3 +384,6 @@ fn demanded(ddi: &Ddi, limits: &Limits, at: &str) -> Vec<Finding> {
         ],
     }
 }
+
+#[cfg(test)]
+mod tests;

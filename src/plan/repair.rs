@@ -492,3 +492,6 @@ impl Write for Appended<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

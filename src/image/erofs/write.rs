@@ -39,15 +39,11 @@ pub(crate) fn write(
     })
 }
 
+/// Images in memory, for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
-    use crate::image::erofs::compress::Compression;
     use crate::image::erofs::format::BLOCK_SIZE;
-    use crate::tree::read::ReadError;
-    use crate::tree::{Inode, Kind, Source};
-    use proptest::prelude::*;
-    use std::num::NonZero;
 
     impl Sink for Vec<u8> {
         fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> io::Result<()> {
@@ -59,6 +55,32 @@ mod tests {
             Ok(())
         }
     }
+
+    /// A tree as an image that is not compressed.
+    pub(crate) fn image(tree: &Tree) -> Vec<u8> {
+        let params = Params {
+            uuid: [9; 16],
+            epoch_seconds: 0,
+            volume_name: [0; 16],
+            compression: None,
+            share_compressed: false,
+            threads: std::num::NonZero::<usize>::MIN,
+        };
+        let mut out = Vec::new();
+        write(tree, &params, &Spare::default(), &Progress::new(), &mut out).unwrap();
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::erofs::compress::Compression;
+    use crate::image::erofs::format::BLOCK_SIZE;
+    use crate::tree::read::ReadError;
+    use crate::tree::{Inode, Kind, Source};
+    use proptest::prelude::*;
+    use std::num::NonZero;
 
     const PARAMS: Params = Params {
         uuid: [9; 16],

@@ -44,7 +44,7 @@ fn issuer_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use openssl::pkey::{PKey, Private};
 
     use super::KeyFile;
@@ -55,7 +55,7 @@ mod testing {
         "452addea32c48fb76d3fdb21c53d6a1d1f5bc7a13fa2d3676e2fe91a8637a71e";
 
     /// A key with its certificate.
-    pub(super) fn signer(key: &PKey<Private>, name: &str) -> (KeyFile, Certificate) {
+    pub(crate) fn signer(key: &PKey<Private>, name: &str) -> (KeyFile, Certificate) {
         let certificate = Certificate::from_x509(&testing::certificate(key, name, 0x1f0)).unwrap();
         let pem = key.private_key_to_pem_pkcs8().unwrap();
         (KeyFile::from_pem(&pem, &certificate).unwrap(), certificate)

@@ -366,3 +366,6 @@ fn pinned(path: &Path, expected: &str) -> Result<(), Finding> {
     )
     .help("get the image that was pinned, or update `sha256` if the change is intended"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,117 @@ impl Along {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::dissect;
+    use crate::plan::testing::{Protected, bare, disk, key_pair};
+
+    const HASH: &str = "00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn what_lies_beside_goes_along_when_systemd_would_use_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, certificate) = key_pair(dir.path(), "c");
+        let data = bare("p", "ID=x\n");
+        let image = |designator, protected| disk(designator, &data, &protected);
+        let (root, usr) = (Designator::Root, Designator::Usr);
+        let gpt_hash = image(root, Protected::ByHash);
+        let gpt_usr = image(usr, Protected::ByHash);
+        let gpt_plain = image(root, Protected::Not);
+        let gpt_signed = image(root, Protected::Signed(&key, &certificate));
+        let gpt_room = image(root, Protected::WithRoom);
+        const INCOMPLETE: &[&str] = &["incomplete"];
+        for (what, image, beside, expected) in [
+            ("bare", &data, &[][..], &[][..]),
+            (
+                "bare",
+                &data,
+                &["roothash", "verity"],
+                &["roothash", "verity"],
+            ),
+            (
+                "bare",
+                &data,
+                &[
+                    "roothash",
+                    "roothash.p7s",
+                    "verity",
+                    "usrhash",
+                    "usrhash.p7s",
+                ],
+                &["roothash", "roothash.p7s", "verity"],
+            ),
+            ("bare", &data, &["roothash"], INCOMPLETE),
+            ("bare", &data, &["verity"], INCOMPLETE),
+            ("bare", &data, &["roothash.p7s", "verity"], INCOMPLETE),
+            ("bare", &data, &["usrhash", "verity"], INCOMPLETE),
+            ("hash", &gpt_hash, &["roothash"], &["roothash"]),
+            (
+                "hash",
+                &gpt_hash,
+                &["roothash", "verity", "roothash.p7s"],
+                &["roothash", "roothash.p7s"],
+            ),
+            ("hash", &gpt_hash, &["usrhash"], INCOMPLETE),
+            ("hash", &gpt_hash, &["verity"], INCOMPLETE),
+            (
+                "usr",
+                &gpt_usr,
+                &["usrhash", "usrhash.p7s", "roothash"],
+                &["usrhash", "usrhash.p7s"],
+            ),
+            ("usr", &gpt_usr, &["roothash"], INCOMPLETE),
+            ("plain", &gpt_plain, &["roothash"], INCOMPLETE),
+            ("signed", &gpt_signed, &["roothash", "roothash.p7s"], &[]),
+            ("signed", &gpt_signed, &["verity"], &[]),
+            (
+                "room",
+                &gpt_room,
+                &["roothash", "roothash.p7s"],
+                &["roothash", "roothash.p7s"],
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("p.raw");
+            std::fs::write(&path, image).unwrap();
+            for ending in beside {
+                std::fs::write(dir.path().join(format!("p.{ending}")), HASH).unwrap();
+            }
+            let ddi = dissect::open(&path).unwrap();
+            let (along, finding) = Along::with(&path, &ddi).unwrap();
+            let mut found: Vec<&str> = along.files.iter().map(|file| file.kind.ending()).collect();
+            if let Some(finding) = finding {
+                assert_eq!(finding.id, "sidecar-incomplete");
+                assert!(found.is_empty());
+                found.push("incomplete");
+            }
+            found.sort();
+            assert_eq!(found, expected, "{what} {beside:?}");
+            let has = |ending: &str| expected.contains(&ending);
+            let hash = has("roothash") || has("usrhash");
+            assert_eq!(along.root_hash.is_some(), hash, "{what} {beside:?}");
+            let signature = has("roothash.p7s") || has("usrhash.p7s");
+            assert_eq!(along.signature.is_some(), signature, "{what} {beside:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_root_hash_is_left_to_the_check() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.raw");
+        std::fs::write(&path, bare("p", "ID=x\n")).unwrap();
+        std::fs::write(dir.path().join("p.verity"), "").unwrap();
+        std::fs::write(dir.path().join("p.roothash"), "no hash").unwrap();
+        let ddi = dissect::open(&path).unwrap();
+        let (along, finding) = Along::with(&path, &ddi).unwrap();
+        assert_eq!(
+            (along.files.len(), along.root_hash, finding),
+            (2, None, None)
+        );
+        std::fs::remove_file(dir.path().join("p.roothash")).unwrap();
+        std::fs::create_dir(dir.path().join("p.roothash")).unwrap();
+        assert_eq!(Along::with(&path, &ddi).unwrap_err().id, "sidecar-unusable");
+    }
+}
