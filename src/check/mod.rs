@@ -21,6 +21,8 @@ mod protection;
 mod release;
 pub mod sidecars;
 mod stack;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeSet;
 

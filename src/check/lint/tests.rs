@@ -1,14 +1,10 @@
-use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc as Shared;
 
 use super::*;
-use crate::image::erofs::params::Params;
-use crate::image::erofs::stream::{Sink, Spare};
-use crate::image::erofs::write::write;
 use crate::image::read::{FileSystem, Window};
+use crate::image::testing::erofs;
 use crate::io::open::testing::folder;
-use crate::io::progress::Progress;
 use crate::io::root::RootDir;
 use crate::systemd::arch::Arch;
 use crate::tree::{Source, Tree};
@@ -30,33 +26,10 @@ fn image(files: &[(&str, u16, &str)]) -> FileSystem {
             }
         }
     }
-    let params = Params {
-        uuid: [9; 16],
-        epoch_seconds: 0,
-        volume_name: [0; 16],
-        compression: None,
-        share_compressed: false,
-        threads: std::num::NonZero::<usize>::MIN,
-    };
-    let mut image = Image(tempfile::tempfile().unwrap());
-    write(
-        &tree,
-        &params,
-        &Spare::default(),
-        &Progress::new(),
-        &mut image,
-    )
-    .unwrap();
-    let length = image.0.metadata().unwrap().len();
-    FileSystem::open(Window::new(Shared::new(image.0), 0, length)).unwrap()
-}
-
-struct Image(fs::File);
-
-impl Sink for Image {
-    fn write_blocks(&mut self, first: u64, blocks: Vec<u8>) -> std::io::Result<()> {
-        self.0.write_all_at(&blocks, first * 4096)
-    }
+    let file = tempfile::tempfile().unwrap();
+    let bytes = erofs(&tree);
+    file.write_all_at(&bytes, 0).unwrap();
+    FileSystem::open(Window::new(Shared::new(file), 0, bytes.len() as u64)).unwrap()
 }
 
 /// What is said of an image on a base with these files.
