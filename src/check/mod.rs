@@ -450,3 +450,6 @@ fn folder(
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

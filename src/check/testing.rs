@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::{Activation, Host, Service};
+use super::{Activation, Host, Image, Service};
+use crate::base::folder::folder_content;
 use crate::base::kernel::{KernelFeatures, Support};
+use crate::io::open::testing::folder as files;
+use crate::io::root::RootDir;
 use crate::systemd::arch::Arch;
 use crate::systemd::release_file::ReleaseFields;
 use crate::systemd::version::SystemdVersion;
@@ -46,5 +49,18 @@ pub(super) fn host(systemd: &str) -> Host<'static> {
         incomplete: false,
         sysext: service(),
         confext: service(),
+    }
+}
+
+/// A folder with a release file for a name.
+pub(super) fn folder(name: &str) -> Image {
+    let release = format!("usr/lib/extension-release.d/extension-release.{name}");
+    let dir = files(&[(&release, RELEASE)]);
+    let root = RootDir::open(dir.path()).unwrap();
+    let content = folder_content(&root, "/".as_ref()).unwrap().unwrap();
+    Image::Folder {
+        content: Box::new(content),
+        in_usr: false,
+        local: None,
     }
 }

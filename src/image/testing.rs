@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::num::NonZero;
 
+use openssl::nid::Nid;
 use uuid::Uuid;
 
 use super::erofs::params::Params;
@@ -11,10 +12,10 @@ use super::erofs::write::write;
 use super::gpt;
 use super::gpt::types::{Designator, PartitionType, Role};
 use super::gpt::{Partition, SECTOR};
-use super::signature::{PARTITION_SIZE, Signer, sign_root_hash};
-use super::signature::{SignaturePartition, testing};
+use super::signature::{KeyFile, PARTITION_SIZE, SignaturePartition, Signer, sign_root_hash};
 use super::verity::leaves::LeafHashes;
 use super::x509::Certificate;
+use super::x509::testing::{certificate, ec_key};
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
 use crate::tree::{Source, Tree};
@@ -78,9 +79,10 @@ pub(crate) fn disk(fs: &[u8], designator: Designator, protection: Protection<'_>
         Protection::Nothing | Protection::Hash => None,
         Protection::Room(text) => Some(text.to_vec()),
         Protection::Signed(signer) => {
+            let certificate = Certificate::from_der(signer.certificate_der()).unwrap();
             let partition = SignaturePartition {
                 root_hash: root.as_bytes().to_vec(),
-                certificate_fingerprint: None,
+                certificate_fingerprint: Some(certificate.fingerprint_sha256_hex),
                 signature: sign_root_hash(signer, &root.to_string()).unwrap(),
             };
             Some(partition.to_bytes().unwrap())
@@ -120,6 +122,13 @@ pub(crate) fn disk(fs: &[u8], designator: Designator, protection: Protection<'_>
 
 /// A key of its own and its certificate.
 pub(crate) fn signer(name: &str) -> (impl Signer + Send + Sync + 'static, Certificate) {
-    use super::x509::testing::ec_key;
-    testing::signer(&ec_key(openssl::nid::Nid::X9_62_PRIME256V1), name)
+    let (key, certificate) = pair(name);
+    (KeyFile::from_pem(&key, &certificate).unwrap(), certificate)
+}
+
+/// The same as PEM text of the key.
+pub(crate) fn pair(name: &str) -> (Vec<u8>, Certificate) {
+    let key = ec_key(Nid::X9_62_PRIME256V1);
+    let certificate = Certificate::from_x509(&certificate(&key, name, 0x1f0)).unwrap();
+    (key.private_key_to_pem_pkcs8().unwrap(), certificate)
 }

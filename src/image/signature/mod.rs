@@ -44,18 +44,18 @@ fn issuer_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+mod testing {
     use openssl::pkey::{PKey, Private};
 
     use super::KeyFile;
     use crate::image::x509::{Certificate, testing};
 
     /// A root hash.
-    pub(crate) const HASH: &str =
+    pub(super) const HASH: &str =
         "452addea32c48fb76d3fdb21c53d6a1d1f5bc7a13fa2d3676e2fe91a8637a71e";
 
     /// A key with its certificate.
-    pub(crate) fn signer(key: &PKey<Private>, name: &str) -> (KeyFile, Certificate) {
+    pub(super) fn signer(key: &PKey<Private>, name: &str) -> (KeyFile, Certificate) {
         let certificate = Certificate::from_x509(&testing::certificate(key, name, 0x1f0)).unwrap();
         let pem = key.private_key_to_pem_pkcs8().unwrap();
         (KeyFile::from_pem(&pem, &certificate).unwrap(), certificate)
