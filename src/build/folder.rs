@@ -128,3 +128,126 @@ pub(super) fn folder_entry(
         release: fields(release),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use crate::build::manifest::Origin;
+    use crate::build::testing::{built, ids, planned};
+    use crate::io::open::testing::write;
+
+    const SECTION: &str = "  extensions:\n  - {name: a, layout: directory, files: [{content: hello, destination: /usr/share/a}]}\n";
+
+    #[test]
+    fn a_folder_replaces_that_of_an_earlier_build_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = planned(dir.path(), SECTION);
+        let out = dir.path().join("out/a");
+        for _ in 0..2 {
+            let made = built(&plan).unwrap();
+            let entry = &made.images[0].entry;
+            assert_eq!((entry.origin, entry.image.as_str()), (Origin::Built, "a"));
+            assert_eq!(
+                (entry.root_hash.is_some(), entry.sha256.is_some()),
+                (false, false)
+            );
+            assert_eq!(fs::read(out.join("usr/share/a")).unwrap(), b"hello");
+            assert!(
+                out.join("usr/lib/extension-release.d/extension-release.a")
+                    .is_file()
+            );
+            assert!(!out.join("old").exists());
+            assert_eq!(
+                fs::metadata(&out).unwrap().permissions().mode() & 0o7777,
+                0o755
+            );
+            write(&out, "old", "of an earlier build");
+        }
+        assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_was_not_built_is_not_replaced() {
+        let release = "usr/lib/extension-release.d/extension-release.";
+        for (there, in_the_way) in [
+            (None, false),
+            (Some(("a", "x")), true),
+            (Some((&*format!("{release}a"), "ID=x")), false),
+            (Some((&*format!("{release}b"), "ID=x")), true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("out/a")).unwrap();
+            if let Some((path, text)) = there {
+                write(&dir.path().join("out/a"), path, text);
+            }
+            match built(&planned(dir.path(), SECTION)) {
+                Ok(_) => assert!(!in_the_way, "{there:?}"),
+                Err(error) => {
+                    assert_eq!((ids(error), in_the_way), (vec!["would-overwrite"], true));
+                    let (path, text) = there.unwrap();
+                    assert_eq!(
+                        fs::read_to_string(dir.path().join("out/a").join(path)).unwrap(),
+                        text
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_is_not_replaced_by_what_is_made_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out/a");
+        write(
+            &out,
+            "usr/lib/extension-release.d/extension-release.a",
+            "ID=x",
+        );
+        write(&out, "usr/share/a", "x");
+        write(&out, "inner/usr/share/a", "x");
+        for source in [
+            "tree: out/a/inner",
+            "files: [{source: out/a/usr/share/a, destination: /usr/share/b}]",
+        ] {
+            let section = format!("  extensions:\n  - {{name: a, layout: directory, {source}}}\n");
+            let error = built(&planned(dir.path(), &section)).unwrap_err();
+            assert_eq!(ids(error), ["would-overwrite"], "{source}");
+            assert_eq!(fs::read(out.join("usr/share/a")).unwrap(), b"x");
+        }
+    }
+
+    #[test]
+    fn limits_hold_for_folders_that_are_built_or_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join("taken");
+        write(
+            &taken,
+            "usr/lib/extension-release.d/extension-release.a",
+            "ID=azurelinux\n",
+        );
+        write(&taken, "usr/share/a", "hello");
+        for (limit, expected) in [
+            ("maxSize: 1M", None),
+            ("maxSize: 3", Some("too-large")),
+            ("expect: [/usr/share/a]", None),
+            ("expect: [/opt/*]", Some("expected-path-missing")),
+            ("forbid: [/opt/*]", None),
+            ("forbid: [/usr/share/*]", Some("forbidden-path")),
+        ] {
+            for extension in [
+                "name: a, layout: directory, files: [{content: hello, destination: /usr/share/a}]",
+                "image: taken",
+            ] {
+                let section = format!("  extensions:\n  - {{{extension}, {limit}}}\n");
+                let found = built(&planned(dir.path(), &section)).err().map(ids);
+                assert_eq!(found, expected.map(|id| vec![id]), "{extension} {limit}");
+            }
+        }
+        let plan = planned(dir.path(), "  extensions: [{image: taken}]\n");
+        let entry = &built(&plan).unwrap().images[0].entry;
+        assert_eq!((entry.origin, entry.size), (Origin::TakenIn, 5 + 14));
+        assert_eq!(entry.release["ID"], "azurelinux");
+    }
+}

@@ -11,6 +11,8 @@ pub(crate) mod identity;
 pub(crate) mod manifest;
 mod prebuilt;
 mod sidecars;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -419,3 +421,6 @@ fn wanted(
     let (sha256, sha384) = sha256_and_sha384(file, size, progress)?;
     Ok((Some(sha256), Some(sha384)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,124 @@ fn sha256_of(path: &Path) -> anyhow::Result<(String, u64)> {
     digest_file::<Sha256>(path, stage, &Progress::new())
         .with_context(|| format!("reading {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use sha2::Digest;
+
+    use super::*;
+    use crate::build::testing::{built, planned};
+    use crate::image::compressed::Codec;
+    use crate::image::gpt::types::Designator;
+    use crate::image::sidecar::SidecarKind;
+    use crate::image::testing::{Protection, disk, erofs, signer, tree};
+    use crate::io::hex;
+    use crate::io::open::testing::write;
+
+    fn image(protection: Protection<'_>) -> Vec<u8> {
+        let release = "usr/lib/extension-release.d/extension-release.a";
+        let fs = erofs(&tree(&[(release, "ID=azurelinux\nVERSION_ID=3.0\n")]));
+        disk(&fs, Designator::Root, protection)
+    }
+
+    fn sha256(bytes: &[u8]) -> String {
+        hex::encode(&Sha256::digest(bytes))
+    }
+
+    #[test]
+    fn an_image_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, certificate) = signer("a");
+        for (bytes, hash, signed) in [
+            (image(Protection::Nothing), false, false),
+            (image(Protection::Hash), true, false),
+            (image(Protection::Room(b"")), true, false),
+            (image(Protection::Signed(&own)), true, true),
+        ] {
+            write(dir.path(), "a.raw", &bytes);
+            write(dir.path(), "cert.pem", certificate.pem());
+            let section = "  certificates: [cert.pem]\n  extensions: [a.raw]\n";
+            let made = built(&planned(dir.path(), section)).unwrap();
+            let entry = &made.images[0].entry;
+            assert_eq!(made.images[0].path, dir.path().join("a.raw"));
+            assert_eq!(entry.origin, Origin::TakenIn);
+            assert_eq!(entry.sha256, Some(sha256(&bytes)));
+            assert_eq!(entry.size, bytes.len() as u64);
+            assert_eq!(entry.root_hash.is_some(), hash);
+            assert_eq!(entry.release["VERSION_ID"], "3.0");
+            assert!(entry.unpacked_from.is_none() && entry.beside.is_empty());
+            let fingerprint = signed.then(|| certificate.fingerprint_sha256_hex.clone());
+            assert_eq!(entry.certificate_fingerprint, fingerprint);
+            assert!(fs::read(dir.path().join("a.raw")).unwrap() == bytes);
+            assert!(!dir.path().join("out").exists());
+        }
+    }
+
+    #[test]
+    fn an_image_that_changed_since_it_was_planned_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = image(Protection::Nothing);
+        for digests in [true, false] {
+            write(dir.path(), "a.raw", &bytes);
+            let section = format!(
+                "  extensions: [{{image: {{path: a.raw, sha256: {}}}}}]\n",
+                sha256(&bytes)
+            );
+            let mut plan = planned(dir.path(), &section);
+            plan.digests = digests;
+            assert!(built(&plan).is_ok());
+            write(dir.path(), "a.raw", image(Protection::Hash));
+            let error = built(&plan).unwrap_err();
+            assert!(
+                error.to_string().contains("changed while it was read"),
+                "{error:#}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressed_image_is_unpacked_and_both_digests_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = image(Protection::Hash);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&bytes).unwrap();
+        let packed = packed.finish().unwrap();
+        write(dir.path(), "a.raw.gz", &packed);
+        for digests in [true, false] {
+            let mut plan = planned(dir.path(), "  extensions: [a.raw.gz]\n");
+            plan.digests = digests;
+            let made = built(&plan).unwrap();
+            let entry = &made.images[0].entry;
+            let from = UnpackedFrom {
+                codec: Codec::Gzip,
+                size: packed.len() as u64,
+                sha256: sha256(&packed),
+            };
+            assert_eq!(entry.unpacked_from, Some(from));
+            assert_eq!(entry.sha256, Some(sha256(&bytes)));
+            assert_eq!(entry.sha384.is_some(), digests);
+            assert_eq!(made.images[0].path, dir.path().join("out/a.raw"));
+            assert!(fs::read(dir.path().join("out/a.raw")).unwrap() == bytes);
+        }
+    }
+
+    #[test]
+    fn what_goes_with_an_image_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = image(Protection::Hash);
+        write(dir.path(), "a.raw", &bytes);
+        let root = crate::image::dissect::open(&dir.path().join("a.raw")).unwrap();
+        let root = root.root_hash.unwrap().to_string();
+        write(dir.path(), "a.roothash", &root);
+        let made = built(&planned(dir.path(), "  extensions: [a.raw]\n")).unwrap();
+        let expected = Companion {
+            kind: SidecarKind::RootHash,
+            destination: "/var/lib/extensions/a.roothash".to_owned(),
+            sha256: sha256(root.as_bytes()),
+        };
+        assert_eq!(made.images[0].entry.beside, [expected]);
+    }
+}

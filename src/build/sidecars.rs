@@ -84,3 +84,89 @@ pub(super) fn join_one(
         changes: plan.changes.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use crate::build::manifest::Origin;
+    use crate::build::testing::{built, ids, planned};
+    use crate::image::dissect;
+    use crate::image::gpt::types::Designator;
+    use crate::image::signature::{Signer, sign_root_hash};
+    use crate::image::testing::{Protection, disk, erofs, signer, tree};
+    use crate::image::verity::leaves::LeafHashes;
+    use crate::image::x509::Certificate;
+    use crate::inspect::verify::verify;
+    use crate::io::open::testing::write;
+
+    /// An image with root hash and signature beside it, a bare one with its hash tree, too.
+    fn lay(dir: &Path, bare: bool, signer: &dyn Signer, certificate: &Certificate) -> String {
+        let release = "usr/lib/extension-release.d/extension-release.a";
+        let fs = erofs(&tree(&[(release, "ID=azurelinux\nVERSION_ID=3.0\n")]));
+        let leaves = LeafHashes::new([7; 32], tempfile::tempfile().unwrap());
+        leaves.feed(0, &fs).unwrap();
+        let area = leaves.hash_area([8; 16]).unwrap();
+        let root = area.root_hash().to_string();
+        if bare {
+            let mut hashes = Vec::new();
+            area.write(&mut hashes).unwrap();
+            write(dir, "a.verity", hashes);
+            write(dir, "a.raw", fs);
+        } else {
+            write(dir, "a.raw", disk(&fs, Designator::Root, Protection::Hash));
+        }
+        write(dir, "a.roothash", &root);
+        write(
+            dir,
+            "a.roothash.p7s",
+            sign_root_hash(signer, &root).unwrap(),
+        );
+        write(dir, "cert.pem", certificate.pem());
+        root
+    }
+
+    const SECTION: &str =
+        "  certificates: [cert.pem]\n  extensions: [{image: a.raw, repair: auto}]\n";
+
+    #[test]
+    fn an_image_and_what_lies_beside_it_become_one_signed_image() {
+        let (own, certificate) = signer("a");
+        for bare in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = lay(dir.path(), bare, &own, &certificate);
+            let made = built(&planned(dir.path(), SECTION)).unwrap();
+            let (path, entry) = (&made.images[0].path, &made.images[0].entry);
+            assert_eq!(*path, dir.path().join("out/a.raw"));
+            let report = verify(path, std::slice::from_ref(&certificate)).unwrap();
+            assert!(report.is_signed(), "{report:#?}");
+            assert_eq!(report.root_hash, Some(root.clone()));
+            assert_eq!(entry.origin, Origin::Repaired);
+            assert_eq!(entry.root_hash, Some(root));
+            let fingerprint = &certificate.fingerprint_sha256_hex;
+            assert_eq!(entry.certificate_fingerprint.as_ref(), Some(fingerprint));
+            assert!(entry.beside.is_empty());
+            let first = fs::read(path).unwrap();
+            built(&planned(dir.path(), SECTION)).unwrap();
+            assert!(first == fs::read(path).unwrap());
+            let seed = SECTION.replace("auto", &format!("auto, seed: \"{}\"", "5".repeat(64)));
+            built(&planned(dir.path(), &seed)).unwrap();
+            let (one, two) = (first, fs::read(path).unwrap());
+            assert!(one != two);
+            let ddi = dissect::open(path).unwrap();
+            assert_eq!(ddi.root_hash.map(|it| it.to_string()), entry.root_hash);
+        }
+    }
+
+    #[test]
+    fn a_joined_image_may_be_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, certificate) = signer("a");
+        lay(dir.path(), true, &own, &certificate);
+        let section = SECTION.replace("auto", "auto, maxSize: 8K");
+        let error = built(&planned(dir.path(), &section)).unwrap_err();
+        assert_eq!(ids(error), ["too-large"]);
+        assert!(!dir.path().join("out/a.raw").exists());
+    }
+}

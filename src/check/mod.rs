@@ -21,6 +21,8 @@ mod protection;
 mod release;
 pub(crate) mod sidecars;
 mod stack;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeSet;
 
@@ -448,3 +450,6 @@ fn folder(
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -526,3 +526,6 @@ fn untrusted(verdict: &SignerVerdict) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -301,9 +301,9 @@ fn mount(class: ExtensionKind, options: &str, layers: &[String]) -> Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::kernel::KernelFeatures;
+    use crate::base::kernel::Support;
     use crate::base::unit::Enablement;
-    use crate::check::Service;
+    use crate::check::testing::host;
 
     #[test]
     fn ninety_six_names_of_six_bytes_fit() {
@@ -335,29 +335,12 @@ mod tests {
 
     #[test]
     fn a_base_that_was_not_read_in_full_promises_nothing() {
-        let release = crate::systemd::release_file::ReleaseFields::new();
-        let environment = Default::default();
-        let service = || Service {
-            image_policy: None,
-            has_tool: true,
-            trusted: &[],
-            activation: Activation::Enabled,
-            force: false,
-            environment: &environment,
-        };
         let stack = |incomplete| {
-            let host = Host {
-                os_release: &release,
-                systemd: None,
-                arch: None,
-                kernel: KernelFeatures::UNKNOWN,
-                initrd: false,
-                has_cryptsetup: None,
+            let base = Host {
                 incomplete,
-                sysext: service(),
-                confext: service(),
+                ..host("257")
             };
-            judge(&host, ExtensionKind::Sysext, &[])
+            judge(&base, ExtensionKind::Sysext, &[])
         };
         assert_eq!(stack(false).merged, Some(true));
         assert_eq!(stack(true).merged, None);
@@ -404,5 +387,183 @@ mod tests {
             Activation::of(&unit(Some("/u"), true, true), true),
             Activation::Masked
         );
+    }
+
+    fn judgement(name: &str, verdict: Verdict, filled: &[&str]) -> Judgement {
+        Judgement {
+            kind: ExtensionKind::Sysext,
+            name: name.to_owned(),
+            path: format!("/etc/extensions/{name}"),
+            listed: true,
+            verdict,
+            reasons: Vec::new(),
+            filled: filled.iter().map(|path| (*path).to_owned()).collect(),
+        }
+    }
+
+    fn stack(host: &Host<'_>, extensions: &[Judgement]) -> Stack {
+        let extensions: Vec<&Judgement> = extensions.iter().collect();
+        judge(host, ExtensionKind::Sysext, &extensions)
+    }
+
+    fn ids(stack: &Stack) -> Vec<&'static str> {
+        stack.reasons.iter().map(|reason| reason.id).collect()
+    }
+
+    #[test]
+    fn the_greatest_name_is_the_top_layer() {
+        // Observed on 252.
+        let order = ["a~1", "a-2", "a_1", "a9", "a10", "b"];
+        let extensions: Vec<Judgement> = ["b", "a10", "a_1", "a~1", "a9", "a-2"]
+            .iter()
+            .map(|name| judgement(name, Verdict::MergesVerity, &["usr"]))
+            .collect();
+        let found = stack(&host("257"), &extensions);
+        assert_eq!(found.layers, order);
+        assert_eq!(found.hierarchies.len(), 1);
+        assert_eq!(found.hierarchies[0].layers, order);
+        assert!(found.reasons.is_empty());
+    }
+
+    #[test]
+    fn a_hierarchy_has_the_layers_that_hold_something_for_it() {
+        let extensions = [
+            judgement("a", Verdict::MergesUnprotected, &["opt", "usr"]),
+            judgement("b", Verdict::MergesSigned, &["opt"]),
+            judgement("c", Verdict::Ignored, &["usr"]),
+            judgement("d", Verdict::MergesSigned, &[]),
+        ];
+        let of = |variables: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let environment = variables.iter().map(pair).collect();
+            let mut base = host("257");
+            base.sysext.environment = &environment;
+            let found = stack(&base, &extensions);
+            assert_eq!(
+                (found.merged, found.layers.join(" ")),
+                (Some(true), "a b d".to_owned())
+            );
+            let all = found.hierarchies.iter();
+            all.map(|it| format!("{} {}", it.path, it.layers.join(" ")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), ["/usr a", "/opt a b"]);
+        let name = "SYSTEMD_SYSEXT_HIERARCHIES";
+        assert_eq!(of(&[(name, "/usr")]), ["/usr a"]);
+        assert_eq!(of(&[(name, "/srv:/opt:/opt")]), ["/opt a b"]);
+        let other = "SYSTEMD_CONFEXT_HIERARCHIES";
+        assert_eq!(of(&[(other, "/usr")]), ["/usr a", "/opt a b"]);
+    }
+
+    #[test]
+    fn one_extension_decides_for_all() {
+        use Verdict::{BlocksAll, Ignored, MergesSigned, Unknown};
+        for (verdicts, merged, reasons) in [
+            (vec![], Some(true), vec![]),
+            (vec![MergesSigned, Ignored], Some(true), vec![]),
+            (vec![MergesSigned, Unknown], None, vec![]),
+            (
+                vec![MergesSigned, BlocksAll],
+                Some(false),
+                vec!["merge-blocked"],
+            ),
+            (vec![Unknown, BlocksAll], Some(false), vec!["merge-blocked"]),
+            // It says by itself why it is not merged.
+            (vec![BlocksAll], Some(false), vec![]),
+        ] {
+            let names = ["a", "b"].iter().zip(&verdicts);
+            let extensions: Vec<Judgement> = names
+                .map(|(name, verdict)| judgement(name, *verdict, &["usr"]))
+                .collect();
+            let found = stack(&host("257"), &extensions);
+            assert_eq!(
+                (found.merged, ids(&found)),
+                (merged, reasons),
+                "{verdicts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_compare_equal_have_no_order() {
+        for (one, other, ties) in [
+            ("a1", "a01", true),
+            ("a_1", "a+1", true),
+            ("a_", "a", true),
+            ("a1", "a2", false),
+        ] {
+            let layers = [one, other].map(|name| judgement(name, Verdict::MergesSigned, &["usr"]));
+            let found = stack(&host("257"), &layers);
+            assert_eq!(ids(&found) == ["names-tie"], ties, "{one} {other}");
+            assert_eq!(found.merged, Some(true));
+        }
+    }
+
+    #[test]
+    fn what_the_base_lacks_keeps_everything_out() {
+        let told = |change: &dyn Fn(&mut Host<'_>)| {
+            let mut base = host("257");
+            change(&mut base);
+            let found = stack(&base, &[judgement("a", Verdict::MergesSigned, &["usr"])]);
+            assert_eq!(found.merged == Some(true), found.reasons.is_empty());
+            ids(&found)
+        };
+        type Case<'a> = (&'a dyn Fn(&mut Host<'_>), &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (&|_| {}, &[]),
+            (&|base| base.kernel.overlay = Support::Unknown, &[]),
+            (
+                &|base| base.kernel.overlay = Support::No,
+                &["kernel-without-overlay"],
+            ),
+            (
+                &|base| base.kernel.loop_device = Support::No,
+                &["kernel-without-overlay"],
+            ),
+            (
+                &|base| base.sysext.has_tool = false,
+                &["sysext-tool-missing"],
+            ),
+            (&|base| base.confext.has_tool = false, &[]),
+            (
+                &|base| base.sysext.activation = Activation::Disabled,
+                &["service-not-enabled"],
+            ),
+            (
+                &|base| base.sysext.activation = Activation::Masked,
+                &["service-masked"],
+            ),
+            (
+                &|base| base.sysext.activation = Activation::Missing,
+                &["service-missing"],
+            ),
+            (
+                &|base| base.sysext.activation = Activation::Failing("no file".to_owned()),
+                &["service-fails"],
+            ),
+        ];
+        for (number, (change, expected)) in cases.iter().enumerate() {
+            assert_eq!(told(change), *expected, "case {number}");
+        }
+    }
+
+    #[test]
+    fn too_many_layers_break_the_merge_or_hide_the_base() {
+        let extensions = |first: usize| -> Vec<Judgement> {
+            let six = (0..95).map(|number| format!("ext{number:03}"));
+            let names = std::iter::once("a".repeat(first)).chain(six);
+            let all = names.map(|name| judgement(&name, Verdict::MergesSigned, &["usr"]));
+            all.collect()
+        };
+        for (first, merged, hidden) in [
+            (27, Some(true), None),
+            (28, Some(false), Some(false)),
+            (32, Some(true), Some(true)),
+        ] {
+            let found = stack(&host("257"), &extensions(first));
+            let told = (ids(&found) == ["too-many-extensions"])
+                .then_some(found.hierarchies[0].base_hidden);
+            assert_eq!((found.merged, told), (merged, hidden), "{first}");
+        }
     }
 }

@@ -8,6 +8,8 @@ pub mod mkfs;
 pub mod read;
 pub(crate) mod sidecar;
 pub mod signature;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod verity;
 pub mod x509;
 

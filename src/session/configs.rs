@@ -123,6 +123,7 @@ fn name_beside(config: &Config) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::testing::{SECTION, session};
 
     #[test]
     fn the_expanded_config_lies_beside() {
@@ -131,5 +132,85 @@ mod tests {
             PathBuf::from("a/config.prism.yaml")
         );
         assert_eq!(beside(Path::new("./c")), PathBuf::from("./c.prism.yaml"));
+    }
+
+    #[test]
+    fn a_config_is_expanded_as_a_copy_or_on_top_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "# mine\nos:\n  hostname: x\n";
+        let session = session(dir.path(), &format!("{head}{SECTION}"));
+        let at = dir.path().join("plain.yaml");
+
+        let files = session.expand(Style::Inline, &at).unwrap();
+        let [(path, text)] = files.as_slice() else {
+            panic!("{files:?}");
+        };
+        assert_eq!(*path, at);
+        assert!(
+            text.starts_with("# mine\n") && text.contains("hostname: x"),
+            "{text}"
+        );
+        assert!(
+            text.contains("destination: /var/lib/extensions/a.raw"),
+            "{text}"
+        );
+        assert!(!text.contains("sysext:\n"), "{text}");
+
+        let files = session.expand(Style::Base, &at).unwrap();
+        let [(base, bare), (path, top)] = files.as_slice() else {
+            panic!("{files:?}");
+        };
+        assert_eq!(
+            (base, path),
+            (&dir.path().join("config.base.prism.yaml"), &at)
+        );
+        assert!(bare.starts_with(head) && !bare.contains("sysext"), "{bare}");
+        assert!(top.contains("path: config.base.prism.yaml"), "{top}");
+        assert!(
+            top.contains("destination: /var/lib/extensions/a.raw"),
+            "{top}"
+        );
+        assert!(!top.contains("hostname"), "{top}");
+
+        write_all(&files).unwrap();
+        assert_eq!(std::fs::read_to_string(base).unwrap(), *bare);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), *top);
+        let nowhere = (dir.path().join("no/folder"), String::new());
+        assert!(write_all(&[nowhere]).is_err());
+    }
+
+    #[test]
+    fn a_config_that_others_build_on_comes_first_and_lies_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = SECTION.replace("name: a", "name: b");
+        crate::io::open::testing::write(dir.path(), "below/base.yaml", &other);
+        let head = "previewFeatures: [base-configs]\nbaseConfigs: [{path: below/base.yaml}]\n";
+        let session = session(dir.path(), &format!("{head}{SECTION}"));
+        let at = dir.path().join("config.prism.yaml");
+        let files = session.expand(Style::Inline, &at).unwrap();
+        let paths: Vec<&PathBuf> = files.iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, [&dir.path().join("below/base.prism.yaml"), &at]);
+        assert!(
+            files[0].1.contains("/var/lib/extensions/b.raw"),
+            "{}",
+            files[0].1
+        );
+        assert!(
+            files[1].1.contains("below/base.prism.yaml"),
+            "{}",
+            files[1].1
+        );
+    }
+
+    #[test]
+    fn a_config_that_cannot_be_edited_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("x: &a {{os: {{}}}}\n<<: *a\n{SECTION}");
+        let session = session(dir.path(), &text);
+        let stopped = session.expand(Style::Inline, &dir.path().join("plain.yaml"));
+        let stopped = stopped.unwrap_err();
+        let finding = stopped.errors().next().unwrap();
+        assert_eq!(finding.id, "not-expanded");
+        assert!(finding.place.is_some(), "{finding:?}");
     }
 }

@@ -18,6 +18,8 @@ mod predict;
 mod ready;
 mod services;
 mod stopped;
+#[cfg(test)]
+mod testing;
 mod trident;
 mod validate;
 

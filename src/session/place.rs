@@ -211,3 +211,156 @@ pub(super) fn not_enforced() -> Finding {
         .because("systemd's own policy admits unprotected images (image_policy_sysext, src/shared/image-policy.c)")
         .help("write `imagePolicy: signed` in a `sysext` section to admit signed ones only")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::image::testing::pair;
+    use crate::io::open::testing::write;
+    use crate::session::testing::{SECTION, build, in_root, rootfs, session};
+
+    /// A folder for a config, and a root file system.
+    fn folders() -> (tempfile::TempDir, tempfile::TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        rootfs(root.path());
+        (tempfile::tempdir().unwrap(), root)
+    }
+
+    /// A section whose image is signed, with more keys.
+    fn signed(dir: &Path, keys: &str) -> String {
+        let (key, certificate) = pair("own");
+        write(dir, "key.pem", key);
+        fs::set_permissions(dir.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+        write(dir, "cert.pem", certificate.pem());
+        let keys = format!("sysext:\n  verityKey: key.pem\n  verityCertificate: cert.pem\n{keys}");
+        SECTION
+            .replace("sysext:\n", &keys)
+            .replace("verity: hash", "verity: signed")
+    }
+
+    #[test]
+    fn what_is_placed_is_what_was_built_and_is_found_again() {
+        let (dir, root) = folders();
+        let session = in_root(
+            root.path(),
+            dir.path(),
+            &signed(dir.path(), "  imagePolicy: signed\n"),
+        );
+        let built = build(&session);
+        let target = RootDir::open(root.path()).unwrap();
+        let progress = Progress::new();
+        session
+            .place(&target, &built, Placing::default(), &progress)
+            .unwrap();
+        let placed = root.path().join("var/lib/extensions/a.raw");
+        assert!(fs::read(&placed).unwrap() == fs::read(&built.images[0].path).unwrap());
+        assert!(root.path().join("etc/verity.d/cert.crt").is_file());
+        let again = session
+            .check_placed(&target, Allowed::default(), &progress)
+            .unwrap();
+        assert!(again.is_none(), "{again:#?}");
+
+        let mut image = fs::read(&placed).unwrap();
+        let at = image.windows(5).position(|it| it == b"hello").unwrap();
+        image[at] ^= 1;
+        fs::write(&placed, image).unwrap();
+        let damaged = session
+            .check_placed(&target, Allowed::default(), &progress)
+            .unwrap();
+        assert_eq!(damaged.unwrap().extensions[0].verdict, Verdict::BlocksAll);
+        // It is not as it was placed, and somebody may want it so.
+        let again = session.place(&target, &built, Placing::default(), &progress);
+        assert_eq!(
+            again.unwrap_err().errors().next().unwrap().id,
+            "would-overwrite"
+        );
+        session
+            .place(&target, &built, Placing { force: true }, &progress)
+            .unwrap();
+        let again = session
+            .check_placed(&target, Allowed::default(), &progress)
+            .unwrap();
+        assert!(again.is_none(), "{again:#?}");
+        fs::remove_file(&placed).unwrap();
+        let gone = session
+            .check_placed(&target, Allowed::default(), &progress)
+            .unwrap();
+        assert!(gone.unwrap().extensions.is_empty());
+    }
+
+    #[test]
+    fn digests_are_those_of_the_files_whether_they_were_wanted_or_not() {
+        let (dir, root) = folders();
+        let folder = SECTION.replace("verity: hash", "layout: directory");
+        for text in [SECTION, &folder] {
+            let session = in_root(root.path(), dir.path(), text);
+            let mut built = build(&session);
+            let of = |built: &Built| {
+                let placements = session.digested(built, &Progress::new()).unwrap();
+                let extension = placements.files.into_iter();
+                let mut extension = extension.filter(|file| !file.extensions.is_empty());
+                extension.next().unwrap().sha256
+            };
+            let found = of(&built);
+            let Ok(bytes) = fs::read(&built.images[0].path) else {
+                assert_eq!(found, of(&built), "a folder has one digest");
+                continue;
+            };
+            assert_eq!(found, <[u8; 32]>::from(Sha256::digest(bytes)));
+            // What the manifest has is not computed again.
+            built.images[0].entry.sha256 = Some("07".repeat(32));
+            assert_eq!(of(&built), [7; 32]);
+            built.images[0].entry.sha256 = Some("7".to_owned());
+            assert!(session.digested(&built, &Progress::new()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_not_built_is_not_placed() {
+        let (dir, root) = folders();
+        let session = in_root(root.path(), dir.path(), SECTION);
+        let mut built = build(&session);
+        built.images.clear();
+        let target = RootDir::open(root.path()).unwrap();
+        let stopped = session.place(&target, &built, Placing::default(), &Progress::new());
+        assert!(stopped.unwrap_err().to_string().contains("a was not built"));
+        assert!(!root.path().join("var/lib/extensions").exists());
+    }
+
+    #[test]
+    fn a_base_whose_policy_admits_more_is_noted_where_all_is_signed() {
+        let (dir, root) = folders();
+        let noted = |text: &str| {
+            let session = in_root(root.path(), dir.path(), text);
+            build(&session);
+            let prediction = session.predict(&Progress::new()).unwrap();
+            assert!(prediction.is_good(Allowed::default()), "{prediction:#?}");
+            let found = enforcement(&session, &prediction);
+            assert!(found.iter().all(|it| it.id == "signatures-not-enforced"));
+            !found.is_empty()
+        };
+        assert!(noted(&signed(dir.path(), "")));
+        assert!(!noted(&signed(dir.path(), "  imagePolicy: signed\n")));
+        assert!(!noted(SECTION));
+        // An older systemd knows no policy.
+        let lib = root.path().join("usr/lib/systemd");
+        let library = |major: u32| lib.join(format!("libsystemd-shared-{major}.so"));
+        fs::rename(library(258), library(253)).unwrap();
+        assert!(!noted(&signed(dir.path(), "")));
+        // Nothing is known of the base.
+        let other = session(dir.path(), SECTION);
+        let prediction = other.predict(&Progress::new()).unwrap();
+        assert!(enforcement(&other, &prediction).is_empty());
+    }
+
+    #[test]
+    fn a_digest_has_64_hex_digits() {
+        assert_eq!(from_hex(&"0a".repeat(32)).unwrap(), [10; 32]);
+        for text in ["", "0a", &"0a".repeat(33), &"zz".repeat(32)] {
+            assert!(from_hex(text).is_err(), "{text}");
+        }
+    }
+}

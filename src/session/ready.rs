@@ -168,3 +168,178 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::image::gpt::types::Designator;
+    use crate::image::signature::sign_root_hash;
+    use crate::image::testing::{Protection, disk, erofs, signer, tree};
+    use crate::io::open::testing::write;
+    use crate::session::testing::{SECTION, build, ids, in_root, rootfs, session};
+    use crate::sign::deferred;
+
+    const RELEASE: (&str, &str) = (
+        "usr/lib/extension-release.d/extension-release.a",
+        "ID=azurelinux\nVERSION_ID=3.0\n",
+    );
+    const TAKEN: &str = "sysext: {extensions: [a.raw]}\n";
+
+    fn of(findings: &[Finding]) -> Vec<&'static str> {
+        findings.iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn images_must_be_built_and_of_the_right_form() {
+        let folder = SECTION.replace("verity: hash", "layout: directory");
+        for (text, in_config) in [(SECTION, "out/a.raw"), (&folder, "out/a")] {
+            let dir = tempfile::tempdir().unwrap();
+            let session = session(dir.path(), text);
+            assert_eq!(ids(session.images_ready()), ["image-missing"]);
+            build(&session);
+            assert!(session.images_ready().is_ok());
+            // A folder in place of an image, and the other way round.
+            let path = dir.path().join(in_config);
+            match path.is_dir() {
+                true => {
+                    fs::remove_dir_all(&path).unwrap();
+                    fs::write(&path, "").unwrap();
+                }
+                false => {
+                    fs::remove_file(&path).unwrap();
+                    fs::create_dir(&path).unwrap();
+                }
+            }
+            assert_eq!(ids(session.images_ready()), ["image-missing"]);
+        }
+    }
+
+    #[test]
+    fn prism_places_images_only() {
+        let dir = tempfile::tempdir().unwrap();
+        for (keys, expected) in [
+            ("verity: hash", vec![]),
+            ("layout: bare", vec![]),
+            ("layout: directory", vec!["folder-needs-apply"]),
+        ] {
+            let text = SECTION.replace("verity: hash", keys);
+            let session = session(dir.path(), &text);
+            assert_eq!(ids(session.only_images()), expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn images_must_fit_their_partition() {
+        let dir = tempfile::tempdir().unwrap();
+        for (size, expected) in [
+            ("1M", vec!["root-too-small"]),
+            ("1G", vec![]),
+            ("grow", vec![]),
+        ] {
+            let storage = format!(
+                "storage:\n  disks: [{{partitionTableType: gpt, partitions: [{{id: a, type: root, size: {size}}}]}}]\n  filesystems: [{{deviceId: a, type: ext4, mountPoint: /}}]\n"
+            );
+            let session = session(dir.path(), &format!("{storage}{SECTION}"));
+            assert!(
+                session.room().is_ok(),
+                "what is not built yet weighs nothing"
+            );
+            build(&session);
+            assert_eq!(ids(session.room()), expected, "{size}");
+            fs::remove_dir_all(dir.path().join("out")).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_prebuilt_images_with_many_holes_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = erofs(&tree(&[RELEASE]));
+        write(dir.path(), "a.raw", &bytes);
+        assert!(session(dir.path(), TAKEN).sparse().is_empty());
+        let file = fs::File::options()
+            .write(true)
+            .open(dir.path().join("a.raw"))
+            .unwrap();
+        file.set_len(8 << 20).unwrap();
+        assert_eq!(of(&session(dir.path(), TAKEN).sparse()), ["image-sparse"]);
+        let built = session(dir.path(), SECTION);
+        build(&built);
+        let file = fs::File::options()
+            .write(true)
+            .open(dir.path().join("out/a.raw"))
+            .unwrap();
+        file.set_len(64 << 20).unwrap();
+        assert!(built.sparse().is_empty());
+    }
+
+    #[test]
+    fn a_unit_that_prism_enables_must_not_come_with_a_prebuilt_image() {
+        let unit = (
+            "usr/lib/systemd/system/a.service",
+            "[Service]\nExecStart=/usr/bin/a\n",
+        );
+        let text = |enabled: &str, section: &str| {
+            format!("os: {{services: {{enable: [{enabled}]}}}}\n{section}")
+        };
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a.raw", erofs(&tree(&[RELEASE, unit])));
+        for (enabled, expected) in [
+            ("a", vec!["unit-inside-extension"]),
+            ("a.service", vec!["unit-inside-extension"]),
+            ("a.socket, b", vec![]),
+            ("b, a", vec!["unit-inside-extension"]),
+        ] {
+            let session = session(dir.path(), &text(enabled, TAKEN));
+            assert_eq!(of(&session.units_inside()), expected, "{enabled}");
+        }
+        // The same as a folder.
+        let folder = dir.path().join("a");
+        write(&folder, RELEASE.0, RELEASE.1);
+        write(&folder, unit.0, unit.1);
+        let taken = session(
+            dir.path(),
+            &text("a", "sysext: {extensions: [{image: a}]}\n"),
+        );
+        assert_eq!(of(&taken.units_inside()), ["unit-inside-extension"]);
+        // What the base has anyway, and what was told with the config.
+        let root = tempfile::tempdir().unwrap();
+        rootfs(root.path());
+        let session = in_root(root.path(), dir.path(), &text("a", TAKEN));
+        assert_eq!(session.units_inside().len(), 1);
+        write(root.path(), unit.0, unit.1);
+        assert!(session.units_inside().is_empty());
+    }
+
+    #[test]
+    fn an_image_without_its_signature_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |verity: &str| SECTION.replace("verity: hash", verity);
+        for verity in ["verity: hash", "verity: none"] {
+            let session = session(dir.path(), &text(verity));
+            build(&session);
+            assert!(session.all_signed().is_ok(), "{verity}");
+        }
+        let deferred = session(dir.path(), &text("verity: defer"));
+        build(&deferred);
+        assert_eq!(ids(deferred.all_signed()), ["unsigned-deferred"]);
+        let image = dissect::open(&dir.path().join("out/a.raw")).unwrap();
+        let (own, _) = signer("a");
+        let root = image.root_hash.unwrap().to_string();
+        write(dir.path(), "answer", sign_root_hash(&own, &root).unwrap());
+        let signature = deferred::read_signature(&image, &dir.path().join("answer"), None);
+        deferred::attach(&image, &signature.unwrap()).unwrap();
+        assert!(deferred.all_signed().is_ok());
+        // Of prebuilt images what was read with the plan counts.
+        let fs = erofs(&tree(&[RELEASE]));
+        for (protection, expected) in [
+            (Protection::Room(b""), vec!["unsigned-deferred"]),
+            (Protection::Hash, vec![]),
+            (Protection::Signed(&own), vec![]),
+        ] {
+            write(dir.path(), "a.raw", disk(&fs, Designator::Root, protection));
+            assert_eq!(ids(session(dir.path(), TAKEN).all_signed()), expected);
+        }
+    }
+}

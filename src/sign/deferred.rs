@@ -260,3 +260,210 @@ pub(crate) fn stored(
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::image::dissect;
+    use crate::image::gpt::types::Designator;
+    use crate::image::signature::{Signer, sign_root_hash};
+    use crate::image::testing::{Protection, disk, erofs, signer, tree};
+    use crate::inspect::verify::verify;
+
+    fn image(dir: &Path, protection: Protection<'_>) -> Ddi {
+        let fs = erofs(&tree(&[("usr/share/x", "x")]));
+        let path = dir.join("x.raw");
+        fs::write(&path, disk(&fs, Designator::Root, protection)).unwrap();
+        dissect::open(&path).unwrap()
+    }
+
+    fn text(image: &Ddi) -> String {
+        image.root_hash.unwrap().to_string()
+    }
+
+    #[test]
+    fn only_an_image_with_room_for_a_signature_can_be_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        for (protection, expected) in [
+            (Protection::Nothing, Err("hash tree")),
+            (Protection::Hash, Err("room for a signature")),
+            (Protection::Room(b""), Ok(())),
+            (Protection::Room(b"{}"), Ok(())),
+        ] {
+            let image = image(dir.path(), protection);
+            match (root_hash(&image), expected) {
+                (Ok(root), Ok(())) => assert_eq!(root.to_string(), text(&image)),
+                (Err(finding), Err(what)) => {
+                    assert_eq!(finding.id, "not-signable");
+                    assert!(finding.message.ends_with(what), "{}", finding.message);
+                }
+                (found, _) => panic!("{found:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_for_the_text_of_the_root_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = image(dir.path(), Protection::Room(b""));
+        let (_, certificate) = signer("a");
+        let made = request(&image, Some(&certificate), &Progress::new()).unwrap();
+        let digest = |bytes: &[u8]| hex::encode(&Sha256::digest(bytes));
+        let file = fs::read(dir.path().join("x.raw")).unwrap();
+        assert_eq!(
+            made,
+            Request {
+                name: "x".to_owned(),
+                image: "x.raw".to_owned(),
+                root_hash: text(&image),
+                data: text(&image),
+                data_sha256: digest(text(&image).as_bytes()),
+                certificate_sha256: Some(digest(&certificate.der)),
+                image_sha256: digest(&file),
+            }
+        );
+        let file = SignRequest {
+            schema_version: 1,
+            requests: vec![made],
+        };
+        assert_eq!(
+            serde_json::from_str::<SignRequest>(&file.to_text().unwrap()).unwrap(),
+            file
+        );
+        assert!(
+            !request(&image, None, &Progress::new())
+                .unwrap()
+                .certificate_sha256
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn what_a_service_returns_becomes_a_signature_of_this_image_or_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = image(dir.path(), Protection::Room(b""));
+        let ((own, certificate), (_, other)) = (signer("a"), signer("b"));
+        let root = text(&image);
+        let der = sign_root_hash(&own, &root).unwrap();
+        let pem = format!(
+            "-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n",
+            openssl::base64::encode_block(&der)
+        );
+        let raw = own.sign(root.as_bytes()).unwrap();
+        let of_line = own.sign(format!("{root}\n").as_bytes()).unwrap();
+        let of_other = sign_root_hash(&own, &"0".repeat(64)).unwrap();
+        let none = None::<&Certificate>;
+        let refused = Err("signature-refused");
+        for (what, bytes, certificate, expected) in [
+            ("DER", der.as_slice(), Some(&certificate), Ok(())),
+            ("DER, by the certificate in it", &der, none, Ok(())),
+            ("DER, by another key", &der, Some(&other), refused),
+            ("PEM", pem.as_bytes(), Some(&certificate), Ok(())),
+            ("raw", &raw, Some(&certificate), Ok(())),
+            ("raw, of nobody", &raw, none, refused),
+            ("raw, by another key", &raw, Some(&other), refused),
+            ("raw, of a line", &of_line, Some(&certificate), refused),
+            (
+                "of another root hash",
+                &of_other,
+                Some(&certificate),
+                refused,
+            ),
+            ("of another root hash, by itself", &of_other, none, refused),
+            ("nothing", b"", Some(&certificate), refused),
+            ("something else", b"hello", none, refused),
+        ] {
+            let path = dir.path().join("signature");
+            fs::write(&path, bytes).unwrap();
+            match read_signature(&image, &path, certificate) {
+                Ok(made) => {
+                    assert_eq!(expected, Ok(()), "{what}");
+                    assert_eq!(hex::encode(&made.root_hash), root, "{what}");
+                    let known = std::slice::from_ref(certificate.unwrap_or(&other));
+                    let verdict = check(&made.signature, &root, known);
+                    let trusted = matches!(verdict, SignerVerdict::Trusted(_));
+                    assert_eq!(trusted, certificate.is_some(), "{what}");
+                }
+                Err(finding) => assert_eq!(Err(finding.id), expected, "{what}"),
+            }
+        }
+        let missing = read_signature(&image, &dir.path().join("none"), none);
+        assert_eq!(missing.unwrap_err().id, "signature-unreadable");
+    }
+
+    #[test]
+    fn an_attached_signature_is_in_the_image_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.raw");
+        let (own, certificate) = signer("a");
+        let first = image(dir.path(), Protection::Room(b""));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let root = first.root_hash.unwrap();
+        let made = |tag: &str| {
+            let mut signature = partition(
+                &root,
+                &certificate,
+                sign_root_hash(&own, &root.to_string()).unwrap(),
+            );
+            signature.certificate_fingerprint = Some(tag.to_owned());
+            signature
+        };
+        let (one, two) = (made("one"), made("two"));
+        for (signature, expected) in [
+            (&one, Attachment::Attached),
+            (&one, Attachment::Unchanged),
+            (&two, Attachment::Replaced),
+        ] {
+            let image = dissect::open(&path).unwrap();
+            assert_eq!(attach(&image, signature).unwrap(), expected);
+            let report = verify(&path, std::slice::from_ref(&certificate)).unwrap();
+            assert!(report.signer.is_some(), "{report:?}");
+            let SignatureState::Present { partition, .. } = dissect::open(&path).unwrap().signature
+            else {
+                panic!("there is no signature");
+            };
+            assert_eq!(partition, *signature);
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+            let kept = fs::read_dir(dir.path().join(SIGNATURES)).unwrap();
+            assert_eq!(kept.count(), 1);
+            let kept = dir.path().join(SIGNATURES).join(format!("{root}.p7s"));
+            assert_eq!(fs::read(kept).unwrap(), signature.signature);
+        }
+    }
+
+    #[test]
+    fn without_room_nothing_is_attached() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = image(dir.path(), Protection::Hash);
+        let (_, certificate) = signer("a");
+        let signature = partition(&image.root_hash.unwrap(), &certificate, vec![1]);
+        let before = fs::read(&image.path).unwrap();
+        assert!(attach(&image, &signature).is_err());
+        assert_eq!(fs::read(&image.path).unwrap(), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_later_build_finds_the_signature_of_whom_it_trusts() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((own, certificate), (_, other)) = (signer("a"), signer("b"));
+        let image = image(dir.path(), Protection::Room(b""));
+        let root = image.root_hash.unwrap();
+        let signature = sign_root_hash(&own, &root.to_string()).unwrap();
+        let stored = |trusted: &[Certificate]| stored(dir.path(), &root, trusted);
+        let trusted = [other.clone(), certificate.clone()];
+        assert_eq!(stored(&trusted).unwrap(), None);
+        let made = partition(&root, &certificate, signature);
+        keep(&image.path, &made).unwrap();
+        assert_eq!(stored(&trusted).unwrap(), Some(made));
+        assert_eq!(stored(&[other]).unwrap(), None);
+        assert_eq!(stored(&[]).unwrap(), None);
+        let path = dir.path().join(SIGNATURES).join(format!("{root}.p7s"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(stored(&trusted).is_err());
+    }
+}

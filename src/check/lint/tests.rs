@@ -1,9 +1,9 @@
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc as Shared;
 
 use super::*;
-use crate::image::erofs::write::testing::image as erofs;
 use crate::image::read::{FileSystem, Window};
+use crate::image::testing::erofs;
 use crate::io::open::testing::folder;
 use crate::io::root::RootDir;
 use crate::systemd::arch::Arch;
@@ -26,9 +26,9 @@ fn image(files: &[(&str, u16, &str)]) -> FileSystem {
             }
         }
     }
+    let file = tempfile::tempfile().unwrap();
     let bytes = erofs(&tree);
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&bytes).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
     FileSystem::open(Window::new(Shared::new(file), 0, bytes.len() as u64)).unwrap()
 }
 

@@ -55,21 +55,6 @@ pub(crate) mod testing {
             Ok(())
         }
     }
-
-    /// A tree as an image that is not compressed.
-    pub(crate) fn image(tree: &Tree) -> Vec<u8> {
-        let params = Params {
-            uuid: [9; 16],
-            epoch_seconds: 0,
-            volume_name: [0; 16],
-            compression: None,
-            share_compressed: false,
-            threads: std::num::NonZero::<usize>::MIN,
-        };
-        let mut out = Vec::new();
-        write(tree, &params, &Spare::default(), &Progress::new(), &mut out).unwrap();
-        out
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::image::erofs::write::testing::image;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
+use crate::image::testing::erofs as image;
 use crate::io::open::testing::write;
 use crate::plan::Plan;
 use crate::plan::testing::{

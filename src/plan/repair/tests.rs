@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::image::dissect;
-use crate::image::erofs::write::testing::image;
+use crate::image::testing::erofs as image;
 use crate::plan::ingest::release_file;
 use crate::plan::testing::{Protected, bare, disk, hash_tree, key_pair, release_path, tree};
 
