@@ -1,8 +1,8 @@
 //! What the base OS is: the facts that decide whether an extension is merged.
 //!
 //! Facts come from a root file system ([`Base::read`]), from a built-in
-//! description of a distribution ([`profile`]) or from a few files of the user
-//! ([`profile::Custom`]). Everything in a root file system is hostile: files
+//! description of a distribution (`profile`) or from a few files of the user
+//! (`profile::Custom`). Everything in a root file system is hostile: files
 //! are bounded, links stay inside, and what cannot be read becomes a finding.
 
 pub(crate) mod certificate_copies;
@@ -102,8 +102,9 @@ pub struct Base {
 impl Base {
     /// Reads the facts from a root file system.
     ///
-    /// Fails only with `base-without-os-release` and `base-os-release`:
-    /// without that file systemd merges nothing.
+    /// # Errors
+    /// `base-without-os-release` if there is no os-release file; `base-os-release` if it can't be
+    /// read or has no `ID`. Nothing else fails: it ends up in `findings`.
     pub fn read(root: &dyn RootFs) -> Result<Base, Finding> {
         let mut facts = Facts {
             root,

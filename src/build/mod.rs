@@ -73,6 +73,11 @@ pub struct BuiltImage {
 /// Builds all images of the plan. An image appears complete or not at all.
 ///
 /// `progress` has a stage for each image that is built or digested.
+///
+/// # Errors
+/// [`Findings`] (by `downcast`) with all that is wrong with content and keys, before any image is
+/// written. What fails later, such as `too-large`, `output-folder` or a full disk, stops the work:
+/// the images before it are complete and stay.
 pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow::Result<Built> {
     let mut errors = Vec::new();
     let mut findings = Vec::new();
@@ -168,7 +173,11 @@ fn folders_of(at: &str, tree: &Tree) -> Vec<Folder> {
         .collect()
 }
 
-/// Writes the manifest beside the built images, and syncs the names of all.
+/// Writes the manifest beside the built images, syncs the names of all, and returns its path.
+///
+/// # Errors
+/// [`Findings`] (by `downcast`) with `output-folder` if the output directory can't be made, else
+/// the failed write. A manifest is replaced as a whole or not at all.
 pub fn write_manifest(plan: &Plan, built: &Built, overrides: &[String]) -> anyhow::Result<PathBuf> {
     let manifest = Manifest {
         schema_version: 1,

@@ -47,11 +47,19 @@ impl Link {
 
 impl Chain {
     /// Reads the config at `path` and its bases.
+    ///
+    /// # Errors
+    /// What [`Config::read`] reports of the config itself, else what [`Chain::of`] reports.
     pub fn read(path: &Path) -> Result<Chain, Refused> {
         Chain::of(Config::read(path)?)
     }
 
     /// The chain of a config that has been read.
+    ///
+    /// # Errors
+    /// The findings of one file, the first that has any in Prism's order: `base-config-unreadable`
+    /// and `base-config-twice` for the bases that it names, and for a base what [`Config::read`]
+    /// reports.
     pub fn of(config: Config) -> Result<Chain, Refused> {
         let mut reached = reach(config.source.clone());
         if let Some(at) = reached.iter().position(|it| !it.findings.is_empty()) {

@@ -2,8 +2,8 @@
 //!
 //! A prediction, not a test: it decides only what is certain for the base's
 //! version of systemd, and calls everything else [`Verdict::Unknown`]. Covered are disk images and
-//! folders, on the versions of systemd in [`COVERED`](crate::systemd::changes::COVERED). What layers
-//! hide from each other is told by [`conflicts`].
+//! folders, on the versions of systemd in `systemd::changes::COVERED`. What layers hide from each
+//! other is reported by `conflicts`.
 //!
 //! systemd works in two stages (`image_discover_and_read_metadata` and
 //! `merge_subprocess`, src/sysext/sysext.c): an image whose metadata can't be

@@ -1,6 +1,6 @@
 //! The schema as editors like it: their completion and hover read less of a schema than validators do.
 //!
-//! Held against yaml-language-server, the engine of the YAML extension of VS Code (`integration/editor.rs`):
+//! Held against yaml-language-server, the engine of the YAML extension of VS Code (`integration/config/editor.rs`):
 //! it stops a list of completions at a `default` that holds null, takes the description of an alternative for
 //! that of the key, and breaks lines where a description does.
 

@@ -43,11 +43,19 @@ struct Document {
 impl Config {
     /// Reads and types the file at `path`, and puts what they amount to in the place of mkosi's
     /// files; semantics are checked by [`validate::validate`].
+    ///
+    /// # Errors
+    /// What [`Source::read`] and [`Config::resolved`] report.
     pub fn read(path: &Path) -> Result<Config, Refused> {
         Config::resolved(Source::read(path)?)
     }
 
     /// The same of a file whose text has been read.
+    ///
+    /// # Errors
+    /// What [`Config::from_source`] reports; else one finding for each bad mkosi configuration:
+    /// `mkosi-unreadable`, `mkosi-syntax`, `mkosi-format`, `mkosi-needed`, `wrong-value`,
+    /// `name-refused`.
     pub fn resolved(source: Source) -> Result<Config, Refused> {
         let mut config = Config::from_source(source)?;
         match mkosi::resolve(&mut config) {
@@ -57,6 +65,10 @@ impl Config {
     }
 
     /// Types an already read text.
+    ///
+    /// # Errors
+    /// One finding, the first problem in the `sysext` section: `unknown-key`, `unknown-value`,
+    /// `missing-key`, `wrong-type` or `wrong-value`.
     pub fn from_source(source: Source) -> Result<Config, Refused> {
         // Prism's reader takes `0644` as octal, and merge keys as merges (gopkg.in/yaml.v3).
         let options = serde_saphyr::options! {

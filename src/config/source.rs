@@ -74,6 +74,10 @@ impl std::error::Error for Refused {}
 
 impl Source {
     /// Reads `path` and finds its positions.
+    ///
+    /// # Errors
+    /// `config-unreadable` (also above 16 MiB), `config-utf-16` or `config-not-utf-8`, each with an
+    /// empty text; else what [`Source::parse`] reports.
     pub fn read(path: &Path) -> Result<Source, Refused> {
         let refuse = |finding: Finding| Refused {
             source: Source::empty(path),
@@ -106,6 +110,10 @@ impl Source {
     }
 
     /// Reads `text` into a tree; `path` is for messages and for relative paths.
+    ///
+    /// # Errors
+    /// `yaml-syntax` (also for more than a million values), `several-documents`, `duplicate-key`
+    /// and `yaml-tag`, each at its line.
     pub fn parse(path: &Path, text: String) -> Result<Source, Refused> {
         let read = node::read(&text);
         let mut source = Source {

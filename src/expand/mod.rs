@@ -222,6 +222,9 @@ fn by_hand(snippet: &str) -> String {
 }
 
 /// The text of a config file, or why it is none.
+///
+/// # Errors
+/// [`ExpandError::Encoding`] for UTF-16, UTF-32 and bytes that are not UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
     let marks: [(&[u8], &str); 4] = [
         (&[0xff, 0xfe, 0, 0], "UTF-32"),
@@ -252,13 +255,16 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ExpandError> {
 
 /// The plain Prism config: `text` without its `sysext` section and with
 /// `additions`. See the module for what is guaranteed.
+///
+/// # Errors
+/// Every [`ExpandError`] but `Encoding`. `Refused` and `Unproven` hold the lines to add by hand.
 pub fn expand(text: &str, additions: &Additions) -> Result<String, ExpandError> {
     expand_on(text, additions, &BTreeMap::new())
 }
 
 /// The same on base configs that lie elsewhere: `bases` has the new path for
 /// the item of `baseConfigs` at a number.
-pub fn expand_on(
+pub(crate) fn expand_on(
     text: &str,
     additions: &Additions,
     bases: &BTreeMap<usize, String>,

@@ -81,7 +81,7 @@ pub enum WrapError {
     Damaged {
         /// How it is compressed.
         codec: Codec,
-        /// Bytes that were unpacked.
+        /// Bytes that were unpacked before.
         at: u64,
         /// What the decompressor says.
         source: io::Error,
@@ -91,7 +91,7 @@ pub enum WrapError {
     TooBig {
         /// How it is compressed.
         codec: Codec,
-        /// The most that is unpacked.
+        /// The most that is unpacked, in bytes.
         limit: u64,
     },
     /// The place for the unpacked bytes.
@@ -99,7 +99,12 @@ pub enum WrapError {
     Write(io::Error),
 }
 
-/// Unpacks all of `file` into `out`, and returns how many bytes that are.
+/// Unpacks all of `file` into `out`, which must be empty, and returns the new length in bytes.
+///
+/// # Errors
+/// [`WrapError::Damaged`] for data that is cut, corrupt or needs too much memory,
+/// [`WrapError::TooBig`] for a bomb (the limit depends on the compressed size and is at most 16
+/// GiB), [`WrapError::Write`]. `out` keeps what was unpacked until then.
 pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, WrapError> {
     let damaged = |at| move |source| WrapError::Damaged { codec, at, source };
     let mut input = file.try_clone().map_err(damaged(0))?;
@@ -139,6 +144,9 @@ pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, WrapErro
 }
 
 /// Unpacks into a file without a name, which is gone when it is closed.
+///
+/// # Errors
+/// Those of [`unwrap`]; [`WrapError::Write`] also if there is no place for temporary files.
 pub fn unwrapped(file: &File, codec: Codec) -> Result<File, WrapError> {
     let mut out = tempfile::tempfile().map_err(WrapError::Write)?;
     unwrap(file, codec, &mut out)?;

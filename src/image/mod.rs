@@ -20,7 +20,7 @@ pub enum ImageFormat {
     Erofs {
         /// How files are compressed.
         compression: Option<erofs::compress::Compression>,
-        /// Whether equal compressed files share their data, see [`erofs::params::Params`].
+        /// Whether equal compressed files share their data, see `erofs::params::Params`.
         share_compressed: bool,
     },
     /// squashfs, by `mksquashfs`.

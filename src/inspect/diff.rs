@@ -79,6 +79,9 @@ pub struct What {
 }
 
 /// Compares two images whose file systems can be read. No hash and no signature is checked.
+///
+/// # Errors
+/// [`FsError`] of the first thing in either image that can't be read.
 pub fn diff(one: &Ddi, other: &Ddi) -> Result<Difference, FsError> {
     let (a, b) = (said(one), said(other));
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();

@@ -43,8 +43,12 @@ pub struct Extracted {
 }
 
 /// Writes the entries at `paths` and below, all without any, into the folder `into`, which is made
-/// if it is missing. What was written is taken away again when something fails, unless `force`
-/// allowed a folder that was not empty.
+/// if it is missing.
+///
+/// # Errors
+/// `path-not-in-image`, `folder-not-empty`, `no-room-to-extract`, `extract-failed`. What was
+/// written is removed again as far as possible, and so is `into` if it was made here; in a
+/// directory that was not empty (`force`) it stays.
 pub fn extract(
     fs: &FileSystem,
     entries: &[Entry],

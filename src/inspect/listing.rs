@@ -88,6 +88,9 @@ fn lossy_target<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<
 }
 
 /// All entries, the root first, folders before what is in them.
+///
+/// # Errors
+/// Those of [`FileSystem::walk`].
 pub fn list(fs: &FileSystem) -> Result<Vec<Entry>, FsError> {
     let root = fs
         .metadata("/")?
@@ -197,6 +200,10 @@ impl Entry {
 }
 
 /// Writes entries as an mtree specification, with digests of all files.
+///
+/// # Errors
+/// Those of [`FileSystem::copy`]; [`FsError::Io`] also for `out`, which has the lines of the
+/// entries before.
 pub fn mtree(fs: &FileSystem, entries: &[Entry], out: &mut dyn Write) -> Result<(), FsError> {
     out.write_all(b"#mtree\n")?;
     for entry in entries {

@@ -41,6 +41,10 @@ pub struct Beside {
 impl Beside {
     /// Reads them. Of two root hashes that of a root file system counts, and of an attribute of the
     /// image and a file beside it the attribute.
+    ///
+    /// # Errors
+    /// If the image or a file beside it is there and can't be read as a regular file of the size
+    /// that systemd reads. A text that is no root hash is no error: see [`Beside::root_hash`].
     pub fn of(image: &Path) -> io::Result<Beside> {
         use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
         let mut found = Beside {

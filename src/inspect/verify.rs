@@ -114,6 +114,10 @@ impl Verdict {
 ///
 /// The signer must be among `trusted`, as for systemd's userspace check. Reads
 /// the whole image once; memory stays small. What lies beside it counts as well.
+///
+/// # Errors
+/// Those of [`dissect::open`]; [`DdiError::Io`] also for a file beside the image. A check that
+/// fails is no error: see [`Report::is_good`].
 pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> {
     let ddi = dissect::open(path)?;
     let beside = Beside::of(path).map_err(|source| DdiError::Io {
@@ -125,6 +129,9 @@ pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> 
 
 /// Adds the check that a signature of the same root hash by `stranger`, who is not trusted, is
 /// refused: without it, a good result might mean that everything is taken.
+///
+/// # Errors
+/// If `stranger` can't sign or has no usable certificate; the report is then as before.
 pub fn add_negative_control(
     report: &mut Report,
     stranger: &dyn Signer,

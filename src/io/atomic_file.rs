@@ -21,7 +21,7 @@ use crate::io::open::folder_of;
 
 /// A file under construction beside its final name.
 #[derive(Debug)]
-pub struct AtomicFile {
+pub(crate) struct AtomicFile {
     file: File,
     dir: OwnedFd,
     name: OsString,
@@ -30,13 +30,13 @@ pub struct AtomicFile {
 
 impl AtomicFile {
     /// Starts a file that [`commit`](Self::commit) will place at `path`.
-    pub fn create(path: &Path, mode: u32) -> io::Result<AtomicFile> {
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<AtomicFile> {
         let (dir, name) = place_of(path)?;
         AtomicFile::create_in(dir, name, mode)
     }
 
     /// Starts a file that [`commit`](Self::commit) will place as `name` in the open directory `dir`.
-    pub fn create_in(dir: OwnedFd, name: &OsStr, mode: u32) -> io::Result<AtomicFile> {
+    pub(crate) fn create_in(dir: OwnedFd, name: &OsStr, mode: u32) -> io::Result<AtomicFile> {
         let access = OFlags::RDWR | OFlags::CLOEXEC;
         let private = Mode::RUSR | Mode::WUSR;
         let (fd, temporary) = match rustix::fs::openat(&dir, ".", access | OFlags::TMPFILE, private)
@@ -62,20 +62,20 @@ impl AtomicFile {
     }
 
     /// The open file, for reading back and writing.
-    pub fn file(&mut self) -> &mut File {
+    pub(crate) fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
     /// Syncs the bytes and gives the file its final name, replacing what had it; the name is
     /// synced too.
-    pub fn commit(mut self) -> io::Result<()> {
+    pub(crate) fn commit(mut self) -> io::Result<()> {
         self.rename()?;
         Ok(rustix::fs::fsync(self.dir.as_fd())?)
     }
 
     /// [`commit`](Self::commit) but for the name: after a power cut the file is complete or not
     /// there. For one of several files in a folder, of which the last is committed.
-    pub fn place(mut self) -> io::Result<()> {
+    pub(crate) fn place(mut self) -> io::Result<()> {
         self.rename()
     }
 

@@ -23,7 +23,7 @@ const OPEN: OFlags = OFlags::RDONLY
 
 /// A folder under construction beside its final name; unless it is committed, it goes when this does.
 #[derive(Debug)]
-pub struct AtomicFolder {
+pub(crate) struct AtomicFolder {
     parent: OwnedFd,
     name: OsString,
     folder: OwnedFd,
@@ -32,13 +32,13 @@ pub struct AtomicFolder {
 
 impl AtomicFolder {
     /// Starts a folder that [`commit`](Self::commit) will place at `path`.
-    pub fn create(path: &Path) -> io::Result<AtomicFolder> {
+    pub(crate) fn create(path: &Path) -> io::Result<AtomicFolder> {
         let (parent, name) = place_of(path)?;
         AtomicFolder::create_in(parent, name)
     }
 
     /// Starts a folder that will be `name` in an open one.
-    pub fn create_in(parent: OwnedFd, name: &OsStr) -> io::Result<AtomicFolder> {
+    pub(crate) fn create_in(parent: OwnedFd, name: &OsStr) -> io::Result<AtomicFolder> {
         let staged = beside(name, "new");
         clear(parent.as_fd(), &staged)?;
         rustix::fs::mkdirat(&parent, &staged, Mode::RWXU)?;
@@ -52,12 +52,12 @@ impl AtomicFolder {
     }
 
     /// The folder, to write into.
-    pub fn folder(&self) -> BorrowedFd<'_> {
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }
 
     /// Syncs the content and gives the folder its final name; a folder or file that had it goes.
-    pub fn commit(mut self) -> io::Result<()> {
+    pub(crate) fn commit(mut self) -> io::Result<()> {
         rustix::fs::syncfs(&self.folder)?;
         let (parent, staged) = (self.parent.as_fd(), beside(&self.name, "new"));
         let rename = |flags| rustix::fs::renameat_with(parent, &staged, parent, &self.name, flags);

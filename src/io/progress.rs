@@ -41,7 +41,7 @@ impl Progress {
         };
     }
 
-    /// Adds what has been done of the stage.
+    /// Adds bytes that have been done of the stage.
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }

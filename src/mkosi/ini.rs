@@ -36,6 +36,9 @@ pub struct Ini {
 }
 
 /// Reads a text.
+///
+/// # Errors
+/// The first line that is not of mkosi's syntax.
 pub fn parse(text: &str) -> Result<Ini, SyntaxError> {
     let margin = margin(text);
     let mut ini = Ini::default();

@@ -1,6 +1,6 @@
 //! mkosi's configuration, read with mkosi's own syntax and meaning.
 //!
-//! [`ini`] knows the syntax, `read` the files, [`settings`] what they set;
+//! [`ini`] knows the syntax, `read` the files, `settings` what they set;
 //! `config::mkosi_import` turns that into an extension of our own config. What
 //! only mkosi itself can do (packages, scripts, …) is listed, never guessed. The
 //! rules are those of mkosi 25.3 (mkosi/config.py), and the words of `Verity=`

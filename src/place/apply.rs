@@ -75,10 +75,12 @@ pub struct Applied {
 
 /// Places files in a root file system and switches the units on.
 ///
-/// Refuses with `rootfs-not-owned`, `record-unreadable`, `bad-destination`, `would-overwrite`,
-/// `changed-since`, `unit-missing`, `unit-masked`, `no-room`, `image-unreadable`,
-/// `changed-meanwhile` and `rootfs-io`. After an error no file is new, and no file that was
-/// there before is lost.
+/// # Errors
+/// Before anything is written: `rootfs-not-owned`, `record-unreadable`, `bad-destination`,
+/// `would-overwrite`, `unit-missing`, `unit-masked`, `changed-since`, `no-room`,
+/// `image-unreadable`. Later: `changed-meanwhile`, `owners-not-settable`, `rootfs-io`; new files,
+/// links and directories are then removed again as far as possible, and the record is that of
+/// before. What was replaced or removed until then stays so.
 pub fn apply(
     root: &RootDir,
     placements: &Placements,

@@ -2,7 +2,7 @@
 //!
 //! [`apply`] checks everything first, prepares all files beside their final
 //! names, and only then gives them these names: a full disk or a refusal loses
-//! nothing. What it did stands in a [`record`], so that later calls touch only
+//! nothing. What it did stands in a record, so that later calls touch only
 //! what was placed here.
 
 mod apply;
@@ -159,7 +159,7 @@ pub struct PlacedFile {
     /// Its permission bits, such as `0o644`.
     pub mode: u32,
     /// The digest its bytes must have, so that nothing is placed that was not checked; of a folder
-    /// that of [`crate::tree::folder`].
+    /// that of `tree::folder`.
     pub sha256: [u8; 32],
 }
 

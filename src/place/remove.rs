@@ -34,7 +34,10 @@ pub struct Removed {
 
 /// Removes what an earlier apply placed for the extension `name`.
 ///
-/// Refuses with `rootfs-not-owned`, `record-unreadable`, `not-applied`, `changed-since` and `rootfs-io`.
+/// # Errors
+/// Before anything is removed: `rootfs-not-owned`, `record-unreadable`, `not-applied`,
+/// `changed-since`. `rootfs-io` may come in the middle: what is removed stays removed, the record
+/// still lists it, and another call goes on from there.
 pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, Findings> {
     let ownership = root.ownership()?;
     let known = Record::read(root)?.unwrap_or_default();

@@ -155,7 +155,7 @@ fn named(image: &Listed<'_>) -> Result<String, Finding> {
 }
 
 /// Whether a URL template is one that Trident would fetch from.
-pub fn check_url(template: &str) -> Result<(), Finding> {
+pub(crate) fn check_url(template: &str) -> Result<(), Finding> {
     let scheme = SCHEMES.iter().any(|scheme| template.starts_with(scheme));
     let distinct = ["{file}", "{name}", "{sha384}"]
         .iter()
@@ -200,7 +200,7 @@ impl Entry {
 }
 
 /// The text of the snippet, to be merged into a host configuration.
-pub fn snippet(entries: &[(ExtensionKind, Entry)]) -> Result<String, serde_yaml::Error> {
+pub(crate) fn snippet(entries: &[(ExtensionKind, Entry)]) -> Result<String, serde_yaml::Error> {
     #[derive(Serialize)]
     struct HostConfiguration<'a> {
         os: Os<'a>,

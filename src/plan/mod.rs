@@ -254,6 +254,11 @@ impl Plan {
 
 /// Joins one config and the base; all errors at once. What several configs have to do with each
 /// other is for the chain that a config belongs to, and [`finish`] looks at the whole.
+///
+/// # Errors
+/// All findings, of which at least one is an error: `no-sysext` alone, else what [`validate`]
+/// reports, else what is wrong with certificates, sources and prebuilt images. Nothing has been
+/// written.
 pub fn plan(
     config: &Config,
     base: Option<&BaseIdentity<'_>>,

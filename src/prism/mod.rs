@@ -55,7 +55,10 @@ pub fn check(root: Option<&Node>, version: Option<Version>) -> Vec<Finding> {
     walk.found.into_iter().map(|(_, finding)| finding).collect()
 }
 
-/// Reads a version such as `1.2` or `v1.2.0`.
+/// Reads a version such as `1.2` or `v1.2.0`; returns its first two numbers.
+///
+/// # Errors
+/// A text that is not a version, in words for the command line.
 pub fn version(text: &str) -> Result<Version, String> {
     let numbers = text.strip_prefix('v').unwrap_or(text);
     let mut parts = numbers.split('.').map(str::parse::<u32>);

@@ -51,7 +51,10 @@ impl Found {
     }
 }
 
-/// The root file system in a folder; an error if it is none, or can't be kept safe.
+/// The root file system in a folder.
+///
+/// # Errors
+/// `rootfs-unreadable` if it is no directory, or if the kernel can't keep lookups in it.
 pub fn open_root(path: &Path) -> Result<RootDir, Finding> {
     RootDir::open(path).map_err(|error| {
         Finding::error("rootfs-unreadable", error.to_string())
@@ -72,8 +75,12 @@ fn in_image(path: &Path) -> Result<Found, Finding> {
 }
 
 /// The base by the first of: root file system, image file, profile, the config's `target`,
-/// `input.image.path`, `input.image.azureLinux`; nothing if none of them is given. An error if what
-/// is given can't be read.
+/// `input.image.path`, `input.image.azureLinux`; nothing if none of them is given.
+///
+/// # Errors
+/// If what is given can't be used: `rootfs-unreadable`, `image-file-unreadable`, `unknown-profile`,
+/// for `target` also `target-unreadable`, `unknown-value` and `missing-key`, and those of
+/// [`Base::read`]. An input image that can't be read is only a warning.
 pub fn find_base(config: Option<&Config>, choice: &BaseChoice) -> Result<Found, Finding> {
     if let Some(path) = &choice.rootfs {
         let root = open_root(path)?;

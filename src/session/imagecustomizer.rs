@@ -127,6 +127,9 @@ pub struct Run {
 
 impl Run {
     /// Begins to take signals.
+    ///
+    /// # Errors
+    /// If the system does not let signals be handled.
     pub fn begin() -> Result<Run> {
         let signals =
             Signals::new([SIGINT, SIGTERM, SIGHUP]).context("registering signal handlers")?;
@@ -137,6 +140,10 @@ impl Run {
     }
 
     /// Makes an empty temporary file beside a config, and gives its name.
+    ///
+    /// # Errors
+    /// If no file can be made in the directory of the config; those made before stay until the run
+    /// ends.
     pub fn reserve(&mut self, config: &Path) -> Result<OsString> {
         let made = beside(config)?;
         let name = made.0.file_name().unwrap_or_default().to_owned();
@@ -145,6 +152,9 @@ impl Run {
     }
 
     /// Writes into the temporary file that was made `number` files after the first.
+    ///
+    /// # Errors
+    /// If there is no such file, or it can't be written; it may then hold a part of the text.
     pub fn write(&mut self, number: usize, text: &str) -> Result<()> {
         let Some((path, file)) = self.configs.get_mut(number) else {
             return Err(anyhow!("there is no temporary config {number}"));
@@ -155,6 +165,10 @@ impl Run {
 
     /// Runs Prism on the file that was made last, as if it were the config that it lies beside, and
     /// removes all of them, whatever happens.
+    ///
+    /// # Errors
+    /// If the program can't be started or waited for, or a temporary file can't be removed.
+    /// Whatever its exit status is, that is no error.
     pub fn start(self, invocation: &Invocation) -> Result<ExitStatus> {
         let args = match self.configs.last() {
             Some((config, _)) => rewrite_args(&invocation.args, config),
@@ -178,6 +192,9 @@ impl Run {
 }
 
 /// Runs Prism on `expanded_text` as if it stood at `config_path`; see [`Run`].
+///
+/// # Errors
+/// Those of [`Run::reserve`], [`Run::write`] and [`Run::start`]; no temporary file is left.
 pub fn run(invocation: &Invocation, expanded_text: &str, config_path: &Path) -> Result<ExitStatus> {
     let mut run = Run::begin()?;
     run.reserve(config_path)?;
@@ -186,6 +203,9 @@ pub fn run(invocation: &Invocation, expanded_text: &str, config_path: &Path) -> 
 }
 
 /// Runs Prism on a config that needs no other, with the same signals and status.
+///
+/// # Errors
+/// Those of [`Run::begin`] and [`Run::start`].
 pub fn run_as_it_is(invocation: &Invocation) -> Result<ExitStatus> {
     Run::begin()?.start(invocation)
 }

@@ -159,7 +159,8 @@ impl Session {
     /// Makes the images that are to be built, beside those that are there.
     ///
     /// # Errors
-    /// What is wrong with the content, the keys or the disk; then no image has changed.
+    /// What is wrong with content and keys, before any image has changed. What only shows while an
+    /// image is written, such as `too-large` or a full disk, leaves the images before it in place.
     pub fn build(&self, secrets: &Secrets<'_>, progress: &Progress) -> Result<Built, Stopped> {
         build::build(&self.plan, secrets, progress).map_err(|error| self.explain(error))
     }
@@ -168,7 +169,8 @@ impl Session {
     /// manifest, and returns where that is.
     ///
     /// # Errors
-    /// Where it can't be written.
+    /// `output-folder` if the output directory can't be made, or the failed write. A
+    /// manifest is replaced as a whole or not at all.
     pub fn write_manifest(&self, built: &Built, overrides: &[String]) -> Result<PathBuf, Stopped> {
         Ok(build::write_manifest(&self.plan, built, overrides)?)
     }

@@ -36,7 +36,8 @@ impl Session {
     /// what an earlier apply placed and the plan does not list any more.
     ///
     /// # Errors
-    /// What is in the way or can't be written; then nothing has changed.
+    /// An image that was not built or can't be read, and those of [`apply`](crate::place::apply()), which
+    /// says what an error leaves behind.
     pub fn place(
         &self,
         root: &RootDir,

@@ -17,6 +17,9 @@ use crate::plan::{Step, settings};
 
 impl Session {
     /// Every image that the plan names must be there.
+    ///
+    /// # Errors
+    /// `image-missing` for each that is not there.
     pub fn images_ready(&self) -> Result<(), Stopped> {
         let planned = self.plan.extensions.iter();
         let missing: Vec<Finding> = planned
@@ -39,6 +42,9 @@ impl Session {
     }
 
     /// Prism copies files, and of folders neither owners nor modes.
+    ///
+    /// # Errors
+    /// `folder-needs-apply` for each extension that is a folder.
     pub fn only_images(&self) -> Result<(), Stopped> {
         let planned = self.plan.extensions.iter();
         let folders = planned.filter(|planned| planned.layout() == Layout::Directory);
@@ -58,6 +64,9 @@ impl Session {
     }
 
     /// The images have to fit where Prism puts them.
+    ///
+    /// # Errors
+    /// `root-too-small` for the first config whose partition is smaller than all images together.
     pub fn room(&self) -> Result<(), Stopped> {
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
         let mut images: Vec<(&str, u64)> = Vec::new();

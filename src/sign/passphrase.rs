@@ -34,10 +34,12 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    /// Reads a key in PEM, DER or PKCS#12 that belongs to a certificate, and its passphrase from what
-    /// the config names or, without that, from a person.
+    /// Reads a key in PEM, DER or PKCS#12 that belongs to a certificate, and its passphrase from
+    /// what the config names or, without that, from a person.
     ///
-    /// Refuses with `key-unreadable`, `key-permissions` and `key-refused`; no secret is in any
+    /// # Errors
+    /// `key-unreadable`, `key-permissions` if others than the owner may read the file, and
+    /// `key-refused` for a wrong passphrase or a key that can't be used. No secret is in any
     /// message.
     pub fn open(
         &self,

@@ -59,7 +59,10 @@ pub fn effect(name: &str) -> (Effect, String) {
     }
 }
 
-/// Whether a name may be given to an image; the finding says what systemd would do.
+/// Whether a name may be given to an image.
+///
+/// # Errors
+/// `name-refused`, with what systemd would do.
 pub fn check(name: &str) -> Result<(), Finding> {
     let refuse = |message: String, rule: &str, help: &str| {
         Err(Finding::error("name-refused", message)

@@ -11,8 +11,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 pub use crate::systemd::release_match::{Decision, Refusal, matches};
 
-/// Larger files are refused, as systemd does (`src/basic/fileio.h`, `READ_FULL_BYTES_MAX`
-/// allows 64 MiB; no release file is anywhere near).
+/// Bytes of the largest file that is read. systemd has a limit as well (`src/basic/fileio.h`,
+/// `READ_FULL_BYTES_MAX` allows 64 MiB; no release file is anywhere near).
 pub const MAX_SIZE: u64 = 1024 * 1024;
 
 /// The keys and values of a release file, in the order of the file.
@@ -28,7 +28,7 @@ pub enum ReleaseError {
     /// systemd rejects the whole file.
     #[error("the release file is not UTF-8, so systemd rejects all of it")]
     NotUtf8,
-    /// More than [`MAX_SIZE`].
+    /// This many bytes, more than [`MAX_SIZE`].
     #[error("the release file has {0} bytes, at most {MAX_SIZE} are read")]
     TooBig(usize),
     /// A key that no release file may have.
@@ -52,6 +52,10 @@ impl ReleaseFields {
     ///
     /// Earlier versions read on after a comment line that ends with a backslash,
     /// which is the only difference.
+    ///
+    /// # Errors
+    /// [`ReleaseError::TooBig`], [`ReleaseError::Nul`], [`ReleaseError::NotUtf8`]; what systemd
+    /// skips in a file is skipped here too.
     pub fn parse(bytes: &[u8]) -> Result<ReleaseFields, ReleaseError> {
         if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_SIZE) {
             return Err(ReleaseError::TooBig(bytes.len()));
@@ -103,6 +107,10 @@ impl ReleaseFields {
     }
 
     /// The text of a release file, one `KEY=value` a line, quoted where a shell would need it.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Key`] or [`ReleaseError::Value`] of the first field that no release file can
+    /// hold.
     pub fn to_text(&self) -> Result<String, ReleaseError> {
         let mut text = String::new();
         for (key, value) in self.iter() {

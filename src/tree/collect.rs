@@ -34,10 +34,12 @@ pub struct Collected {
 
 /// Reads names, types, modes, extended attributes and hard links below `root`.
 ///
-/// Kept are `user.*`, `security.capability` and POSIX ACLs; other extended attributes are
-/// dropped and noted (`xattr-dropped`). Refused, all at once, are things that an extension
-/// cannot carry: unreadable files (`unreadable-input`), devices (`device-node`), overlayfs
-/// whiteouts and markers (`overlay-whiteout`, `overlay-marker`).
+/// Kept are `user.*`, `security.capability` and POSIX ACLs; other extended attributes are dropped
+/// and noted (`xattr-dropped`).
+///
+/// # Errors
+/// All at once: `unreadable-input`, and what an extension cannot carry: `device-node`,
+/// `overlay-whiteout`, `overlay-marker`, `bad-path`.
 pub fn collect(root: &Path, options: &Options) -> Result<Collected, Findings> {
     let mut collector = Collector {
         options,

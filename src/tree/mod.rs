@@ -91,6 +91,10 @@ impl Tree {
     }
 
     /// Makes `path` a directory, with all that lead there; existing ones stay as they are.
+    ///
+    /// # Errors
+    /// [`TreeError::BadPath`], [`TreeError::NotADirectory`], both without a change to the tree;
+    /// [`TreeError::TooMany`].
     pub fn make_dirs(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
         self.descend(path, &names(path)?)
     }
@@ -121,6 +125,10 @@ impl Tree {
     }
 
     /// Places an inode at a free path; missing folders are made.
+    ///
+    /// # Errors
+    /// [`TreeError::Exists`], also for the root, and those of [`Tree::make_dirs`] for the folders
+    /// that lead there.
     pub fn insert(&mut self, path: &[u8], inode: Inode) -> Result<InodeId, TreeError> {
         let (parent, name) = self.free_place(path)?;
         let id = self.push(inode)?;
@@ -128,7 +136,10 @@ impl Tree {
         Ok(id)
     }
 
-    /// Places a regular file of root at a free path; missing folders are made.
+    /// Places a regular file of root, `size` bytes long, at a free path; missing folders are made.
+    ///
+    /// # Errors
+    /// Those of [`Tree::insert`].
     pub fn insert_file(
         &mut self,
         path: &[u8],
@@ -140,11 +151,18 @@ impl Tree {
     }
 
     /// Places a symbolic link at a free path; missing folders are made.
+    ///
+    /// # Errors
+    /// Those of [`Tree::insert`].
     pub fn insert_symlink(&mut self, path: &[u8], target: &[u8]) -> Result<InodeId, TreeError> {
         self.insert(path, Inode::new(0o777, Kind::Symlink(target.to_vec())))
     }
 
     /// Gives an inode that is no directory another name at a free path.
+    ///
+    /// # Errors
+    /// [`TreeError::BadPath`] if the inode is a directory, [`TreeError::NotFound`] if there is no
+    /// such inode, and those of [`Tree::insert`].
     pub fn insert_link(&mut self, path: &[u8], id: InodeId) -> Result<(), TreeError> {
         match self.get(id).map(Inode::entries) {
             Some(None) => {}
@@ -161,7 +179,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes out what is at `path`, a directory with all that is in it.
+    /// Takes out what is at `path`, a directory with all that is in it, and returns its inode,
+    /// which stays in [`Tree::inodes`].
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`]; [`TreeError::BadPath`], also for the root.
     pub fn remove(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
         let not_found = || TreeError::NotFound { path: shown(path) };
         let names = names(path)?;
@@ -190,8 +212,13 @@ impl Tree {
         }
     }
 
-    /// Takes over everything of `other`. Two things of one path are an error, except folders:
+    /// Takes over everything of `other`. Two things of one path are a conflict, except folders:
     /// those must be equal, or that of `other` a plain one of root with mode 0755, which gives way.
+    ///
+    /// # Errors
+    /// [`TreeError::Exists`], [`TreeError::Differs`], [`TreeError::NotADirectory`] or
+    /// [`TreeError::TooMany`] of the first path in conflict; what came before it has been taken
+    /// over.
     pub fn merge(&mut self, other: Tree) -> Result<(), TreeError> {
         let mut moved: HashMap<InodeId, InodeId> = HashMap::new();
         for (path, id, inode) in other.walk() {
@@ -215,6 +242,9 @@ impl Tree {
     }
 
     /// The same tree with all of it in the folder `path`, whose slash at the end is ignored.
+    ///
+    /// # Errors
+    /// [`TreeError::BadPath`], [`TreeError::TooMany`].
     pub fn below(&self, path: &[u8]) -> Result<Tree, TreeError> {
         let mut names = names(path.strip_suffix(b"/").unwrap_or(path))?;
         let mut moved = self.clone();

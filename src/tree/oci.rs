@@ -50,7 +50,12 @@ struct Platform {
     architecture: String,
 }
 
-/// The content of an image for an architecture: all layers in their order, whiteouts applied.
+/// The content of an image for an architecture, all layers in their order, whiteouts applied; and
+/// what has to be said about it.
+///
+/// # Errors
+/// `oci-unreadable` for a file that is no archive; `oci-refused` for a layout that is incomplete,
+/// does not match its digests, or has no single image for `arch`; and those of [`Layers::add`].
 pub fn read(path: &Path, arch: Option<Arch>, pick: &Pick) -> Result<(Tree, Vec<Finding>), Finding> {
     let layout = Layout::open(path)?;
     let index = layout.json(&layout.find("index.json")?)?;

@@ -59,8 +59,13 @@ impl Layers {
         (self.tree.compacted(), notes)
     }
 
-    /// Puts the archive in `window` of `file` on the tree. `whiteouts` tells that it is the layer of
-    /// a container image (OCI image-spec, layer.md), which can take away what lies below it.
+    /// Puts the archive in `window` of `file`, an offset and a length in bytes, on the tree; `path`
+    /// is what messages call it. `whiteouts` tells that it is the layer of a container image (OCI
+    /// image-spec, layer.md), which can take away what lies below it.
+    ///
+    /// # Errors
+    /// The first of `archive-unreadable`, `archive-entry-refused` and `content-conflict`; the
+    /// entries before it stay on the tree.
     pub fn add(
         &mut self,
         file: &Arc<File>,

@@ -48,7 +48,11 @@ impl From<io::Error> for ArchiveError {
 }
 
 /// Writes all below the root directory, folders before their content, everything modified at
-/// `epoch_seconds`. What is read is counted in `progress`.
+/// `epoch_seconds` (seconds since 1970). What is read is counted in `progress`.
+///
+/// # Errors
+/// [`ArchiveError::Source`], [`ArchiveError::Unsupported`] for a socket or an attribute whose name
+/// is no text, [`ArchiveError::Write`]. `out` then has the beginning of an archive.
 pub fn write(
     tree: &Tree,
     epoch_seconds: u64,

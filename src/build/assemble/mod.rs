@@ -189,6 +189,11 @@ pub struct Assembled {
 
 /// Makes the image and places it at `out`, replacing what was there. Its name is not synced: the
 /// manifest, which comes last, does that for all images.
+///
+/// # Errors
+/// [`TooLarge`] (by `downcast_ref`) above `max_size`; else in words: a file of the tree that can't
+/// be read or has changed, a missing or failing `mkfs` program, no signature, a failed write. `out`
+/// is as it was before.
 pub fn assemble(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     make(recipe, out).with_context(|| format!("making the image {}", out.display()))
 }

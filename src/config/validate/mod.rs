@@ -17,7 +17,8 @@ use extension::one_extension;
 use signing::{key_text, signing_keys};
 
 pub use files::{could_take_folder, inside_hierarchy};
-pub use signing::{SignedBy, certificate, effective_verity, signed_by};
+pub(crate) use signing::effective_verity;
+pub use signing::{SignedBy, certificate, signed_by};
 
 /// Checks the whole block; empty if there is none.
 pub fn validate(config: &Config) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use crate::config::model::{Extension, KeyReference, Signer, Sysext, Verity};
 use crate::finding::Finding;
 
 /// How an extension is protected once all defaults are applied; an error says what is missing.
-pub fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
+pub(crate) fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
     let has_key = signed_by(sysext, extension).is_some();
     if let Some(why) = extension.layout.without_verity() {
         return match extension.verity {

@@ -104,6 +104,10 @@ pub enum Strict {
 }
 
 /// Looks at everything in the file system that decides how systemd treats it.
+///
+/// # Errors
+/// [`FsError`] if a directory or the bytes of a release file can't be read. A release file that is
+/// missing behind its link, no file, too big or malformed is no error: see [`ReleaseFile::fault`].
 pub fn content(fs: &dyn FileView, designator: Designator) -> Result<Content, FsError> {
     // A usr file system is mounted at /usr, so its paths lack that part.
     let inside = |path: &str| match designator {

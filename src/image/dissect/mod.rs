@@ -214,12 +214,18 @@ pub enum DdiError {
 }
 
 /// Describes the image at `path`.
+///
+/// # Errors
+/// [`DdiError::Io`] if it can't be opened, else those of [`describe`].
 pub fn open(path: &Path) -> Result<Ddi, DdiError> {
     open_for(path, None)
 }
 
 /// Describes the image at `path` as a machine of architecture `native` would see it,
 /// which matters for images with partitions for several architectures.
+///
+/// # Errors
+/// Those of [`open()`].
 pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
     let failed = |source| DdiError::Io {
         path: path.to_owned(),
@@ -238,6 +244,9 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
 
 /// Describes the image at `path`, which may be compressed as a whole by gzip, xz or zstd: it is then
 /// unpacked into a temporary file without a name.
+///
+/// # Errors
+/// Those of [`open()`], and [`DdiError::Wrapped`] if it can't be unpacked.
 pub fn open_wrapped(path: &Path) -> Result<Ddi, DdiError> {
     let failed = |source| DdiError::Io {
         path: path.to_owned(),
@@ -262,6 +271,11 @@ pub fn open_wrapped(path: &Path) -> Result<Ddi, DdiError> {
 }
 
 /// Describes an open image; `path` is what messages call it.
+///
+/// # Errors
+/// [`DdiError::NotAFile`], [`DdiError::Gpt`] for a partition table that is damaged or contradicts
+/// itself, [`DdiError::Mbr`], [`DdiError::NotAnImage`], and [`DdiError::Io`]. A damaged file
+/// system, hash tree or signature is no error: see [`Ddi::problems`].
 pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
     let failed = |source| DdiError::Io {
         path: path.to_owned(),
@@ -344,6 +358,9 @@ impl Ddi {
     }
 
     /// Opens the file system for looking around.
+    ///
+    /// # Errors
+    /// [`FsError::Unrecognized`] if there is no data partition, else those of [`FileSystem::open`].
     pub fn file_system(&self) -> Result<FileSystem, FsError> {
         let data = self.data.ok_or(FsError::Unrecognized)?;
         FileSystem::open(self.window(data))

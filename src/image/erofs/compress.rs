@@ -15,7 +15,7 @@ use super::format::{Algorithm, BLOCK_SIZE};
 pub enum Compression {
     /// LZ4 blocks.
     Lz4,
-    /// LZ4 blocks after a longer search ([`HIGH_LEVEL`]); read like the others.
+    /// LZ4 blocks after a longer search (`HIGH_LEVEL`); read like the others.
     Lz4hc,
     /// Zstandard.
     Zstd {
@@ -32,9 +32,9 @@ const HIGH_LEVEL: i32 = 9;
 /// them 1 % to 3 % smaller.
 const SEGMENT_LOG: u8 = 18;
 /// Bytes of a segment.
-pub const SEGMENT_SIZE: usize = 1 << SEGMENT_LOG;
+pub(crate) const SEGMENT_SIZE: usize = 1 << SEGMENT_LOG;
 /// Blocks of a segment.
-pub const SEGMENT_BLOCKS: u16 = (SEGMENT_SIZE / BLOCK_SIZE) as u16;
+pub(crate) const SEGMENT_BLOCKS: u16 = (SEGMENT_SIZE / BLOCK_SIZE) as u16;
 
 impl Compression {
     /// As the superblock names it.
@@ -49,7 +49,7 @@ impl Compression {
 }
 
 /// A compressor with its memory; every thread has its own.
-pub struct Codec {
+pub(crate) struct Codec {
     kind: Kind,
     compressed: Vec<u8>,
 }
@@ -61,7 +61,7 @@ enum Kind {
 
 impl Codec {
     /// Takes the memory.
-    pub fn new(compression: Compression) -> io::Result<Codec> {
+    pub(crate) fn new(compression: Compression) -> io::Result<Codec> {
         let lz4 = |mode| Ok((Kind::Lz4(mode), lz4::block::compress_bound(SEGMENT_SIZE)?));
         let (kind, longest) = match compression {
             Compression::Lz4 => lz4(CompressionMode::FAST(1)),
@@ -81,7 +81,11 @@ impl Codec {
 
     /// Appends a segment as whole blocks, its data at their end, and returns their number;
     /// `None`, with nothing appended, when that saves no block.
-    pub fn compress(&mut self, segment: &[u8], out: &mut Vec<u8>) -> io::Result<Option<u16>> {
+    pub(crate) fn compress(
+        &mut self,
+        segment: &[u8],
+        out: &mut Vec<u8>,
+    ) -> io::Result<Option<u16>> {
         let length = match &mut self.kind {
             Kind::Lz4(mode) => {
                 lz4::block::compress_to_buffer(segment, Some(*mode), false, &mut self.compressed)?

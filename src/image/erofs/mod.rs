@@ -2,10 +2,10 @@
 //!
 //! The on-disk format is that of the kernel's `fs/erofs/erofs_fs.h` and
 //! `Documentation/filesystems/erofs.rst`. The metadata comes first on disk and
-//! its length follows from names and lengths alone, so [`layout`] places all
+//! its length follows from names and lengths alone, so `layout` places all
 //! inodes before the first file is read. Then `feed` hands pieces of
-//! files to threads ([`pool`]), which read and compress them ([`encode`]), and
-//! [`record`] gives the results their blocks in the order of the paths. Every
+//! files to threads (`pool`), which read and compress them (`encode`), and
+//! `record` gives the results their blocks in the order of the paths. Every
 //! file is read once and every block is written once, as two ascending runs:
 //!
 //! ```text

@@ -20,6 +20,11 @@ const MAX_ENTRIES: u32 = 4096;
 /// Reads the partition table of an image of `length` bytes; `None` when it has none.
 ///
 /// Memory is bounded by 512 KiB, whatever the header says.
+///
+/// # Errors
+/// [`GptError::Header`] if neither header is usable or there are two of different sector sizes,
+/// [`GptError::Entry`], [`GptError::NoProtectiveMbr`], and [`GptError::Io`], also for a file
+/// shorter than `length`.
 pub fn read(image: &mut (impl Read + Seek), length: u64) -> Result<Option<Table>, GptError> {
     let mut candidates = Vec::new();
     for sector in [LogicalBlockSize::Lb512, LogicalBlockSize::Lb4096] {

@@ -34,10 +34,17 @@ pub struct Partition {
     pub label: String,
 }
 
-/// Writes protective MBR, primary table and backup table of a file of `total_sectors` sectors.
+/// Writes protective MBR, primary table and backup table of a file of `total_sectors` sectors of
+/// 512 bytes ([`SECTOR`]).
 ///
-/// The same arguments give the same bytes. Everything between the tables stays
-/// as it is; the file grows to `total_sectors` when it is shorter.
+/// The same arguments give the same bytes. Everything between the tables stays as it is; the file
+/// grows to `total_sectors` when it is shorter.
+///
+/// # Errors
+/// [`GptError::Entry`] for a label that is too long and for sectors that overlap or are not usable,
+/// [`GptError::Header`] if `out` is longer than `total_sectors` or they are too many,
+/// [`GptError::Io`]. Only a protective MBR may have been written when an entry is rejected for its
+/// sectors.
 pub fn write(
     out: &mut (impl Read + Write + Seek),
     disk_guid: Uuid,

@@ -56,8 +56,14 @@ impl Compression {
     }
 }
 
-/// Writes the tree into `file` from the byte `offset` on; returns the bytes of the file system, a
-/// multiple of 4096. Everything after `offset` is replaced. What is read is counted in `progress`.
+/// Writes the tree into `file` from the byte `offset` on, everything dated `epoch_seconds` (seconds
+/// since 1970); returns the bytes of the file system, a multiple of 4096. Everything after `offset`
+/// is replaced. What is read is counted in `progress`.
+///
+/// # Errors
+/// An attribute or a socket that the archive or squashfs can't hold, a file of the tree that can't
+/// be read or has changed, `mksquashfs` missing, failing or leaving something out, a failed write.
+/// What follows `offset` in `file` is then undefined.
 pub fn write(
     tree: &Tree,
     compression: Compression,

@@ -48,7 +48,7 @@ pub enum FsError {
         path: PathBuf,
         /// Its length in bytes.
         size: u64,
-        /// The most that is read.
+        /// The most that is read, in bytes.
         limit: u64,
     },
     /// More entries than are read.

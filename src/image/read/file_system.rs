@@ -15,6 +15,9 @@ use super::window::Window;
 use super::{erofs, ext4, squashfs};
 
 /// A file system in an image, open for reading.
+///
+/// Whatever looks up a path can fail with [`FsError::Io`], [`FsError::Damaged`], and
+/// [`FsError::Loop`] for a path through more than 40 links.
 pub struct FileSystem {
     kind: FsKind,
     reader: Rc<dyn Reader>,
@@ -30,6 +33,10 @@ impl fmt::Debug for FileSystem {
 
 impl FileSystem {
     /// Opens the file system that fills the window from its start.
+    ///
+    /// # Errors
+    /// [`FsError::Unrecognized`], [`FsError::Unsupported`] for a kind that is only known by name,
+    /// [`FsError::Codec`], [`FsError::Damaged`], [`FsError::Io`].
     pub fn open(window: Window) -> Result<FileSystem, FsError> {
         let kind = FsKind::identify(&window).ok_or(FsError::Unrecognized)?;
         let reader = guarded(|| {
@@ -48,6 +55,10 @@ impl FileSystem {
     }
 
     /// A folder as a file system of its own, as after a chroot; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`FsError::WrongKind`] if something other than a directory is there, and those of any
+    /// lookup.
     pub fn enter(&self, folder: &Path) -> Result<Option<FileSystem>, FsError> {
         match self.walk_path(folder, true)? {
             None => Ok(None),
@@ -60,7 +71,12 @@ impl FileSystem {
         }
     }
 
-    /// Writes the content of a regular file, and returns its length.
+    /// Writes the content of a regular file, and returns its length in bytes.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::WrongKind`], [`FsError::TooBig`] above 64 GiB (256 MiB
+    /// where the reader needs it in memory), [`FsError::Io`] also of `out`, and those of any
+    /// lookup. `out` may have got a part.
     pub fn copy(&self, path: &Path, out: &mut dyn Write) -> Result<u64, FsError> {
         let (real, found) = self.existing(path)?;
         if found.kind != FileKind::File {
@@ -77,7 +93,10 @@ impl FileSystem {
         Ok(found.size)
     }
 
-    /// The first bytes of a regular file, `count` at most.
+    /// The first bytes of a regular file, at most `count` of them.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::WrongKind`], and those of any lookup.
     pub fn read_start(&self, path: &Path, count: u64) -> Result<Vec<u8>, FsError> {
         let (real, found) = self.existing(path)?;
         if found.kind != FileKind::File {
@@ -98,6 +117,10 @@ impl FileSystem {
     }
 
     /// What is at a path, following symbolic links; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// Those of any lookup. A path through something that is no directory leads to nothing, which
+    /// is no error.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, FsError> {
         Ok(self
             .walk_path(path.as_ref(), true)?
@@ -105,6 +128,9 @@ impl FileSystem {
     }
 
     /// What is at a path, which may itself be a symbolic link; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// Those of [`FileSystem::metadata`].
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<Metadata>, FsError> {
         Ok(self
             .walk_path(path.as_ref(), false)?
@@ -112,6 +138,9 @@ impl FileSystem {
     }
 
     /// The target of the symbolic link at a path.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::WrongKind`] if it is no link, and those of any lookup.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf, FsError> {
         let path = path.as_ref();
         match self.walk_path(path, false)? {
@@ -124,6 +153,10 @@ impl FileSystem {
     }
 
     /// Names and metadata in a directory, sorted; symbolic links are not followed.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::WrongKind`], [`FsError::Damaged`] also for a name that no
+    /// file can have, and those of any lookup.
     pub fn list(&self, dir: impl AsRef<Path>) -> Result<Vec<(OsString, Metadata)>, FsError> {
         let dir = dir.as_ref();
         let (real, found) = self.existing(dir)?;
@@ -134,6 +167,10 @@ impl FileSystem {
     }
 
     /// The content of a regular file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], [`FsError::WrongKind`], [`FsError::TooBig`], [`FsError::Damaged`]
+    /// also if it ends too early, and those of any lookup.
     pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, FsError> {
         let path = path.as_ref();
         let (real, found) = self.existing(path)?;
@@ -158,6 +195,9 @@ impl FileSystem {
 
     /// The number of the inode of something other than a folder that has several names, links not
     /// followed; `None` also where the reader can't tell.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], and those of any lookup.
     pub fn hard_link(&self, path: &Path) -> Result<Option<u64>, FsError> {
         match self.walk_path(path, false)? {
             None => Err(FsError::NotFound(path.to_owned())),
@@ -170,6 +210,9 @@ impl FileSystem {
     }
 
     /// All extended attributes by full name, links not followed; `None` if the reader can't tell.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], and those of any lookup.
     pub fn xattrs(&self, path: &Path) -> Result<Option<Xattrs>, FsError> {
         match self.walk_path(path, false)? {
             None => Err(FsError::NotFound(path.to_owned())),
@@ -177,7 +220,11 @@ impl FileSystem {
         }
     }
 
-    /// An extended attribute, by its full name such as `user.x`.
+    /// An extended attribute, by its full name such as `user.x`, links followed.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`], and those of any lookup. That there is no such attribute is
+    /// [`Xattr::Absent`].
     pub fn xattr(&self, path: impl AsRef<Path>, name: &str) -> Result<Xattr, FsError> {
         let (real, _) = self.existing(path.as_ref())?;
         let Some(mut attributes) = guarded(|| self.reader.xattrs(&real))? else {
@@ -190,6 +237,10 @@ impl FileSystem {
 
     /// Everything in the image in the order of a sorted depth-first walk, at most
     /// `limit` entries. Paths are absolute; the root itself is left out.
+    ///
+    /// # Errors
+    /// [`FsError::TooManyEntries`] above `limit`, [`FsError::Damaged`] also for a directory in two
+    /// places or a path of more than 4096 bytes, and those of any lookup.
     pub fn walk(&self, limit: usize) -> Result<Vec<(PathBuf, Metadata)>, FsError> {
         let (root, _) = self.existing(Path::new("/"))?;
         let below = |path: &Path| {

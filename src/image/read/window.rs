@@ -29,7 +29,11 @@ impl Window {
         self.length
     }
 
-    /// Fills `buffer` from the position `at` in the window.
+    /// Fills `buffer` from the byte `at` of the window.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the window or the file ends before `buffer` is full, else what reading
+    /// the file says. `buffer` may then hold a part.
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         let wanted = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
         let end = at.checked_add(wanted).filter(|end| *end <= self.length);

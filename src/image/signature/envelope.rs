@@ -59,6 +59,9 @@ pub(super) fn check_algorithm<T: HasPublic>(key: &PKeyRef<T>) -> Result<Vec<u8>>
 }
 
 /// Signs the root hash (lower-case hex) and returns the PKCS#7 envelope in DER.
+///
+/// # Errors
+/// What the signer says, a certificate that can't be read, and those of [`envelope()`].
 pub fn sign_root_hash(signer: &dyn Signer, hex_root_hash: &str) -> Result<Vec<u8>> {
     let raw = signer
         .sign(hex_root_hash.as_bytes())
@@ -71,6 +74,10 @@ pub fn sign_root_hash(signer: &dyn Signer, hex_root_hash: &str) -> Result<Vec<u8
 ///
 /// The signature is checked against the certificate first, so that a wrong key,
 /// a wrong hash or a wrong padding shows here and not at boot.
+///
+/// # Errors
+/// A key that can't sign extensions (other than RSA of 2048 bits and more, P-256, P-384), and a
+/// signature that does not verify.
 pub fn envelope(certificate: &Certificate, hex_root_hash: &str, raw: &[u8]) -> Result<Vec<u8>> {
     let public = certificate.x509()?.public_key()?;
     let algorithm = check_algorithm(&public)?;

@@ -19,12 +19,19 @@ pub struct KeyFile {
 
 impl KeyFile {
     /// Reads an unencrypted PEM key and checks that it belongs to the certificate.
+    ///
+    /// # Errors
+    /// Those of [`KeyFile::read`]; an encrypted key is one of them.
     pub fn from_pem(key: &[u8], certificate: &Certificate) -> Result<KeyFile> {
         KeyFile::read(key, None, certificate)
     }
 
     /// Reads a key in PEM, DER (PKCS#8, PKCS#1, SEC 1) or PKCS#12 and checks that it belongs to
     /// the certificate.
+    ///
+    /// # Errors
+    /// In words, which hold nothing of the key: not a private key, a missing or wrong passphrase, a
+    /// key that can't sign extensions, or one of another certificate.
     pub fn read(
         bytes: &[u8],
         passphrase: Option<&[u8]>,

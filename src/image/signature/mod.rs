@@ -29,6 +29,9 @@ pub trait Signer {
     fn certificate_der(&self) -> &[u8];
     /// Signs `data` with SHA-256 and the key: RSA PKCS#1 v1.5, or ECDSA either
     /// as DER or as the two numbers one after the other.
+    ///
+    /// # Errors
+    /// Why there is no signature, in words that are shown to people and must hold no secret.
     fn sign(&self, data: &[u8]) -> Result<Vec<u8>>;
 }
 

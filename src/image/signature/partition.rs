@@ -59,6 +59,9 @@ pub enum SignatureError {
 
 impl SignaturePartition {
     /// The whole content of the partition: compact JSON, then NUL up to 16 KiB.
+    ///
+    /// # Errors
+    /// [`SignatureError::DoesNotFit`] if the text has more than 16383 bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SignatureError> {
         let json = SignatureJson {
             root_hash: hex::encode(&self.root_hash),
@@ -80,6 +83,9 @@ impl SignaturePartition {
     /// The rules are those of systemd `src/shared/dissect-image.c`,
     /// `dissected_image_load_verity_sig_partition`: at most 4 MiB, one JSON
     /// object, then only NUL; unknown keys are ignored.
+    ///
+    /// # Errors
+    /// Every [`SignatureError`] but `DoesNotFit`.
     pub fn parse(bytes: &[u8]) -> Result<Option<SignaturePartition>, SignatureError> {
         if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_PARTITION_SIZE) {
             return Err(SignatureError::TooBig(bytes.len()));

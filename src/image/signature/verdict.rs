@@ -84,6 +84,10 @@ fn verify(pkcs7_der: &[u8], text: &str, trusted: &[Certificate]) -> Result<Verif
 }
 
 /// Names the signers of a PKCS#7 signature, for messages.
+///
+/// # Errors
+/// If it is not one PKCS#7 SignedData in DER, names no signer, or holds a certificate that can't be
+/// read.
 pub fn signer_identity(pkcs7_der: &[u8]) -> Result<Vec<SignerIdentity>> {
     let names = signer_names(pkcs7_der).context(
         "the signature is not a PKCS#7 SignedData in DER (definite lengths, nothing after it)",

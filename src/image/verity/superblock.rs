@@ -142,6 +142,10 @@ impl Superblock {
 
     /// Reads the start of a hash area with the checks of cryptsetup's loader
     /// (`lib/verity/verity.c`, `VERITY_read_sb`).
+    ///
+    /// # Errors
+    /// The [`SuperblockError`] of the first check that fails, in the order of its variants but for
+    /// `NoData`, which comes before `SaltSize`.
     pub fn parse(bytes: &[u8]) -> Result<Superblock, SuperblockError> {
         let bytes: &[u8; SUPERBLOCK_SIZE] = bytes.first_chunk().ok_or(SuperblockError::Short)?;
         if field(bytes, 0) != *SIGNATURE {

@@ -74,6 +74,10 @@ impl Certificate {
     }
 
     /// Reads the DER of one certificate, with nothing after it.
+    ///
+    /// # Errors
+    /// [`CertificateError::NotACertificate`]; [`CertificateError::Damaged`] if a part of it can't
+    /// be described.
     pub fn from_der(bytes: &[u8]) -> Result<Certificate, CertificateError> {
         der::only(bytes, der::SEQUENCE).ok_or(CertificateError::NotACertificate)?;
         let x509 = X509::from_der(bytes).map_err(|_| CertificateError::NotACertificate)?;
@@ -103,6 +107,11 @@ impl Certificate {
 }
 
 /// Reads all certificates of a file: PEM with one or several, or DER with one.
+///
+/// # Errors
+/// [`CertificateError::PrivateKey`] if there is a key anywhere in it,
+/// [`CertificateError::OtherPem`], [`CertificateError::NotACertificate`],
+/// [`CertificateError::Damaged`]. One bad block rejects the whole file.
 pub fn load(bytes: &[u8]) -> Result<Vec<Certificate>, CertificateError> {
     let kinds = pem_kinds(bytes);
     if kinds.iter().any(|kind| kind.ends_with("PRIVATE KEY")) || is_private_key_der(bytes) {
@@ -128,7 +137,7 @@ pub fn load(bytes: &[u8]) -> Result<Vec<Certificate>, CertificateError> {
 /// Reads what systemd would take from a file in `verity.d`: the first PEM
 /// certificate, whatever else is there (`src/shared/dissect-image.c`,
 /// `validate_signature_userspace`).
-pub fn first_pem_as_systemd(bytes: &[u8]) -> Result<Certificate, CertificateError> {
+pub(crate) fn first_pem_as_systemd(bytes: &[u8]) -> Result<Certificate, CertificateError> {
     let x509 = X509::from_pem(bytes).map_err(|_| CertificateError::NotACertificate)?;
     Certificate::from_x509(&x509)
 }

@@ -37,6 +37,9 @@ pub struct RootDir {
 
 impl RootDir {
     /// Opens the folder and makes sure that the kernel can keep lookups inside.
+    ///
+    /// # Errors
+    /// [`RootError::Io`] if it is no directory that can be opened, [`RootError::NoOpenat2`].
     pub fn open(path: &Path) -> Result<RootDir, RootError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| RootError::Io {
@@ -65,7 +68,11 @@ impl RootDir {
         open::by_descriptor(&self.fd)
     }
 
-    /// Who will own what is written, or an error where that would be neither root nor the folder's owner.
+    /// Who will own what is written.
+    ///
+    /// # Errors
+    /// [`RootError::NotOwned`] if that would be neither root nor the owner of the root file system,
+    /// [`RootError::Io`].
     pub fn ownership(&self) -> Result<Ownership, RootError> {
         let caller = rustix::process::geteuid();
         if caller.is_root() {
@@ -84,6 +91,9 @@ impl RootDir {
     }
 
     /// A folder in it as a root of its own, which no path can leave either; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`RootError::Io`], also for something that is no directory.
     pub fn enter(&self, path: &Path) -> Result<Option<RootDir>, RootError> {
         match self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => Ok(Some(RootDir {
@@ -96,6 +106,9 @@ impl RootDir {
     }
 
     /// An extended attribute of a regular file; `None` when there is none, or no such file.
+    ///
+    /// # Errors
+    /// [`RootError::NotAFile`], [`RootError::Io`].
     pub fn attribute(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, RootError> {
         let Some((file, _)) = self.open_file(path)? else {
             return Ok(None);
@@ -105,16 +118,27 @@ impl RootDir {
     }
 
     /// What `path` is after following links; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`RootError::Io`], also for a path through something that is no directory, and for links in
+    /// a circle.
     pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {
         self.stat(path, OFlags::PATH)
     }
 
     /// What `path` itself is, without following a link at its end.
+    ///
+    /// # Errors
+    /// As [`RootDir::metadata`].
     pub fn lmetadata(&self, path: &Path) -> Result<Option<Metadata>, RootError> {
         self.stat(path, OFlags::PATH | OFlags::NOFOLLOW)
     }
 
     /// Opens a regular file for reading; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`RootError::NotAFile`] for anything but a regular file, which is then not opened;
+    /// [`RootError::Io`].
     pub fn open_file(&self, path: &Path) -> Result<Option<(File, Metadata)>, RootError> {
         // Looked at before it is opened: opening a device can act (watchdogs, tapes).
         let Some(metadata) = self.metadata(path)? else {
@@ -142,6 +166,9 @@ impl RootDir {
     }
 
     /// The bytes of a regular file of at most `limit` bytes; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`RootError::TooLarge`], and those of [`RootDir::open_file`].
     pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RootError> {
         let Some((file, metadata)) = self.open_file(path)? else {
             return Ok(None);
@@ -162,7 +189,10 @@ impl RootDir {
         }
     }
 
-    /// The first bytes of a regular file, at most `count`; `None` when there is nothing.
+    /// The first bytes of a regular file, at most `count` of them; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// Those of [`RootDir::open_file`].
     pub fn read_start(&self, path: &Path, count: u64) -> Result<Option<Vec<u8>>, RootError> {
         let Some((file, _)) = self.open_file(path)? else {
             return Ok(None);
@@ -180,6 +210,9 @@ impl RootDir {
     }
 
     /// The target of a symbolic link as written; `None` when `path` is no link or not there.
+    ///
+    /// # Errors
+    /// [`RootError::Io`], such as a missing permission.
     pub fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, RootError> {
         let fd = match self.lookup(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(fd) => fd,
@@ -195,6 +228,9 @@ impl RootDir {
     }
 
     /// At most `limit` names in a directory; none when there is no such directory.
+    ///
+    /// # Errors
+    /// [`RootError::Io`], also for something that is no directory.
     pub fn list(&self, path: &Path, limit: usize) -> Result<Names, RootError> {
         let fd = match self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
@@ -220,6 +256,9 @@ impl RootDir {
     }
 
     /// Free space where `path` is or, while it is missing, where its nearest existing folder is.
+    ///
+    /// # Errors
+    /// [`RootError::Io`] if the place can't be examined.
     pub fn free_space(&self, path: &Path) -> Result<FreeSpace, RootError> {
         let mut place = Some(path);
         while let Some(current) = place {

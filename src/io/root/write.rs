@@ -23,6 +23,10 @@ impl RootDir {
     /// Makes the folders of `path` that are missing, with mode 0755 whatever the umask.
     ///
     /// Returns those it made, outermost first.
+    ///
+    /// # Errors
+    /// [`RootError::NotOwned`], [`RootError::BadPath`], [`RootError::Io`]. The directories made
+    /// until then are removed again.
     pub fn make_dirs(&self, path: &Path) -> Result<Vec<PathBuf>, RootError> {
         let mut made = Vec::new();
         match self.make_missing_dirs(path, &mut made) {
@@ -76,7 +80,7 @@ impl RootDir {
     /// Starts a file that appears at `path` on [`AtomicFile::commit`], replacing a file or link there.
     ///
     /// The folder must exist; a link as last component is not followed.
-    pub fn create(&self, path: &Path, mode: u32) -> Result<AtomicFile, RootError> {
+    pub(crate) fn create(&self, path: &Path, mode: u32) -> Result<AtomicFile, RootError> {
         let ownership = self.ownership()?;
         let failed = |errno| self.failed("write", path, errno);
         let (parent, name) = self.parent_of(path)?;
@@ -98,7 +102,7 @@ impl RootDir {
     }
 
     /// Starts a folder that appears at `path` on [`AtomicFolder::commit`], replacing what is there.
-    pub fn stage(&self, path: &Path, mode: u32) -> Result<AtomicFolder, RootError> {
+    pub(crate) fn stage(&self, path: &Path, mode: u32) -> Result<AtomicFolder, RootError> {
         let ownership = self.ownership()?;
         let (parent, name) = self.parent_of(path)?;
         let staged = AtomicFolder::create_in(parent, OsStr::from_bytes(name.as_bytes()))
@@ -110,7 +114,7 @@ impl RootDir {
     }
 
     /// Takes a folder away with all that is in it. A link is not followed.
-    pub fn remove_folder(&self, path: &Path) -> Result<(), RootError> {
+    pub(crate) fn remove_folder(&self, path: &Path) -> Result<(), RootError> {
         self.ownership()?;
         let (parent, name) = self.parent_of(path)?;
         atomic_folder::remove(parent.as_fd(), OsStr::from_bytes(name.as_bytes()))
@@ -118,7 +122,7 @@ impl RootDir {
     }
 
     /// Writes a whole file, or nothing: `content` is a file, a byte slice or any other reader.
-    pub fn write_atomic(
+    pub(crate) fn write_atomic(
         &self,
         path: &Path,
         mode: u32,
@@ -131,7 +135,7 @@ impl RootDir {
     }
 
     /// Makes a symbolic link, or replaces a file or link with one, in a single step.
-    pub fn symlink_atomic(&self, target: &Path, path: &Path) -> Result<(), RootError> {
+    pub(crate) fn symlink_atomic(&self, target: &Path, path: &Path) -> Result<(), RootError> {
         let ownership = self.ownership()?;
         let failed = |errno| self.failed("make the link", path, errno);
         let (parent, name) = self.parent_of(path)?;
@@ -154,6 +158,10 @@ impl RootDir {
     }
 
     /// Removes a file or link; `false` when there is nothing. A link is not followed.
+    ///
+    /// # Errors
+    /// [`RootError::NotOwned`], [`RootError::BadPath`], [`RootError::Io`], also for a directory.
+    /// The file may be gone if only syncing its directory failed.
     pub fn remove_file(&self, path: &Path) -> Result<bool, RootError> {
         self.ownership()?;
         let failed = |errno| self.failed("remove", path, errno);
