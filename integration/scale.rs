@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, Ids, Protection, Recipe, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
@@ -73,7 +73,7 @@ impl Place {
     ) -> anyhow::Result<Assembled> {
         let progress = Progress::new();
         let recipe = Recipe {
-            verity: Verity::Hash,
+            verity: Protection::Hash,
             threads: threads.try_into().unwrap(),
             ..Recipe::new(tree, Arch::X86_64, file_system, IDS, &progress)
         };

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::Run;
-use prism_sysext::build::assemble::{Verity, threads};
+use prism_sysext::build::assemble::{Protection, threads};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::tree::{Source, Tree};
@@ -85,7 +85,7 @@ fn check() {
             &format!("e{index}"),
             files,
             &extensions.join(format!("e{index}.raw")),
-            Verity::None,
+            Protection::None,
         );
     }
     let root = root.to_str().unwrap();
@@ -109,7 +109,7 @@ fn one_image(verify: bool) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("large.raw");
     let files = (0..256).map(|file| (format!("usr/lib/large/{file}"), 4 << 20));
-    image("large", files, &path, Verity::Hash);
+    image("large", files, &path, Protection::Hash);
     let path = path.to_str().unwrap();
     row(
         "inspect",
@@ -186,7 +186,12 @@ fn config() {
 }
 
 /// An extension of files by path and size.
-fn image(name: &str, files: impl Iterator<Item = (String, usize)>, to: &Path, verity: Verity<'_>) {
+fn image(
+    name: &str,
+    files: impl Iterator<Item = (String, usize)>,
+    to: &Path,
+    verity: Protection<'_>,
+) {
     let mut tree = Tree::new();
     let mut add = |path: &str, bytes: Vec<u8>| {
         let size = bytes.len() as u64;

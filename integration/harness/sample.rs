@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, Ids, Protection, Recipe, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::io::progress::Progress;
 use prism_sysext::systemd::arch::Arch;
@@ -12,7 +12,7 @@ use prism_sysext::tree::Tree;
 pub(crate) fn assembled(
     tree: &Tree,
     file_system: ImageFormat,
-    verity: Verity<'_>,
+    verity: Protection<'_>,
     threads: NonZero<usize>,
     path: &Path,
 ) -> Assembled {

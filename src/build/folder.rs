@@ -8,12 +8,12 @@ use rustix::fs::Mode;
 use super::fields;
 use crate::build::content::Content;
 use crate::build::manifest::{Entry, Origin};
-use crate::config::model::Layout;
+use crate::config::model::Delivery;
 use crate::finding::{Finding, Findings};
 use crate::io::atomic_folder::AtomicFolder;
 use crate::io::progress::Progress;
 use crate::plan::content::FileContent;
-use crate::plan::ingest::TakenFolder;
+use crate::plan::ingest::PrebuiltFolder;
 use crate::plan::{BuildStep, Plan, Planned};
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::collect::{Collected, Options, collect};
@@ -86,7 +86,7 @@ fn may_replace(extension: &Planned, step: &BuildStep) -> Result<(), Finding> {
 }
 
 /// What a folder that is taken as it is holds, or all that is wrong with it.
-pub(super) fn gather_folder(taken: &TakenFolder, at: &str) -> Result<Collected, Vec<Finding>> {
+pub(super) fn gather_folder(taken: &PrebuiltFolder, at: &str) -> Result<Collected, Vec<Finding>> {
     let options = Options {
         keep_owners: taken.keep_owners,
     };
@@ -112,7 +112,7 @@ pub(super) fn folder_entry(
         name: extension.name.clone(),
         kind: extension.kind,
         image: extension.name.clone(),
-        layout: Layout::Directory,
+        layout: Delivery::Directory,
         destination: extension.destination.clone(),
         origin,
         size,

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::config::model::{Format, Layout, RepairChange, Verity};
+use crate::config::model::{Delivery, Format, RepairChange, VerityMode};
 use crate::image::compressed::Codec;
 use crate::image::sidecar::SidecarKind;
 use crate::systemd::kind::ExtensionKind;
@@ -39,7 +39,7 @@ pub struct Entry {
     /// File name of the image or folder.
     pub image: String,
     /// In which form it is delivered.
-    pub layout: Layout,
+    pub layout: Delivery,
     /// Where it belongs on the target.
     pub destination: String,
     /// Whether it was built here or taken in.
@@ -54,7 +54,7 @@ pub struct Entry {
     pub sha384: Option<String>,
     /// What is placed with it: root hash, signature, hash tree.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<Companion>,
+    pub beside: Vec<SidecarEntry>,
     /// The compressed file that it was unpacked from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpacked_from: Option<UnpackedFrom>,
@@ -63,7 +63,7 @@ pub struct Entry {
     pub format: Option<Format>,
     /// How it was to be protected; none for images taken in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verity: Option<Verity>,
+    pub verity: Option<VerityMode>,
     /// Root hash, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_hash: Option<String>,
@@ -90,7 +90,8 @@ pub struct Repaired {
 /// A file that is placed beside an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Companion {
+#[schemars(rename = "Companion")]
+pub struct SidecarEntry {
     /// What it is.
     pub kind: SidecarKind,
     /// Where it belongs on the target.

@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::Sha256;
 
-use crate::build::assemble::{Ids, Recipe, TooLarge, Verity as Protection, assemble};
+use crate::build::assemble::{Ids, Protection, Recipe, TooLarge, assemble};
 use crate::build::content::{Content, gather};
 use crate::build::identity::{Identity, Seed};
 use crate::build::manifest::{Entry, Manifest, Origin, Repaired};
-use crate::config::model::{Layout, Verity};
+use crate::config::model::{Delivery, VerityMode};
 use crate::finding::{Finding, Findings};
 use crate::image::dissect;
 use crate::image::dissect::{Ddi, SignatureState};
@@ -46,7 +46,7 @@ use crate::sign::passphrase::Secrets;
 use crate::systemd::release_file::ReleaseFields;
 use crate::tree::{Folder, Tree};
 use folder::{build_folder, folder_entry, gather_folder};
-use prebuilt::{take_in_one, wrapper};
+use prebuilt::{compressed_file, prebuilt_one};
 
 type BoxedSigner<'a> = Box<dyn Signer + 'a>;
 
@@ -87,11 +87,11 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
     for extension in &plan.extensions {
         let step = match &extension.step {
             Step::Build(step) => step,
-            Step::TakeIn(_) => {
+            Step::PrebuiltImage(_) => {
                 ready.push(None);
                 continue;
             }
-            Step::TakeFolder(taken) => {
+            Step::PrebuiltFolder(taken) => {
                 match gather_folder(taken, &extension.at) {
                     Ok(content) => {
                         findings.extend(content.findings.iter().cloned());
@@ -133,18 +133,18 @@ pub fn build(plan: &Plan, secrets: &Secrets<'_>, progress: &Progress) -> anyhow:
                 // Every config of a chain has its own.
                 make_folder(open::folder_of(&extension.image))?;
                 match step.layout {
-                    Layout::Directory => build_folder(plan, extension, step, &content, progress)?,
-                    Layout::Image | Layout::Bare => {
+                    Delivery::Directory => build_folder(plan, extension, step, &content, progress)?,
+                    Delivery::Image | Delivery::Bare => {
                         build_one(plan, extension, step, &content, signer.as_deref(), progress)?
                     }
                 }
             }
-            (Step::TakeFolder(taken), _) => {
+            (Step::PrebuiltFolder(taken), _) => {
                 let size = sizes.get(extension.destination.as_str());
                 let size = size.copied().unwrap_or_default();
                 folder_entry(extension, Origin::TakenIn, size, &taken.release)
             }
-            _ => take_in_one(plan, extension, progress)?,
+            _ => prebuilt_one(plan, extension, progress)?,
         };
         images.push(BuiltImage {
             path: extension.image.clone(),
@@ -279,12 +279,12 @@ fn build_one(
     let folder = open::folder_of(&extension.image);
     let stored = |root: &RootHash| deferred::stored(folder, root, &trusted);
     let verity = match (step.verity, signer) {
-        _ if step.layout == Layout::Bare => Protection::Bare,
-        (Verity::Signed, Some(signer)) => Protection::Signed(signer),
-        (Verity::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),
-        (Verity::Defer, _) => Protection::Defer(&stored),
-        (Verity::Hash, _) => Protection::Hash,
-        (Verity::None, _) => Protection::None,
+        _ if step.layout == Delivery::Bare => Protection::Bare,
+        (VerityMode::Signed, Some(signer)) => Protection::Signed(signer),
+        (VerityMode::Signed, None) => anyhow::bail!("signing {}: there is no key", extension.name),
+        (VerityMode::Defer, _) => Protection::Defer(&stored),
+        (VerityMode::Hash, _) => Protection::Hash,
+        (VerityMode::None, _) => Protection::None,
     };
     let recipe = Recipe {
         verity,
@@ -308,7 +308,7 @@ fn build_one(
     };
     let fingerprint = match (&step.signing, step.verity) {
         (Some(signing), _) => Some(signing.certificate.fingerprint_sha256_hex.clone()),
-        (None, Verity::Defer) => {
+        (None, VerityMode::Defer) => {
             let image = dissect::open(&extension.image)?;
             write_request(plan, extension, &image, progress)?;
             signer_of(&image)
@@ -319,8 +319,8 @@ fn build_one(
     let repaired = match &step.content.source {
         ContentSource::Image(image) => {
             let ddi = &image.ddi;
-            if let Some(wrapped) = ddi.wrapped {
-                unpacked_from = Some(wrapper(&ddi.path, wrapped)?);
+            if let Some(compressed) = ddi.compressed {
+                unpacked_from = Some(compressed_file(&ddi.path, compressed)?);
             }
             progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
             let original_sha256 = digest::<Sha256>(ddi.file(), ddi.size, progress)

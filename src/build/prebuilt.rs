@@ -5,36 +5,36 @@ use std::path::Path;
 use anyhow::Context as _;
 use sha2::Sha256;
 
-use super::sidecars::join_one;
+use super::sidecars::from_parts;
 use super::{fields, make_folder, wanted};
-use crate::build::manifest::{Companion, Entry, Origin, UnpackedFrom};
-use crate::config::model::Verity;
-use crate::image::compressed::{Wrapped, unwrap};
+use crate::build::manifest::{Entry, Origin, SidecarEntry, UnpackedFrom};
+use crate::config::model::VerityMode;
+use crate::image::compressed::{Compressed, unwrap};
 use crate::io::atomic_file::AtomicFile;
 use crate::io::digest::{digest, digest_file};
 use crate::io::open;
 use crate::io::progress::Progress;
-use crate::plan::ingest::TakenIn;
-use crate::plan::{Beside, Plan, Planned, Step};
+use crate::plan::ingest::PrebuiltImage;
+use crate::plan::{PlacedSidecar, Plan, Planned, Step};
 
-pub(super) fn take_in_one(
+pub(super) fn prebuilt_one(
     plan: &Plan,
     extension: &Planned,
     progress: &Progress,
 ) -> anyhow::Result<Entry> {
-    let Step::TakeIn(taken) = &extension.step else {
+    let Step::PrebuiltImage(taken) = &extension.step else {
         anyhow::bail!("{} was not gathered", extension.name)
     };
-    if taken.ddi.wrapped.is_some() || taken.join.is_some() {
+    if taken.ddi.compressed.is_some() || taken.from_parts.is_some() {
         make_folder(open::folder_of(&extension.image))?;
     }
-    let wrapped = match (taken.ddi.wrapped, &taken.join) {
-        (Some(wrapped), None) => Some(unwrap_one(extension, taken, wrapped)?),
-        (Some(wrapped), Some(_)) => Some(wrapper(&taken.ddi.path, wrapped)?),
+    let compressed = match (taken.ddi.compressed, &taken.from_parts) {
+        (Some(compressed), None) => Some(decompress_one(extension, taken, compressed)?),
+        (Some(compressed), Some(_)) => Some(compressed_file(&taken.ddi.path, compressed)?),
         (None, _) => None,
     };
-    let repaired = match &taken.join {
-        Some(join) => Some(join_one(
+    let repaired = match &taken.from_parts {
+        Some(join) => Some(from_parts(
             extension,
             taken,
             join,
@@ -48,7 +48,7 @@ pub(super) fn take_in_one(
     let (sha256, sha384) = match plan.digests {
         true => wanted(&file, size, &extension.name, progress).with_context(reading)?,
         // Both digests of what is no longer the same file are recorded.
-        false if wrapped.is_some() => {
+        false if compressed.is_some() => {
             progress.begin(format!("digesting {}", extension.name), size);
             let sha256 = digest::<Sha256>(&file, size, progress).with_context(reading)?;
             (Some(sha256), None)
@@ -57,7 +57,7 @@ pub(super) fn take_in_one(
     };
     // The image was described from what was read then; it must still be the same.
     if let Some(expected) = &taken.sha256 {
-        let found = match wrapped.as_ref().map(|it| &it.sha256).or(sha256.as_ref()) {
+        let found = match compressed.as_ref().map(|it| &it.sha256).or(sha256.as_ref()) {
             Some(found) => found.clone(),
             None => {
                 progress.begin(format!("digesting {}", extension.name), size);
@@ -87,11 +87,11 @@ pub(super) fn take_in_one(
         beside: extension
             .beside
             .iter()
-            .map(companion)
+            .map(sidecar_entry)
             .collect::<anyhow::Result<_>>()?,
-        unpacked_from: wrapped,
+        unpacked_from: compressed,
         format: None,
-        verity: repaired.as_ref().map(|_| Verity::Signed),
+        verity: repaired.as_ref().map(|_| VerityMode::Signed),
         root_hash: taken.root_hash(),
         certificate_fingerprint: taken.signer_fingerprint(&plan.certificates),
         repaired,
@@ -100,35 +100,35 @@ pub(super) fn take_in_one(
 }
 
 /// Unpacks a compressed image to where the plan wants it.
-fn unwrap_one(
+fn decompress_one(
     extension: &Planned,
-    taken: &TakenIn,
-    wrapped: Wrapped,
+    taken: &PrebuiltImage,
+    compressed: Compressed,
 ) -> anyhow::Result<UnpackedFrom> {
     let path = &taken.ddi.path;
     let reading = || format!("reading {}", path.display());
     let file = open::open(path).with_context(reading)?;
-    let from = wrapper(path, wrapped)?;
+    let from = compressed_file(path, compressed)?;
     let writing = || format!("writing {}", extension.image.display());
     let mut pending = AtomicFile::create(&extension.image, 0o644).with_context(writing)?;
-    unwrap(&file, wrapped.codec, pending.file()).with_context(reading)?;
+    unwrap(&file, compressed.codec, pending.file()).with_context(reading)?;
     pending.commit().with_context(writing)?;
     Ok(from)
 }
 
 /// What the manifest says of a compressed file.
-pub(super) fn wrapper(path: &Path, wrapped: Wrapped) -> anyhow::Result<UnpackedFrom> {
+pub(super) fn compressed_file(path: &Path, compressed: Compressed) -> anyhow::Result<UnpackedFrom> {
     let (sha256, size) = sha256_of(path)?;
     Ok(UnpackedFrom {
-        codec: wrapped.codec,
+        codec: compressed.codec,
         size,
         sha256,
     })
 }
 
-fn companion(beside: &Beside) -> anyhow::Result<Companion> {
+fn sidecar_entry(beside: &PlacedSidecar) -> anyhow::Result<SidecarEntry> {
     let (sha256, _) = sha256_of(&beside.file.path)?;
-    Ok(Companion {
+    Ok(SidecarEntry {
         kind: beside.file.kind,
         destination: beside.destination.clone(),
         sha256,
@@ -253,7 +253,7 @@ mod tests {
         let root = root.root_hash.unwrap().to_string();
         write(dir.path(), "a.roothash", &root);
         let made = built(&planned(dir.path(), "  extensions: [a.raw]\n")).unwrap();
-        let expected = Companion {
+        let expected = SidecarEntry {
             kind: SidecarKind::RootHash,
             destination: "/var/lib/extensions/a.roothash".to_owned(),
             sha256: sha256(root.as_bytes()),

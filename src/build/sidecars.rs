@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use sha2::Sha256;
 
 use super::measured;
-use crate::build::assemble::join::{Parts, Piece, join};
+use crate::build::assemble::parts::{Parts, Piece, assemble_parts};
 use crate::build::identity::Seed;
 use crate::build::manifest::Repaired;
 use crate::image::dissect::Part;
@@ -15,14 +15,14 @@ use crate::io::digest::digest;
 use crate::io::open;
 use crate::io::progress::Progress;
 use crate::plan::Planned;
-use crate::plan::ingest::{Join, TakenIn};
+use crate::plan::ingest::{ImageFromParts, PrebuiltImage};
 use crate::sign::trust::Trusted;
 
 /// Puts what lies beside an image into a new one.
-pub(super) fn join_one(
+pub(super) fn from_parts(
     extension: &Planned,
-    taken: &TakenIn,
-    plan: &Join,
+    taken: &PrebuiltImage,
+    plan: &ImageFromParts,
     trusted: &[Trusted],
     progress: &Progress,
 ) -> anyhow::Result<Repaired> {
@@ -34,7 +34,7 @@ pub(super) fn join_one(
         size: part.size,
     };
     let data = ddi.data.map(of_image).context("there is no file system")?;
-    let mut files = taken.along.files.iter();
+    let mut files = taken.sidecars.files.iter();
     let tree = files.find(|file| file.kind == SidecarKind::HashTree);
     let tree = tree.map(|file| open::open_sized(&file.path));
     let tree = tree
@@ -55,7 +55,7 @@ pub(super) fn join_one(
     let signature_type = signature_type.guid();
     let signature_type = signature_type
         .with_context(|| format!("{} has no partition type for extensions", plan.arch))?;
-    let signature = taken.along.signature.clone();
+    let signature = taken.sidecars.signature.clone();
     let signature = signature.context("there is no signature")?;
     let parts = Parts {
         data,
@@ -76,7 +76,7 @@ pub(super) fn join_one(
         format!("joining {}", extension.name),
         data.size.saturating_add(hash.size),
     );
-    join(&parts, &extension.image)
+    assemble_parts(&parts, &extension.image)
         .map_err(|error| measured(error, std::iter::empty(), extension))?;
     progress.begin(format!("digesting {}", ddi.path.display()), ddi.size);
     Ok(Repaired {

@@ -5,7 +5,7 @@
 //! second way to it is none (`baseconfigs_test.go` of Prism 1.7 has the cases).
 
 pub(crate) mod destinations;
-pub(crate) mod join;
+pub(crate) mod merge_plans;
 pub(crate) mod reach;
 
 use std::collections::BTreeMap;

@@ -39,16 +39,16 @@ pub struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// What merges extensions of a class.
-    pub fn service(&self, class: ExtensionKind) -> &Service<'a> {
-        match class {
+    /// What merges extensions of a kind.
+    pub fn service(&self, kind: ExtensionKind) -> &Service<'a> {
+        match kind {
             ExtensionKind::Sysext => &self.sysext,
             ExtensionKind::Confext => &self.confext,
         }
     }
 }
 
-/// What merges extensions of one class.
+/// What merges extensions of one kind.
 #[derive(Debug)]
 pub struct Service<'a> {
     /// The value of `--image-policy=` at boot, if any.
@@ -78,8 +78,8 @@ impl Service<'_> {
 
     /// What is merged into, without a leading slash (`parse_env_extension_hierarchies`,
     /// src/shared/extension-util.c).
-    pub(super) fn hierarchies(&self, class: ExtensionKind) -> Vec<String> {
-        let name = format!("SYSTEMD_{}_HIERARCHIES", class.key_prefix());
+    pub(super) fn hierarchies(&self, kind: ExtensionKind) -> Vec<String> {
+        let name = format!("SYSTEMD_{}_HIERARCHIES", kind.key_prefix());
         match self.variable(&name) {
             Some(list) => {
                 let paths = list
@@ -90,7 +90,7 @@ impl Service<'_> {
                 paths.dedup();
                 paths
             }
-            None => class
+            None => kind
                 .hierarchies()
                 .iter()
                 .map(|top| (*top).to_owned())
@@ -103,7 +103,7 @@ impl Service<'_> {
 #[derive(Debug)]
 pub struct Candidate {
     /// For which merge it is found.
-    pub class: ExtensionKind,
+    pub kind: ExtensionKind,
     /// Path in the config, if it is listed there.
     pub at: Option<String>,
     /// Path on the target.
@@ -117,15 +117,15 @@ pub struct Candidate {
 impl Candidate {
     /// An image that will lie at `path`; its file name gives its name.
     pub fn placed(
-        class: ExtensionKind,
+        kind: ExtensionKind,
         at: String,
         path: String,
         image: Image,
         systemd: Option<SystemdBuild>,
     ) -> Candidate {
         Candidate {
-            name: lookup::name_of(&path, class, systemd),
-            class,
+            name: lookup::name_of(&path, kind, systemd),
+            kind,
             at: Some(at),
             path,
             image,

@@ -17,9 +17,9 @@ pub(super) enum Found<'a> {
 }
 
 /// The name of an image file.
-pub(super) fn name_of(path: &str, class: ExtensionKind, systemd: Option<SystemdBuild>) -> String {
+pub(super) fn name_of(path: &str, kind: ExtensionKind, systemd: Option<SystemdBuild>) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
-    strip_class(file, ".raw", class, systemd.unwrap_or(SystemdBuild::NEWEST))
+    strip_class(file, ".raw", kind, systemd.unwrap_or(SystemdBuild::NEWEST))
         .unwrap_or(file)
         .to_owned()
 }
@@ -60,7 +60,7 @@ fn stripped(path: &str, systemd: SystemdBuild) -> String {
 pub(super) fn release_file<'a>(
     content: &'a Content,
     name: &str,
-    class: ExtensionKind,
+    kind: ExtensionKind,
     systemd: SystemdBuild,
 ) -> Found<'a> {
     let there = |release: &&ReleaseFile| release.fault != Some(Fault::Missing);
@@ -68,7 +68,7 @@ pub(super) fn release_file<'a>(
         let of_class = content
             .releases
             .iter()
-            .filter(|release| release.kind == class);
+            .filter(|release| release.kind == kind);
         of_class.filter(there)
     };
     if let Some(exact) = all().find(|release| release.suffix == name) {
@@ -206,9 +206,9 @@ mod tests {
         let name = |path: &str, version: &str| {
             let systemd = systemd(version);
             let image = Image::Other("an image");
-            let class = ExtensionKind::Sysext;
+            let kind = ExtensionKind::Sysext;
             let placed =
-                Candidate::placed(class, String::new(), path.to_owned(), image, Some(systemd));
+                Candidate::placed(kind, String::new(), path.to_owned(), image, Some(systemd));
             release_name(&placed, systemd)
         };
         assert_eq!(name("/x/foo.sysext.img.raw", "257"), "foo.sysext");

@@ -172,8 +172,8 @@ impl Prediction {
     }
 
     /// The stack of a class.
-    pub fn stack_mut(&mut self, class: ExtensionKind) -> Option<&mut Stack> {
-        match class {
+    pub fn stack_mut(&mut self, kind: ExtensionKind) -> Option<&mut Stack> {
+        match kind {
             ExtensionKind::Sysext => Some(&mut self.stack),
             ExtensionKind::Confext => self.confext_stack.as_mut(),
         }
@@ -280,7 +280,7 @@ impl Case<'_> {
 fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
     let mut case = Case {
         candidate,
-        service: host.service(candidate.class),
+        service: host.service(candidate.kind),
         verdict: Verdict::MergesSigned,
         reasons: Vec::new(),
     };
@@ -331,7 +331,7 @@ fn judge(host: &Host<'_>, candidate: &Candidate) -> Judgement {
         }
     }
     Judgement {
-        kind: candidate.class,
+        kind: candidate.kind,
         name: candidate.name.clone(),
         path: candidate.path.clone(),
         listed: candidate.at.is_some(),

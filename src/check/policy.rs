@@ -112,10 +112,10 @@ pub(super) struct Admitted {
 
 impl Policy {
     /// systemd's own policy (`image_policy_sysext`, `image_policy_confext`).
-    pub(super) fn default_of(class: ExtensionKind) -> Policy {
+    pub(super) fn default_of(kind: ExtensionKind) -> Policy {
         let data = |designator| (Slot::Data(designator), Flags::PRESENT.or(Flags::ABSENT));
         Policy {
-            rules: match class {
+            rules: match kind {
                 ExtensionKind::Sysext => vec![data(Root), data(Usr)],
                 ExtensionKind::Confext => vec![data(Root)],
             },

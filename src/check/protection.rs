@@ -195,7 +195,7 @@ fn policy(
     }
     let text = case.service.image_policy;
     let policy = match text.map(Policy::parse) {
-        None => Policy::default_of(case.candidate.class),
+        None => Policy::default_of(case.candidate.kind),
         Some(Ok(policy)) => policy,
         // `option` has told.
         Some(Err(PolicyError::Invalid(_))) => return None,

@@ -32,9 +32,9 @@ pub(super) fn judge(
         content,
         is_folder,
     } = holder;
-    let class = case.candidate.class;
+    let kind = case.candidate.kind;
     // Folders are looked at for system extensions only, images whatever they are.
-    let forbidden = content.has_os_release && (!is_folder || class == ExtensionKind::Sysext);
+    let forbidden = content.has_os_release && (!is_folder || kind == ExtensionKind::Sysext);
     if forbidden {
         // A folder and the folder `os-release` fail where metadata is read, which nothing forces.
         let verdict = match systemd.has(Change::ForbiddenContent) {
@@ -54,7 +54,7 @@ pub(super) fn judge(
             );
         }
     }
-    let fields = match lookup::release_file(content, name, class, systemd) {
+    let fields = match lookup::release_file(content, name, kind, systemd) {
         Found::One(release) if release.fault == Some(Fault::Unreadable) && !is_folder => {
             let problem = release.problem.as_deref().unwrap_or("it can't be read");
             return case.worsen(
@@ -100,7 +100,7 @@ pub(super) fn judge(
         host.os_release,
         arch,
         systemd,
-        class,
+        kind,
         host.initrd,
     ) {
         Decision::Accepted => {}
@@ -124,18 +124,18 @@ pub(super) fn judge(
 }
 
 /// Folders are passed over; an image is, too, if it looks like an OS or an extension of the other
-/// class, and else ends the merge.
+/// kind, and else ends the merge.
 fn missing(systemd: SystemdBuild, holder: Holder<'_>, case: &mut Case<'_>) {
     let Holder {
         name,
         content,
         is_folder,
     } = holder;
-    let class = case.candidate.class;
+    let kind = case.candidate.kind;
     let others: Vec<&str> = content
         .releases
         .iter()
-        .filter(|release| release.kind == class)
+        .filter(|release| release.kind == kind)
         .map(|release| release.suffix.as_str())
         .collect();
     let found = match others.as_slice() {
@@ -145,7 +145,7 @@ fn missing(systemd: SystemdBuild, holder: Holder<'_>, case: &mut Case<'_>) {
     let of_other_class = content
         .releases
         .iter()
-        .any(|release| release.kind != class && release.suffix == name && release.fault.is_none());
+        .any(|release| release.kind != kind && release.suffix == name && release.fault.is_none());
     let message = format!("expected a release file for `{name}`, found {found}");
     let help = match others.first() {
         Some(other) if is_folder => format!("name the folder {other}"),

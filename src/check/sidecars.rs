@@ -61,7 +61,7 @@ struct Lying<'a> {
 }
 
 /// Beside an image that is going to be placed: what comes along, and what is there already.
-pub(crate) struct Coming<'a> {
+pub(crate) struct FutureSidecars<'a> {
     /// What comes along.
     pub files: &'a [SidecarFile],
     /// The root file system, if it is known.
@@ -95,7 +95,7 @@ impl Place for Lying<'_> {
     }
 }
 
-impl Coming<'_> {
+impl FutureSidecars<'_> {
     fn file(&self, kind: SidecarKind) -> Option<&Path> {
         let file = self.files.iter().find(|file| file.kind == kind);
         file.map(|file| file.path.as_path())
@@ -113,7 +113,7 @@ impl Coming<'_> {
     }
 }
 
-impl Place for Coming<'_> {
+impl Place for FutureSidecars<'_> {
     /// The image is written anew, and has none.
     fn attribute(&self, _: &str) -> Result<Option<Vec<u8>>, String> {
         Ok(None)
@@ -163,7 +163,7 @@ pub(crate) fn read(root: &dyn RootFs, path: &Path, ddi: &Ddi, progress: &Progres
 }
 
 /// The same of an image that is going to be placed.
-pub(crate) fn of_coming(coming: &Coming<'_>, ddi: &Ddi, progress: &Progress) -> Sidecars {
+pub(crate) fn of_future(coming: &FutureSidecars<'_>, ddi: &Ddi, progress: &Progress) -> Sidecars {
     gathered(coming, ddi, progress)
 }
 

@@ -74,10 +74,10 @@ pub struct Hierarchy {
     pub base_hidden: bool,
 }
 
-/// Judges the extensions of one class together.
-pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgement]) -> Stack {
-    let service = host.service(class);
-    let program = class.program();
+/// Judges the extensions of one kind together.
+pub(super) fn judge(host: &Host<'_>, kind: ExtensionKind, extensions: &[&Judgement]) -> Stack {
+    let service = host.service(kind);
+    let program = kind.program();
     let mut reasons = Vec::new();
     let mut merged = Some(true);
     let blocking: Vec<&str> = extensions
@@ -98,7 +98,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         merged.any(|judgement| judgement.name == *name && judgement.filled.contains(path))
     };
     let mut hierarchies: Vec<Hierarchy> = service
-        .hierarchies(class)
+        .hierarchies(kind)
         .into_iter()
         .map(|path| Hierarchy {
             layers: layers
@@ -142,7 +142,7 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
         let finding = Finding::error("sysext-tool-missing", message);
         reasons.push(finding.because(citations::UNIT).help(help));
     }
-    if let Some(finding) = activation(class, &service.activation) {
+    if let Some(finding) = activation(kind, &service.activation) {
         merged = Some(false);
         reasons.push(finding);
     }
@@ -177,9 +177,9 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
     }
     for hierarchy in &mut hierarchies {
         let path = &hierarchy.path;
-        let options = options(class, &hierarchy.layers, path);
+        let options = options(kind, &hierarchy.layers, path);
         let length = options.len();
-        let outcome = match mount(class, &options, &hierarchy.layers) {
+        let outcome = match mount(kind, &options, &hierarchy.layers) {
             Mount::Whole => continue,
             Mount::Fails => {
                 merged = Some(false);
@@ -207,8 +207,8 @@ pub(super) fn judge(host: &Host<'_>, class: ExtensionKind, extensions: &[&Judgem
     }
 }
 
-fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> {
-    let unit = class.unit();
+fn activation(kind: ExtensionKind, activation: &Activation) -> Option<Finding> {
+    let unit = kind.unit();
     let finding = |id, message: String, help: String| {
         Some(
             Finding::error(id, message)
@@ -239,7 +239,7 @@ fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> 
             format!("the base has no {unit}"),
             format!(
                 "install the package of the base that holds {}",
-                class.program()
+                kind.program()
             ),
         ),
     }
@@ -247,8 +247,8 @@ fn activation(class: ExtensionKind, activation: &Activation) -> Option<Finding> 
 
 /// `lowerdir=META:EXTENSION…:HIERARCHY`, the top layer first (`mount_overlayfs`,
 /// src/sysext/sysext.c).
-fn options(class: ExtensionKind, layers: &[String], hierarchy: &str) -> String {
-    let folder = images(class);
+fn options(kind: ExtensionKind, layers: &[String], hierarchy: &str) -> String {
+    let folder = images(kind);
     let mut options = format!("lowerdir=/run/systemd/sysext/meta{hierarchy}");
     for name in layers.iter().rev() {
         options.push_str(&format!(":{folder}/{name}{hierarchy}"));
@@ -258,8 +258,8 @@ fn options(class: ExtensionKind, layers: &[String], hierarchy: &str) -> String {
 }
 
 /// Where the extensions are mounted.
-fn images(class: ExtensionKind) -> &'static str {
-    match class {
+fn images(kind: ExtensionKind) -> &'static str {
+    match kind {
         ExtensionKind::Sysext => "/run/systemd/sysext/extensions",
         ExtensionKind::Confext => "/run/systemd/sysext/confexts",
     }
@@ -276,7 +276,7 @@ enum Mount {
 /// mount(2) cuts the options at a page. Mostly the last path is then one that does not exist; where
 /// it is one that does, the overlay is mounted without the layers that were cut off, the base's
 /// first of all.
-fn mount(class: ExtensionKind, options: &str, layers: &[String]) -> Mount {
+fn mount(kind: ExtensionKind, options: &str, layers: &[String]) -> Mount {
     if options.len() <= MAX_OPTIONS {
         return Mount::Whole;
     }
@@ -287,11 +287,11 @@ fn mount(class: ExtensionKind, options: &str, layers: &[String]) -> Mount {
     let (kept, cut) = options.split_at(end);
     let last = kept.rsplit(':').next().unwrap_or_default();
     let whole = cut.starts_with(':');
-    let below_images = last.strip_prefix(images(class)).unwrap_or(last);
+    let below_images = last.strip_prefix(images(kind)).unwrap_or(last);
     let is_extension = below_images
         .strip_prefix('/')
         .is_some_and(|name| layers.iter().any(|layer| layer == name));
-    let above = ["/run", "/run/systemd", "/run/systemd/sysext", images(class)];
+    let above = ["/run", "/run/systemd", "/run/systemd/sysext", images(kind)];
     match whole || is_extension || above.contains(&last) {
         true => Mount::WithoutBase,
         false => Mount::Fails,

@@ -3,7 +3,7 @@ use super::*;
 
 fn candidate(name: &str, path: &str, image: Image) -> Candidate {
     Candidate {
-        class: ExtensionKind::Sysext,
+        kind: ExtensionKind::Sysext,
         at: Some("sysext.extensions[0]".to_owned()),
         path: path.to_owned(),
         name: name.to_owned(),
@@ -82,7 +82,7 @@ fn what_is_no_image_or_on_no_known_systemd() {
 #[test]
 fn of_one_name_and_class_the_first_is_used() {
     let confext = Candidate {
-        class: ExtensionKind::Confext,
+        kind: ExtensionKind::Confext,
         ..candidate("x", "/run/confexts/x", folder("x"))
     };
     let found = predict(
@@ -114,7 +114,7 @@ fn a_base_without_confexts_has_no_stack_of_them() {
     );
     assert!(found.confext_stack.is_none());
     let confext = Candidate {
-        class: ExtensionKind::Confext,
+        kind: ExtensionKind::Confext,
         ..candidate("x", "/run/confexts/x", folder("x"))
     };
     // Nobody asked for the service that is not there.

@@ -21,7 +21,7 @@ pub(crate) fn verify(screen: &Screen, args: &Verify) -> Result<(), Failure> {
         trusted.push(trust::read_one(path)?);
     }
     let ddi = open_any(&args.image)?;
-    let beside = inspect::Beside::of(&args.image).map_err(|error| {
+    let beside = inspect::SidecarSet::of(&args.image).map_err(|error| {
         let message = format!(
             "reading what lies beside {}: {error}",
             findings::path(&args.image)

@@ -11,8 +11,9 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::model::{Target, Verity};
+use super::model::Target;
 use crate::base::profile;
+use crate::config::model::VerityMode;
 
 /// Changes no meaning, only the form.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +137,7 @@ impl JsonSchema for WordOrSwitch {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = Verity::json_schema(generator);
+        let mut schema = VerityMode::json_schema(generator);
         ForEditors.transform(&mut schema);
         schema.remove("description");
         for (key, more) in [

@@ -11,7 +11,7 @@ use serde_yaml::{Mapping, Value};
 
 use crate::config::Config;
 use crate::config::model::{
-    Extension, FileEntry, ImageSource, KeyReference, MadeByMkosi, Sysext, Verity,
+    Extension, FileEntry, ImageSource, KeyReference, MadeByMkosi, Sysext, VerityMode,
 };
 use crate::finding::Finding;
 use crate::io::open::folder_of;
@@ -75,12 +75,12 @@ fn of_settings(settings: Settings) -> Result<Imported, Finding> {
     let files = settings.extra_trees.into_iter().map(file_entry).collect();
     let signed = settings.verity_key.is_some() && settings.verity_certificate.is_some();
     let verity = match settings.verity {
-        Word::Auto if signed => Some(Verity::Signed),
+        Word::Auto if signed => Some(VerityMode::Signed),
         Word::Auto => None,
-        Word::Signed => Some(Verity::Signed),
-        Word::Defer => Some(Verity::Defer),
-        Word::Hash => Some(Verity::Hash),
-        Word::Disabled => Some(Verity::None),
+        Word::Signed => Some(VerityMode::Signed),
+        Word::Defer => Some(VerityMode::Defer),
+        Word::Hash => Some(VerityMode::Hash),
+        Word::Disabled => Some(VerityMode::None),
     };
     let extension = Extension {
         name: Some(name),
@@ -273,7 +273,7 @@ fn beside(
             .iter()
             .all(|it| it.is_none());
     // mkosi's `auto` leaves an image unprotected if it has no key.
-    let auto = keyless.then_some(Verity::None);
+    let auto = keyless.then_some(VerityMode::None);
     merged.verity = merged.verity.or(theirs.verity).or(auto);
     Ok((merged, remarks))
 }
@@ -302,7 +302,7 @@ pub(crate) fn block(imported: &Imported) -> Mapping {
     let confext = extension.kind == ExtensionKind::Confext;
     put("kind", confext.then(|| extension.kind.name().into()));
     put("arch", text(&extension.arch));
-    let verity = extension.verity.unwrap_or(Verity::None);
+    let verity = extension.verity.unwrap_or(VerityMode::None);
     put("verity", Some(verity.word().into()));
     if let Some(KeyReference::File(key)) = &extension.verity_key {
         // A path that looks like another form would be taken for it.
@@ -408,7 +408,7 @@ mod tests {
                 it.verity_certificate = certificate.then(|| "c.crt".into());
             })
         };
-        assert_eq!(with(true, true).extension.verity, Some(Verity::Signed));
+        assert_eq!(with(true, true).extension.verity, Some(VerityMode::Signed));
         assert_eq!(with(true, false).extension.verity, None);
         assert_eq!(with(false, false).extension.verity, None);
     }

@@ -237,7 +237,7 @@ mod tests {
             PathBuf::from("kubernetes.raw")
         );
         assert_eq!(second.version.as_deref(), Some("1.30"), "a version is text");
-        assert_eq!(second.verity, Some(model::Verity::None));
+        assert_eq!(second.verity, Some(model::VerityMode::None));
         assert_eq!(second.files[0].destination.as_deref(), Some("/usr/b"));
         assert_eq!(second.files[1].permissions, Some(0o755));
     }

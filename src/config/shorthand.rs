@@ -11,7 +11,8 @@ use serde::de;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::model::{Exceptions, Repair, Verity};
+use super::model::{Exceptions, Repair};
+use crate::config::model::VerityMode;
 
 /// An object of type `T`, or the string from which `T` can be made.
 struct ScalarOrMap<T>(T);
@@ -142,27 +143,27 @@ impl<'de> Deserialize<'de> for Repair {
     }
 }
 
-impl<'de> Deserialize<'de> for Verity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Verity, D::Error> {
+impl<'de> Deserialize<'de> for VerityMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<VerityMode, D::Error> {
         struct Word;
         impl Visitor<'_> for Word {
-            type Value = Verity;
+            type Value = VerityMode;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one of signed, defer, hash, none, false")
             }
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Verity, E> {
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<VerityMode, E> {
                 if value {
-                    Ok(Verity::Signed)
+                    Ok(VerityMode::Signed)
                 } else {
-                    Ok(Verity::None)
+                    Ok(VerityMode::None)
                 }
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Verity, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<VerityMode, E> {
                 match text {
-                    "signed" => Ok(Verity::Signed),
-                    "defer" => Ok(Verity::Defer),
-                    "hash" => Ok(Verity::Hash),
-                    "none" => Ok(Verity::None),
+                    "signed" => Ok(VerityMode::Signed),
+                    "defer" => Ok(VerityMode::Defer),
+                    "hash" => Ok(VerityMode::Hash),
+                    "none" => Ok(VerityMode::None),
                     _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }

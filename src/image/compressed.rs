@@ -66,7 +66,8 @@ impl Codec {
 /// What was around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Wrapped {
+#[schemars(rename = "Wrapped")]
+pub struct Compressed {
     /// How it is compressed.
     pub codec: Codec,
     /// Bytes of the compressed file.
@@ -75,7 +76,7 @@ pub struct Wrapped {
 
 /// Why an image can't be unpacked.
 #[derive(Debug, thiserror::Error)]
-pub enum WrapError {
+pub enum CompressedError {
     /// The compressed bytes are damaged or cut, or want too much memory.
     #[error("the {codec} data can't be unpacked after {at} bytes of the image: {source}", codec = codec.name())]
     Damaged {
@@ -102,11 +103,11 @@ pub enum WrapError {
 /// Unpacks all of `file` into `out`, which must be empty, and returns the new length in bytes.
 ///
 /// # Errors
-/// [`WrapError::Damaged`] for data that is cut, corrupt or needs too much memory,
-/// [`WrapError::TooBig`] for a bomb (the limit depends on the compressed size and is at most 16
-/// GiB), [`WrapError::Write`]. `out` keeps what was unpacked until then.
-pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, WrapError> {
-    let damaged = |at| move |source| WrapError::Damaged { codec, at, source };
+/// [`CompressedError::Damaged`] for data that is cut, corrupt or needs too much memory,
+/// [`CompressedError::TooBig`] for a bomb (the limit depends on the compressed size and is at most 16
+/// GiB), [`CompressedError::Write`]. `out` keeps what was unpacked until then.
+pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, CompressedError> {
+    let damaged = |at| move |source| CompressedError::Damaged { codec, at, source };
     let mut input = file.try_clone().map_err(damaged(0))?;
     let packed = input.seek(SeekFrom::End(0)).map_err(damaged(0))?;
     input.seek(SeekFrom::Start(0)).map_err(damaged(0))?;
@@ -135,20 +136,20 @@ pub fn unwrap(file: &File, codec: Codec, out: &mut File) -> Result<u64, WrapErro
             Err(error) => return Err(damaged(sparse.at)(error)),
         };
         if sparse.at.saturating_add(count as u64) > limit {
-            return Err(WrapError::TooBig { codec, limit });
+            return Err(CompressedError::TooBig { codec, limit });
         }
         let bytes = piece.get(..count).unwrap_or_default();
-        sparse.write_all(bytes).map_err(WrapError::Write)?;
+        sparse.write_all(bytes).map_err(CompressedError::Write)?;
     }
-    sparse.finish().map_err(WrapError::Write)
+    sparse.finish().map_err(CompressedError::Write)
 }
 
 /// Unpacks into a file without a name, which is gone when it is closed.
 ///
 /// # Errors
-/// Those of [`unwrap`]; [`WrapError::Write`] also if there is no place for temporary files.
-pub fn unwrapped(file: &File, codec: Codec) -> Result<File, WrapError> {
-    let mut out = tempfile::tempfile().map_err(WrapError::Write)?;
+/// Those of [`unwrap`]; [`CompressedError::Write`] also if there is no place for temporary files.
+pub fn decompressed(file: &File, codec: Codec) -> Result<File, CompressedError> {
+    let mut out = tempfile::tempfile().map_err(CompressedError::Write)?;
     unwrap(file, codec, &mut out)?;
     Ok(out)
 }
@@ -225,7 +226,7 @@ mod tests {
         for codec in ALL {
             let file = packed(codec, bytes.as_slice());
             assert_eq!(Codec::of(&file), Some(codec));
-            let mut out = unwrapped(&file, codec).unwrap();
+            let mut out = decompressed(&file, codec).unwrap();
             assert!(out.metadata().unwrap().blocks() < 4000, "holes");
             let mut found = Vec::new();
             out.seek(SeekFrom::Start(0)).unwrap();
@@ -241,11 +242,11 @@ mod tests {
             let file = packed(codec, [1; 400_000].as_slice());
             let length = file.metadata().unwrap().len();
             file.set_len(length - 8).unwrap();
-            let error = unwrapped(&file, codec).unwrap_err();
-            assert!(matches!(error, WrapError::Damaged { .. }), "{error}");
+            let error = decompressed(&file, codec).unwrap_err();
+            assert!(matches!(error, CompressedError::Damaged { .. }), "{error}");
         }
         let zeros = io::repeat(0).take(MIN_ALLOWANCE + 1);
-        let error = unwrapped(&packed(Codec::Zstd, zeros), Codec::Zstd).unwrap_err();
-        assert!(matches!(error, WrapError::TooBig { .. }), "{error}");
+        let error = decompressed(&packed(Codec::Zstd, zeros), Codec::Zstd).unwrap_err();
+        assert!(matches!(error, CompressedError::TooBig { .. }), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use crate::image::dissect::Ddi;
 pub use diff::{Change, Changed, Difference, Field, What, diff};
 pub use extract::{Extracted, extract};
 pub use listing::{Entry, Listing, list, mtree};
-pub use sidecar::{Beside, Sidecar};
+pub use sidecar::{Sidecar, SidecarSet};
 pub use survey::{Folder, Large, Privileged, Survey};
 
 /// Version of the JSON form.

@@ -29,7 +29,7 @@ pub struct Sidecar {
 
 /// What the files beside an image hold, for the checks that need it.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct SidecarSet {
     /// The root hash, hex; or why systemd would refuse it.
     pub root_hash: Option<Result<String, String>>,
     /// Its signature, PKCS#7 in DER; systemd looks for one only where there is a root hash.
@@ -38,18 +38,18 @@ pub struct Beside {
     pub hash_tree: Option<File>,
 }
 
-impl Beside {
+impl SidecarSet {
     /// Reads them. Of two root hashes that of a root file system counts, and of an attribute of the
     /// image and a file beside it the attribute.
     ///
     /// # Errors
     /// If the image or a file beside it is there and can't be read as a regular file of the size
-    /// that systemd reads. A text that is no root hash is no error: see [`Beside::root_hash`].
-    pub fn of(image: &Path) -> io::Result<Beside> {
+    /// that systemd reads. A text that is no root hash is no error: see [`SidecarSet::root_hash`].
+    pub fn of(image: &Path) -> io::Result<SidecarSet> {
         use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
-        let mut found = Beside {
+        let mut found = SidecarSet {
             hash_tree: open(&HashTree.beside(image))?,
-            ..Beside::default()
+            ..SidecarSet::default()
         };
         for (hash, signature) in [(RootHash, RootHashSignature), (UsrHash, UsrHashSignature)] {
             let path = hash.beside(image);
@@ -190,7 +190,7 @@ mod tests {
         let image = dir.path().join("a.raw");
         std::fs::write(&image, "x").unwrap();
         std::fs::write(dir.path().join("a.roothash"), "ab".repeat(32)).unwrap();
-        let hash = || Beside::of(&image).unwrap().root_hash.unwrap();
+        let hash = || SidecarSet::of(&image).unwrap().root_hash.unwrap();
         assert_eq!(hash(), Ok("ab".repeat(32)));
         let set = |text: &str| {
             let flags = rustix::fs::XattrFlags::empty();

@@ -14,7 +14,7 @@ use crate::image::verity::RootHash;
 use crate::image::verity::verify;
 use crate::image::x509::Certificate;
 use crate::image::{dissect, signature};
-use crate::inspect::Beside;
+use crate::inspect::SidecarSet;
 use crate::io::hex;
 use crate::io::progress::Progress;
 
@@ -120,7 +120,7 @@ impl Verdict {
 /// fails is no error: see [`Report::is_good`].
 pub fn verify(path: &Path, trusted: &[Certificate]) -> Result<Report, DdiError> {
     let ddi = dissect::open(path)?;
-    let beside = Beside::of(path).map_err(|source| DdiError::Io {
+    let beside = SidecarSet::of(path).map_err(|source| DdiError::Io {
         path: path.to_owned(),
         source,
     })?;
@@ -166,13 +166,13 @@ pub fn add_negative_control(
 
 /// Checks an image that is already open, and nothing beside it.
 pub fn verify_ddi(ddi: &Ddi, trusted: &[Certificate], progress: &Progress) -> Report {
-    verify_set(ddi, &Beside::default(), trusted, progress)
+    verify_set(ddi, &SidecarSet::default(), trusted, progress)
 }
 
 /// The same with what lies beside it; recomputing the hash tree is a stage of `progress`.
 pub fn verify_set(
     ddi: &Ddi,
-    beside: &Beside,
+    beside: &SidecarSet,
     trusted: &[Certificate],
     progress: &Progress,
 ) -> Report {
@@ -241,7 +241,7 @@ fn file_system(ddi: &Ddi) -> Verdict {
 
 fn hash_tree(
     ddi: &Ddi,
-    beside: &Beside,
+    beside: &SidecarSet,
     report: &mut Report,
     progress: &Progress,
 ) -> Option<RootHash> {
@@ -290,7 +290,7 @@ fn half(expected: Option<[u8; 16]>, found: Option<[u8; 16]>) -> Verdict {
 
 /// A root hash beside the image goes before what its partitions spell out
 /// (`verity_settings_load`, systemd `src/shared/dissect-image.c`).
-fn sidecar(beside: &Beside, root: Option<RootHash>) -> Verdict {
+fn sidecar(beside: &SidecarSet, root: Option<RootHash>) -> Verdict {
     match (&beside.root_hash, root) {
         (None, _) => Verdict::Absent("no root hash beside the image"),
         (Some(Err(reason)), _) => Verdict::Bad("a root hash".to_owned(), reason.clone()),
@@ -301,7 +301,7 @@ fn sidecar(beside: &Beside, root: Option<RootHash>) -> Verdict {
 
 fn signature(
     ddi: &Ddi,
-    beside: &Beside,
+    beside: &SidecarSet,
     root: Option<RootHash>,
     trusted: &[Certificate],
     report: &mut Report,

@@ -208,7 +208,7 @@ impl<'a> Planned<'a> {
             kind: planned.kind,
             action: match planned.step {
                 Step::Build(_) => Origin::Build,
-                Step::TakeIn(_) | Step::TakeFolder(_) => Origin::TakeIn,
+                Step::PrebuiltImage(_) | Step::PrebuiltFolder(_) => Origin::TakeIn,
             },
             image: &planned.image,
             destination: &planned.destination,

@@ -7,7 +7,7 @@ use super::signing::signing;
 use super::{BuildStep, Planned, PlannedWithNotes, in_config, placed_in};
 use crate::config::Config;
 use crate::config::model::{
-    ArchiveSource, CompressionSetting, Extension, Layout, SourceKey, Sysext,
+    ArchiveSource, CompressionSetting, Delivery, Extension, SourceKey, Sysext,
 };
 use crate::config::validate::effective_verity;
 use crate::finding::Finding;
@@ -56,7 +56,7 @@ pub(super) fn build(
     let layout = extension.layout;
     let file_name = layout.file_name(&name);
     let mut notes = Vec::new();
-    if layout != Layout::Image {
+    if layout != Delivery::Image {
         notes.push(ingest::unprotected(&name, layout).at(format!("{at}.layout")));
     }
     let planned = Planned {
@@ -229,7 +229,7 @@ fn release(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Reload, Verity};
+    use crate::config::model::{Reload, VerityMode};
     use crate::image::erofs::compress::Compression;
     use crate::image::mkfs::squashfs;
     use crate::plan::testing::{planned, planned_for, said};
@@ -525,7 +525,7 @@ mod tests {
             "name: a, tree: t, verity: defer, seed: '{seed}', sourceDateEpoch: 9, maxSize: 2K, expect: [/usr/x], forbid: [/opt/y]"
         );
         let step = built(Some("azurelinux-3.0"), &keys).unwrap();
-        assert_eq!(step.verity, Verity::Defer);
+        assert_eq!(step.verity, VerityMode::Defer);
         assert!(step.signing.is_none() && step.changes.is_empty());
         assert_eq!((step.seed, step.epoch), (Some(seed), Some(9)));
         let limits = step.content.limits;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::Planned;
 use crate::config::Config;
-use crate::config::model::{CertificateLocation, KeyReference, OverlayConflict, Sysext, Verity};
+use crate::config::model::{
+    CertificateLocation, KeyReference, OverlayConflict, Sysext, VerityMode,
+};
 use crate::config::prism::cleaned;
 use crate::finding::Finding;
 use crate::plan::signing::SigningKey;
@@ -59,12 +61,12 @@ pub(super) fn unused_certificates(plan: &Plan) -> Vec<Finding> {
                 let own = step.signing.as_ref().map(|signing| &signing.certificate);
                 used.extend(own.map(|certificate| certificate.fingerprint_sha256_hex.clone()));
                 // Who will sign is known by the certificate alone.
-                if step.verity == Verity::Defer {
+                if step.verity == VerityMode::Defer {
                     return Vec::new();
                 }
             }
-            Step::TakeIn(taken) if taken.awaits_signature() => return Vec::new(),
-            Step::TakeIn(taken) => {
+            Step::PrebuiltImage(taken) if taken.awaits_signature() => return Vec::new(),
+            Step::PrebuiltImage(taken) => {
                 for signer in taken.signers() {
                     // Told by issuer and serial alone.
                     let Some(certificate) = signer.certificate else {
@@ -73,7 +75,7 @@ pub(super) fn unused_certificates(plan: &Plan) -> Vec<Finding> {
                     used.insert(certificate.fingerprint_sha256_hex);
                 }
             }
-            Step::TakeFolder(_) => {}
+            Step::PrebuiltFolder(_) => {}
         }
     }
     let listed = plan.certificates.iter();

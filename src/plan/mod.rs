@@ -31,7 +31,7 @@ use crate::base::Base;
 use crate::base::kernel::KernelFeatures;
 use crate::config::Config;
 use crate::config::model::{
-    CertificateLocation, Enable, KeyReference, Layout, RepairChange, Sysext, Verity,
+    CertificateLocation, Delivery, Enable, KeyReference, RepairChange, Sysext, VerityMode,
 };
 use crate::config::validate::validate;
 use crate::finding::suggest::nearest;
@@ -39,7 +39,7 @@ use crate::finding::{Finding, Severity};
 use crate::image::sidecar::SidecarFile;
 use crate::image::{ImageFormat, dissect};
 use crate::plan::content::ContentPlan;
-use crate::plan::ingest::{TakenFolder, TakenIn};
+use crate::plan::ingest::{PrebuiltFolder, PrebuiltImage};
 use crate::sign::trust;
 use crate::sign::trust::Trusted;
 use crate::systemd::arch::Arch;
@@ -137,14 +137,14 @@ pub struct Planned {
     /// The image on the target.
     pub destination: String,
     /// What is placed with a prebuilt image.
-    pub beside: Vec<Beside>,
+    pub beside: Vec<PlacedSidecar>,
     /// How it comes to be.
     pub step: Step,
 }
 
 /// A file that lies beside a prebuilt image, and beside it on the target, too.
 #[derive(Debug)]
-pub struct Beside {
+pub struct PlacedSidecar {
     /// What it is, and where it lies on this machine.
     pub file: SidecarFile,
     /// How the expanded config names it.
@@ -159,22 +159,22 @@ pub enum Step {
     /// It is built.
     Build(Box<BuildStep>),
     /// It is taken as it is.
-    TakeIn(Box<TakenIn>),
+    PrebuiltImage(Box<PrebuiltImage>),
     /// It is a folder, and taken as it is.
-    TakeFolder(Box<TakenFolder>),
+    PrebuiltFolder(Box<PrebuiltFolder>),
 }
 
 impl Planned {
     /// In which form it is delivered.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Delivery {
         match &self.step {
             Step::Build(step) => step.layout,
-            Step::TakeIn(taken) if taken.join.is_some() => Layout::Image,
-            Step::TakeIn(taken) => match taken.ddi.layout {
-                dissect::Layout::Gpt(_) => Layout::Image,
-                dissect::Layout::Naked => Layout::Bare,
+            Step::PrebuiltImage(taken) if taken.from_parts.is_some() => Delivery::Image,
+            Step::PrebuiltImage(taken) => match taken.ddi.layout {
+                dissect::Layout::Gpt(_) => Delivery::Image,
+                dissect::Layout::Naked => Delivery::Bare,
             },
-            Step::TakeFolder(_) => Layout::Directory,
+            Step::PrebuiltFolder(_) => Delivery::Directory,
         }
     }
 }
@@ -189,9 +189,9 @@ pub struct BuildStep {
     /// Architecture whose partition types are used.
     pub partition_arch: Arch,
     /// In which form it is delivered.
-    pub layout: Layout,
+    pub layout: Delivery,
     /// How it is protected.
-    pub verity: Verity,
+    pub verity: VerityMode,
     /// Who signs it.
     pub signing: Option<Signing>,
     /// File system and compression.
@@ -222,7 +222,7 @@ impl Plan {
                     SigningKey::Text(key, passphrase) => Some((key, passphrase.as_ref())),
                     SigningKey::Command(_) => None,
                 },
-                Step::TakeIn(_) | Step::TakeFolder(_) => None,
+                Step::PrebuiltImage(_) | Step::PrebuiltFolder(_) => None,
             })
     }
 

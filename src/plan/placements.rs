@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, Planned};
-use crate::config::model::Layout;
+use crate::config::model::Delivery;
 use crate::sign::trust::Trusted;
 use crate::systemd::drop_in::DropIn;
 
@@ -73,8 +73,8 @@ impl Planned {
     /// The image, and what is placed beside it.
     fn placements(&self) -> impl Iterator<Item = Placement<'_>> {
         let (kind, mode) = match self.layout() {
-            Layout::Directory => (PlacedKind::Folder, FOLDER_MODE),
-            Layout::Image | Layout::Bare => (PlacedKind::Image, FILE_MODE),
+            Delivery::Directory => (PlacedKind::Folder, FOLDER_MODE),
+            Delivery::Image | Delivery::Bare => (PlacedKind::Image, FILE_MODE),
         };
         let image = Placement {
             kind,

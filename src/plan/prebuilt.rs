@@ -7,11 +7,13 @@ use std::sync::Arc;
 use super::building::file_system;
 use super::signing::signing;
 use super::{
-    BaseIdentity, Beside, BuildStep, Planned, PlannedWithNotes, Step, in_config, placed_in,
+    BaseIdentity, BuildStep, PlacedSidecar, Planned, PlannedWithNotes, Step, in_config, placed_in,
 };
 use crate::check::sidecars;
 use crate::config::Config;
-use crate::config::model::{Extension, Layout, Reload, RepairChange, RepairKind, Sysext, Verity};
+use crate::config::model::{
+    Delivery, Extension, Reload, RepairChange, RepairKind, Sysext, VerityMode,
+};
 use crate::config::validate::signed_by;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect;
@@ -19,7 +21,7 @@ use crate::image::dissect::Ddi;
 use crate::image::read::FileKind;
 use crate::io::progress::Progress;
 use crate::plan::content::{ContentPlan, ContentSource, RepairedImage};
-use crate::plan::ingest::{Join, TakenFolder, TakenIn};
+use crate::plan::ingest::{ImageFromParts, PrebuiltFolder, PrebuiltImage};
 use crate::plan::limits::Limits;
 use crate::plan::repair::Goal;
 use crate::plan::{ingest, repair};
@@ -41,7 +43,7 @@ pub(super) fn prebuilt(
     let image = extension.image.as_ref();
     let path = image.map(|image| config.resolve(&image.path));
     if let Some(path) = path.filter(|path| path.is_dir()) {
-        return take_folder(sysext, extension, path, at);
+        return folder_as_it_is(sysext, extension, path, at);
     }
     if extension.keep_owners {
         let message = "`keepOwners` says how to build, but `image` is already built";
@@ -51,17 +53,18 @@ pub(super) fn prebuilt(
     match repaired(config, sysext, extension, &at, base, output_directory)? {
         Repaired::Build(planned, notes) => Ok((*planned, notes)),
         Repaired::AsItIs(notes) => {
-            let (planned, more) = take_in(config, sysext, extension, output_directory, at, None)?;
+            let (planned, more) =
+                image_as_it_is(config, sysext, extension, output_directory, at, None)?;
             Ok((planned, notes.into_iter().chain(more).collect()))
         }
-        Repaired::Join(join) => {
-            take_in(config, sysext, extension, output_directory, at, Some(join))
+        Repaired::FromParts(join) => {
+            image_as_it_is(config, sysext, extension, output_directory, at, Some(join))
         }
     }
 }
 
 /// A folder that holds an extension.
-fn take_folder(
+fn folder_as_it_is(
     sysext: &Sysext,
     extension: &Extension,
     path: PathBuf,
@@ -85,9 +88,9 @@ fn take_folder(
         ));
     }
     let name = extension.name.as_deref();
-    let taken = ingest::take_in_folder(&path, name, extension.kind, &at);
+    let taken = ingest::folder(&path, name, extension.kind, &at);
     let (taken, notes) = taken.map_err(|finding| refuse(finding, "image"))?;
-    let taken = TakenFolder {
+    let taken = PrebuiltFolder {
         keep_owners: extension.keep_owners,
         limits: Limits::of(extension),
         ..taken
@@ -99,7 +102,7 @@ fn take_folder(
         image_in_config: image.map(|it| in_config(&it.path)).unwrap_or_default(),
         image: path,
         beside: Vec::new(),
-        step: Step::TakeFolder(Box::new(taken)),
+        step: Step::PrebuiltFolder(Box::new(taken)),
         at,
     };
     Ok((planned, notes))
@@ -110,7 +113,7 @@ enum Repaired {
     /// It is taken in as it is.
     AsItIs(Vec<Finding>),
     /// What lies beside it is put into it.
-    Join(Join),
+    FromParts(ImageFromParts),
     /// It is rebuilt.
     Build(Box<Planned>, Vec<Finding>),
 }
@@ -134,7 +137,7 @@ fn repaired(
     let refuse = |finding: Finding| vec![finding.at(&at_image)];
     let path = config.resolve(&image.path);
     // What can't be read, or is nothing that can be told by its release file, take_in refuses.
-    let Ok(ddi) = dissect::open_wrapped(&path) else {
+    let Ok(ddi) = dissect::open_compressed(&path) else {
         return Ok(Repaired::AsItIs(Vec::new()));
     };
     let readable = ddi
@@ -148,7 +151,7 @@ fn repaired(
     else {
         return Ok(Repaired::AsItIs(Vec::new()));
     };
-    let implied = signed_by(sysext, extension).map(|_| Verity::Signed);
+    let implied = signed_by(sysext, extension).map(|_| VerityMode::Signed);
     let beside = sidecars::beside_on_this_machine(&path, &ddi, &Progress::new());
     let goal = Goal {
         name: extension.name.as_deref(),
@@ -170,7 +173,7 @@ fn repaired(
     if let Some(root_hash) = root_hash.filter(|_| !others) {
         let declared = release.fields.as_ref();
         let declared = declared.and_then(|fields| fields.filled("ARCHITECTURE"));
-        return Ok(Repaired::Join(Join {
+        return Ok(Repaired::FromParts(ImageFromParts {
             root_hash,
             arch: declared
                 .and_then(Arch::parse)
@@ -241,7 +244,7 @@ fn repaired(
                 .or(image_arch)
                 .or(base.and_then(|base| base.arch))
                 .unwrap_or(Arch::X86_64),
-            layout: Layout::Image,
+            layout: Delivery::Image,
             verity: repair.verity,
             signing,
             file_system: file_system(extension, base),
@@ -268,20 +271,20 @@ fn same(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-fn take_in(
+fn image_as_it_is(
     config: &Config,
     sysext: &Sysext,
     extension: &Extension,
     output_directory: &Path,
     at: String,
-    join: Option<Join>,
+    join: Option<ImageFromParts>,
 ) -> Result<PlannedWithNotes, Vec<Finding>> {
     let Some(image) = &extension.image else {
         return Err(Vec::new());
     };
     let written = &image.path;
     let path = config.resolve(written);
-    let (mut taken, mut notes) = ingest::take_in(
+    let (mut taken, mut notes) = ingest::image(
         &path,
         image.sha256.as_deref(),
         extension.name.as_deref(),
@@ -304,26 +307,27 @@ fn take_in(
         Finding::note("repaired", message).at(format!("{at}.image"))
     });
     notes.extend(told);
-    taken.join = join;
+    taken.from_parts = join;
     // A compressed one is unpacked by the build, as if it were built.
-    let (image, image_in_config) = match taken.ddi.wrapped.is_some() || taken.join.is_some() {
-        false => (path, in_config(written)),
-        true => {
-            let unpacked = output_directory.join(&file_name);
-            if same(&unpacked, &path) {
-                let message = format!("what is made of {} would replace it", path.display());
-                return Err(vec![
-                    Finding::error("image-unreadable", message)
-                        .at(format!("{at}.image"))
-                        .help("keep it in another folder than `outputDirectory`"),
-                ]);
+    let (image, image_in_config) =
+        match taken.ddi.compressed.is_some() || taken.from_parts.is_some() {
+            false => (path, in_config(written)),
+            true => {
+                let unpacked = output_directory.join(&file_name);
+                if same(&unpacked, &path) {
+                    let message = format!("what is made of {} would replace it", path.display());
+                    return Err(vec![
+                        Finding::error("image-unreadable", message)
+                            .at(format!("{at}.image"))
+                            .help("keep it in another folder than `outputDirectory`"),
+                    ]);
+                }
+                (
+                    unpacked,
+                    in_config(&sysext.output_directory.join(&file_name)),
+                )
             }
-            (
-                unpacked,
-                in_config(&sysext.output_directory.join(&file_name)),
-            )
-        }
-    };
+        };
     let destination = format!("{}/{file_name}", placed_in(sysext, extension.kind));
     let planned = Planned {
         beside: besides(&taken, written, &destination),
@@ -332,16 +336,20 @@ fn take_in(
         kind: extension.kind,
         image,
         image_in_config,
-        step: Step::TakeIn(Box::new(taken)),
+        step: Step::PrebuiltImage(Box::new(taken)),
         at,
     };
     Ok((planned, notes))
 }
 
 /// What goes with an image that the config calls `written`.
-fn besides(taken: &TakenIn, written: &Path, destination: &str) -> Vec<Beside> {
-    let files = taken.along.files.iter().filter(|_| taken.join.is_none());
-    let beside = files.map(|file| Beside {
+fn besides(taken: &PrebuiltImage, written: &Path, destination: &str) -> Vec<PlacedSidecar> {
+    let files = taken
+        .sidecars
+        .files
+        .iter()
+        .filter(|_| taken.from_parts.is_none());
+    let beside = files.map(|file| PlacedSidecar {
         file: file.clone(),
         in_config: in_config(&file.kind.beside(written)),
         destination: file

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::base::kernel::{KernelFeatures, Support};
 use crate::check::Sidecars;
-use crate::config::model::{RepairChange, RepairKind, Verity};
+use crate::config::model::{RepairChange, RepairKind, VerityMode};
 use crate::finding::Finding;
 use crate::image::dissect::{Ddi, Layout, ReleaseFile, SignatureState};
 use crate::image::gpt::types::Designator;
@@ -45,7 +45,7 @@ pub(crate) struct Goal<'a> {
     /// What all kernels of the base can do, if they are known.
     pub kernel: Option<KernelFeatures>,
     /// How it is to be protected; none is at least as it was.
-    pub verity: Option<Verity>,
+    pub verity: Option<VerityMode>,
     /// What is left as it is.
     pub except: &'a [RepairKind],
     /// What lies beside the image.
@@ -60,7 +60,7 @@ pub(crate) struct Repair {
     /// Its release file.
     pub release: ReleaseFields,
     /// How it is protected.
-    pub verity: Verity,
+    pub verity: VerityMode,
     /// Whether the image has a signature, which goes.
     pub was_signed: bool,
     /// What is changed; at least one is a reason for it.
@@ -216,21 +216,21 @@ pub(crate) fn joined() -> RepairChange {
     }
 }
 
-fn protection(ddi: &Ddi) -> Verity {
+fn protection(ddi: &Ddi) -> VerityMode {
     match (&ddi.signature, &ddi.root_hash) {
-        (SignatureState::Present { .. }, _) => Verity::Signed,
-        (SignatureState::Empty, _) => Verity::Defer,
-        (_, Some(_)) => Verity::Hash,
-        (_, None) => Verity::None,
+        (SignatureState::Present { .. }, _) => VerityMode::Signed,
+        (SignatureState::Empty, _) => VerityMode::Defer,
+        (_, Some(_)) => VerityMode::Hash,
+        (_, None) => VerityMode::None,
     }
 }
 
-fn rank(verity: Verity) -> u8 {
+fn rank(verity: VerityMode) -> u8 {
     match verity {
-        Verity::None => 0,
-        Verity::Hash => 1,
-        Verity::Defer => 2,
-        Verity::Signed => 3,
+        VerityMode::None => 0,
+        VerityMode::Hash => 1,
+        VerityMode::Defer => 2,
+        VerityMode::Signed => 3,
     }
 }
 

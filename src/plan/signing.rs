@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::config::model::{Extension, KeyReference, Sysext, Verity};
+use crate::config::model::{Extension, KeyReference, Sysext, VerityMode};
 use crate::config::validate::{SignedBy, certificate, signed_by};
 use crate::finding::Finding;
 use crate::image::x509::Certificate;
@@ -38,11 +38,11 @@ pub(super) fn signing(
     config: &Config,
     sysext: &Sysext,
     extension: &Extension,
-    verity: Verity,
+    verity: VerityMode,
     at: &str,
 ) -> Result<Option<Signing>, Finding> {
     match verity {
-        Verity::Signed => {
+        VerityMode::Signed => {
             let (Some(by), Some(path)) =
                 (signed_by(sysext, extension), certificate(sysext, extension))
             else {
@@ -96,7 +96,7 @@ mod tests {
     use crate::plan::testing::{config, key_pair, said};
 
     /// Who signs the only extension of a config: what, with which certificate, and named where.
-    fn signs(dir: &Path, keys: &str, own: &str, verity: Verity) -> Option<[String; 3]> {
+    fn signs(dir: &Path, keys: &str, own: &str, verity: VerityMode) -> Option<[String; 3]> {
         let text = format!("sysext: {{{keys}extensions: [{{name: a, tree: t, {own}}}]}}\n");
         let config = config(dir, &text);
         let sysext = config.sysext.as_ref().unwrap();
@@ -167,7 +167,7 @@ mod tests {
                 "sysext.signer",
             ),
         ] {
-            let found = signs(dir.path(), keys, own, Verity::Signed).unwrap();
+            let found = signs(dir.path(), keys, own, VerityMode::Signed).unwrap();
             let subject = format!("O=Test, CN={subject}");
             assert_eq!(found, [key, &subject, at], "{keys}{own}");
         }
@@ -178,10 +178,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         key_pair(dir.path(), "all");
         let keys = "verityKey: k.pem, verityCertificate: all.crt, ";
-        for verity in [Verity::Defer, Verity::Hash, Verity::None] {
+        for verity in [VerityMode::Defer, VerityMode::Hash, VerityMode::None] {
             assert_eq!(signs(dir.path(), keys, "", verity), None);
         }
-        assert!(signs(dir.path(), keys, "", Verity::Signed).is_some());
+        assert!(signs(dir.path(), keys, "", VerityMode::Signed).is_some());
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
                 &config,
                 sysext,
                 &sysext.extensions[0],
-                Verity::Signed,
+                VerityMode::Signed,
                 "here",
             );
             let found = found.map(|_| ()).unwrap_err();

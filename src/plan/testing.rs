@@ -15,7 +15,7 @@ use crate::image::gpt::types::{Designator, PartitionType, Role};
 use crate::image::gpt::{Partition, SECTOR, write};
 use crate::image::signature::testing::signer;
 use crate::image::signature::{KeyFile, PARTITION_SIZE, SignaturePartition, sign_root_hash};
-use crate::image::testing::erofs as image;
+use crate::image::testing::erofs;
 use crate::image::verity::RootHash;
 use crate::image::verity::leaves::LeafHashes;
 use crate::image::x509::Certificate;
@@ -76,7 +76,7 @@ pub(crate) fn release_path(name: &str) -> String {
 
 /// A system extension without a partition table: a release file that says `fields`, and a file.
 pub(crate) fn bare(name: &str, fields: &str) -> Vec<u8> {
-    image(&tree(&[
+    erofs(&tree(&[
         (&release_path(name), fields),
         ("usr/bin/x", "hello"),
     ]))

@@ -6,7 +6,7 @@ use crate::base::Base;
 use crate::base::folder::folder_content;
 use crate::base::rootfs::RootFs;
 use crate::check::discover::{What, discover};
-use crate::check::sidecars::{Coming, Sidecars};
+use crate::check::sidecars::{FutureSidecars, Sidecars};
 use crate::check::{Candidate, Image, sidecars};
 use crate::finding::Finding;
 use crate::image::dissect;
@@ -30,15 +30,15 @@ pub(super) fn disk(ddi: Ddi, sidecars: Sidecars, progress: &Progress) -> Image {
 }
 
 /// An image of this machine that is going to be placed.
-pub(super) fn coming_image(
+pub(super) fn future_image(
     path: &Path,
-    coming: &Coming<'_>,
+    coming: &FutureSidecars<'_>,
     base: &Base,
     progress: &Progress,
 ) -> Image {
     match dissect::open_for(path, base.arch) {
         Ok(ddi) => {
-            let beside = sidecars::of_coming(coming, &ddi, progress);
+            let beside = sidecars::of_future(coming, &ddi, progress);
             disk(ddi, beside, progress)
         }
         Err(error) => Image::Unreadable(error.to_string()),
@@ -115,7 +115,7 @@ pub(super) fn present(
             What::Device => Image::Other("a block device"),
         };
         candidates.push(Candidate {
-            class: entry.class,
+            kind: entry.class,
             at: listed(&found.path),
             path: found.path,
             name: found.name,
@@ -144,7 +144,7 @@ fn image(root: &dyn RootFs, path: &Path, base: &Base, progress: &Progress) -> Op
 
 pub(super) fn in_search_order(candidates: &mut [Candidate]) {
     candidates.sort_by_key(|candidate| {
-        let dirs = match candidate.class {
+        let dirs = match candidate.kind {
             ExtensionKind::Sysext => SYSEXT_DIRS,
             ExtensionKind::Confext => CONFEXT_DIRS,
         };
@@ -152,7 +152,7 @@ pub(super) fn in_search_order(candidates: &mut [Candidate]) {
             let rest = candidate.path.strip_prefix(*folder);
             rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        (candidate.class, dirs.iter().position(lies_in))
+        (candidate.kind, dirs.iter().position(lies_in))
     });
 }
 
@@ -161,7 +161,7 @@ pub(super) fn in_search_order(candidates: &mut [Candidate]) {
 /// # Errors
 /// `image-unreadable`.
 pub fn open_any(path: &Path) -> Result<Ddi, Finding> {
-    dissect::open_wrapped(path)
+    dissect::open_compressed(path)
         .map_err(|error| Finding::error("image-unreadable", error.to_string()))
 }
 
@@ -282,13 +282,13 @@ mod tests {
             path: here.path().join("x.roothash"),
         }];
         let beside = |files: &[SidecarFile], goes: bool| {
-            let coming = Coming {
+            let coming = FutureSidecars {
                 files,
                 root: Some(&root),
                 destination: Path::new("/var/lib/extensions/a.raw"),
                 goes: &|_| goes,
             };
-            let image = coming_image(&here.path().join("x.raw"), &coming, &base, &Progress::new());
+            let image = future_image(&here.path().join("x.raw"), &coming, &base, &Progress::new());
             let Image::Disk(_, report, sidecars) = image else {
                 panic!("{image:?}");
             };
@@ -298,13 +298,13 @@ mod tests {
         assert_eq!(beside(&along, false), Some(hash));
         assert_eq!(beside(&[], false), Some(vec![0x77; 32]));
         assert_eq!(beside(&[], true), None);
-        let coming = Coming {
+        let coming = FutureSidecars {
             files: &[],
             root: None,
             destination: Path::new("/var/lib/extensions/a.raw"),
             goes: &|_| false,
         };
-        let gone = coming_image(&here.path().join("gone"), &coming, &base, &Progress::new());
+        let gone = future_image(&here.path().join("gone"), &coming, &base, &Progress::new());
         assert_eq!(word(&gone), "unreadable");
     }
 
@@ -345,7 +345,7 @@ mod tests {
         packed.write_all(&bytes()).unwrap();
         write(dir.path(), "a.raw.gz", packed.finish().unwrap());
         let ddi = open_any(&path).unwrap();
-        assert!(ddi.wrapped.is_some() && matches!(ddi.layout, Layout::Gpt(_)));
+        assert!(ddi.compressed.is_some() && matches!(ddi.layout, Layout::Gpt(_)));
         assert_eq!(open_image(&path).unwrap_err().id, "image-unreadable");
         assert_eq!(open_any(dir.path()).unwrap_err().id, "image-unreadable");
     }
@@ -353,8 +353,8 @@ mod tests {
     #[test]
     fn candidates_come_as_systemd_searches() {
         use ExtensionKind::{Confext, Sysext};
-        let candidate = |class, path: &str| Candidate {
-            class,
+        let candidate = |kind, path: &str| Candidate {
+            kind,
             at: None,
             path: path.to_owned(),
             name: String::new(),

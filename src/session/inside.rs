@@ -23,13 +23,13 @@ fn add_conflicts(
 ) {
     let judged = || prediction.extensions.iter().zip(candidates);
     let mut told = Vec::new();
-    for (class, stack) in prediction.stacks() {
+    for (kind, stack) in prediction.stacks() {
         if stack.merged == Some(false) {
             continue;
         }
         let layer = |name: &String| {
             let (_, candidate) = judged().find(|(judgement, candidate)| {
-                judgement.verdict.merges() && candidate.class == class && candidate.name == *name
+                judgement.verdict.merges() && candidate.kind == kind && candidate.name == *name
             })?;
             let (files, is_usr): (Box<dyn FileView>, bool) = match &candidate.image {
                 Image::Disk(ddi, ..) => {
@@ -55,10 +55,10 @@ fn add_conflicts(
         };
         let layers: Vec<Layer<'_>> = stack.layers.iter().filter_map(layer).collect();
         let base = root.map(|root| -> &dyn FileView { root });
-        told.push((class, conflicts::find(class, &layers, base, allow)));
+        told.push((kind, conflicts::find(kind, &layers, base, allow)));
     }
-    for (class, found) in told {
-        if let Some(stack) = prediction.stack_mut(class) {
+    for (kind, found) in told {
+        if let Some(stack) = prediction.stack_mut(kind) {
             stack.reasons.extend(found);
         }
     }
@@ -126,7 +126,7 @@ fn lacks(candidate: &Candidate, target: Target<'_>) -> Vec<Finding> {
     };
     let subject = Subject {
         fs: fs.as_ref(),
-        kind: candidate.class,
+        kind: candidate.kind,
         is_usr,
     };
     let at = candidate.at.as_deref().unwrap_or(&candidate.path);

@@ -30,7 +30,7 @@ use crate::base::rootfs::RootFs;
 use crate::build;
 use crate::build::Built;
 use crate::chain::Chain;
-use crate::chain::join::{Added, join};
+use crate::chain::merge_plans::{Added, merge_plans};
 use crate::config::{Config, validate as rules};
 use crate::finding::{Finding, Findings, Severity};
 use crate::io::progress::Progress;
@@ -103,7 +103,7 @@ impl Session {
         let mut noticed = Noticed::default();
         let (base, root) = base_of(&chain, choice, &mut noticed)?;
         let identity = base.as_ref().map(BaseIdentity::of);
-        let joined = match join(&chain, identity.as_ref(), environment) {
+        let joined = match merge_plans(&chain, identity.as_ref(), environment) {
             Ok(joined) => joined,
             Err(findings) => return Err(refused(&chain, findings).after(noticed)),
         };

@@ -153,8 +153,8 @@ impl Session {
         let (keep_owners, epoch) = match &planned.step {
             // What was built has the owners that it is to have.
             Step::Build(step) => (true, step.epoch),
-            Step::TakeFolder(taken) => (taken.keep_owners, None),
-            Step::TakeIn(_) => (false, None),
+            Step::PrebuiltFolder(taken) => (taken.keep_owners, None),
+            Step::PrebuiltImage(_) => (false, None),
         };
         let tree = collect(&image.path, &Collecting { keep_owners })?.tree;
         progress.begin(format!("digesting {}", planned.name), tree.content_size());

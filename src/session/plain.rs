@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::candidates::{coming_image, in_search_order, present};
+use super::candidates::{future_image, in_search_order, present};
 use super::inside::look_inside;
 use super::place::not_enforced;
 use super::services::{TrustedBy, host, service};
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
 use crate::base::unit::DropIn;
-use crate::check::sidecars::Coming;
+use crate::check::sidecars::FutureSidecars;
 use crate::check::{Candidate, Prediction, Verdict, predict};
 use crate::config::Config;
 use crate::config::pitfalls::scripts;
@@ -39,7 +39,7 @@ pub fn predict_plain(
     if placements.is_empty() {
         return None;
     }
-    let mut findings = scripts::traps(&config.prism);
+    let mut findings = scripts::pitfalls(&config.prism);
     let placed = certificates(config, &mut findings);
     let trusted = |kind| {
         let mut trusted = base.trusted(kind);
@@ -112,13 +112,13 @@ pub(super) fn predict_placed(
         None => Vec::new(),
     };
     for placement in placements {
-        let coming = Coming {
+        let coming = FutureSidecars {
             files: &placement.beside,
             root,
             destination: Path::new(&placement.destination),
             goes: &|_| false,
         };
-        let image = coming_image(&placement.source, &coming, base, progress);
+        let image = future_image(&placement.source, &coming, base, progress);
         candidates.push(Candidate::placed(
             placement.kind,
             placement.at.clone(),

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use glob::Pattern;
 
-use super::candidates::{coming_image, image_and_beside, in_search_order, local_folder, present};
+use super::candidates::{future_image, image_and_beside, in_search_order, local_folder, present};
 use super::inside::look_inside;
 use super::services::{TrustedBy, host, service};
 use super::{Session, Stopped};
 use crate::base::Base;
 use crate::base::rootfs::RootFs;
-use crate::check::sidecars::Coming;
+use crate::check::sidecars::FutureSidecars;
 use crate::check::{Candidate, Image, Prediction, predict};
-use crate::config::model::{CertificateLocation, Enable, Layout};
+use crate::config::model::{CertificateLocation, Delivery, Enable};
 use crate::image::x509::Certificate;
 use crate::io::progress::Progress;
 use crate::place::record::Record;
@@ -54,16 +54,16 @@ impl Session {
         };
         for extension in &self.plan.extensions {
             let files: Vec<_> = extension.beside.iter().map(|it| it.file.clone()).collect();
-            let coming = Coming {
+            let coming = FutureSidecars {
                 files: &files,
                 root: self.root.as_deref(),
                 destination: Path::new(&extension.destination),
                 goes: &ours,
             };
             let image = match extension.layout() {
-                Layout::Directory => local_folder(&extension.image),
-                Layout::Image | Layout::Bare => {
-                    coming_image(&extension.image, &coming, base, progress)
+                Delivery::Directory => local_folder(&extension.image),
+                Delivery::Image | Delivery::Bare => {
+                    future_image(&extension.image, &coming, base, progress)
                 }
             };
             candidates.push(Candidate::placed(
@@ -136,14 +136,14 @@ pub fn predict_images(images: &[PathBuf], base: &Base, progress: &Progress) -> P
                 true => local_folder(path),
                 false => image_and_beside(path, base, progress),
             };
-            let class = class_of(&image);
-            let folder = match class {
+            let kind = class_of(&image);
+            let folder = match kind {
                 ExtensionKind::Sysext => "/var/lib/extensions",
                 ExtensionKind::Confext => "/var/lib/confexts",
             };
             let at = path.display().to_string();
             let target = format!("{folder}/{file}");
-            Candidate::placed(class, at, target, image, base.systemd_build())
+            Candidate::placed(kind, at, target, image, base.systemd_build())
         })
         .collect();
     let mut prediction = predict_on(base, &candidates, true);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Session, Stopped};
 use crate::build::Built;
-use crate::config::model::{Layout, Verity};
+use crate::config::model::{Delivery, VerityMode};
 use crate::config::pitfalls;
 use crate::config::pitfalls::EnabledUnit;
 use crate::finding::Finding;
@@ -24,8 +24,8 @@ impl Session {
         let planned = self.plan.extensions.iter();
         let missing: Vec<Finding> = planned
             .filter(|planned| match planned.layout() {
-                Layout::Directory => !planned.image.is_dir(),
-                Layout::Image | Layout::Bare => !planned.image.is_file(),
+                Delivery::Directory => !planned.image.is_dir(),
+                Delivery::Image | Delivery::Bare => !planned.image.is_file(),
             })
             .map(|planned| {
                 let image = path(&planned.image);
@@ -47,7 +47,7 @@ impl Session {
     /// `folder-needs-apply` for each extension that is a folder.
     pub fn only_images(&self) -> Result<(), Stopped> {
         let planned = self.plan.extensions.iter();
-        let folders = planned.filter(|planned| planned.layout() == Layout::Directory);
+        let folders = planned.filter(|planned| planned.layout() == Delivery::Directory);
         let findings: Vec<Finding> = folders
             .map(|planned| {
                 let message = format!("Prism can't place `{}`, which is a folder", planned.name);
@@ -87,7 +87,7 @@ impl Session {
     /// Prebuilt images that may take more room on the target than here.
     pub fn sparse(&self) -> Vec<Finding> {
         let taken_in = self.plan.extensions.iter();
-        let taken_in = taken_in.filter(|planned| matches!(planned.step, Step::TakeIn(_)));
+        let taken_in = taken_in.filter(|planned| matches!(planned.step, Step::PrebuiltImage(_)));
         let found = taken_in.filter_map(|planned| {
             let file = std::fs::metadata(&planned.image).ok()?;
             let allocated = file.blocks().saturating_mul(512);
@@ -154,12 +154,12 @@ impl Session {
     pub fn all_signed(&self) -> Result<(), Stopped> {
         let extensions = self.plan.extensions.iter();
         let unsigned = extensions.filter(|planned| match &planned.step {
-            Step::TakeIn(taken) => taken.awaits_signature(),
-            Step::TakeFolder(_) => false,
+            Step::PrebuiltImage(taken) => taken.awaits_signature(),
+            Step::PrebuiltFolder(_) => false,
             // An attached signature is found again by every build.
             Step::Build(step) => {
                 let image = || dissect::open(&planned.image);
-                step.verity == Verity::Defer
+                step.verity == VerityMode::Defer
                     && image().is_ok_and(|image| image.signature == SignatureState::Empty)
             }
         });

@@ -6,7 +6,7 @@ use super::base::{BaseChoice, find_base};
 use crate::build::content;
 use crate::chain::Chain;
 use crate::chain::destinations::clashes;
-use crate::chain::join::bystanders;
+use crate::chain::merge_plans::bystanders;
 use crate::chain::reach::{Reached, reach};
 use crate::config::model::KeyReference;
 use crate::config::source::{Position, Source};
@@ -264,10 +264,10 @@ fn images(config: &Config) -> Vec<Finding> {
         let name = extension.name.as_deref();
         let name = name.filter(|_| !extension.repair.is_wanted());
         let taken = match path.is_dir() {
-            true => ingest::take_in_folder(&path, name, extension.kind, &at).map(|it| it.1),
+            true => ingest::folder(&path, name, extension.kind, &at).map(|it| it.1),
             false => {
                 let sha256 = image.sha256.as_deref();
-                ingest::take_in(&path, sha256, name, extension.kind, &at).map(|it| it.1)
+                ingest::image(&path, sha256, name, extension.kind, &at).map(|it| it.1)
             }
         };
         match taken {

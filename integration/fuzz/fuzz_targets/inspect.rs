@@ -17,7 +17,7 @@ fuzz_target!(init: drop(std::panic::take_hook()), |data: &[u8]| {
     if file.write_all(data).is_err() {
         return;
     }
-    let Ok(image) = dissect::open_wrapped(file.path()) else {
+    let Ok(image) = dissect::open_compressed(file.path()) else {
         return;
     };
     if let Ok(fs) = image.file_system()

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use prism_sysext::image::compressed::{Codec, unwrapped};
+use prism_sysext::image::compressed::{Codec, decompressed};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut file) = tempfile::tempfile() else {
@@ -14,6 +14,6 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     if let Some(codec) = Codec::of(&file) {
-        let _ = unwrapped(&file, codec);
+        let _ = decompressed(&file, codec);
     }
 });

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use prism_sysext::build::assemble::{Assembled, Verity};
+use prism_sysext::build::assemble::{Assembled, Protection};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::gpt;
@@ -61,13 +61,18 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
             let length = file.metadata().unwrap().len();
             file.set_len(length + 512 * 1024).unwrap();
         }
-        "raw-gpt-erofs" => drop(partitioned(path, content, EROFS, Verity::None)),
+        "raw-gpt-erofs" => drop(partitioned(path, content, EROFS, Protection::None)),
         "raw-gpt-squashfs" => {
             let format = ImageFormat::Squashfs(Compression::Gzip);
-            partitioned(path, content, format, Verity::None);
+            partitioned(path, content, format, Protection::None);
         }
-        "raw-gpt-ext4" => drop(partitioned(path, content, ImageFormat::Ext4, Verity::None)),
-        "raw-gpt-hash" => drop(partitioned(path, content, EROFS, Verity::Hash)),
+        "raw-gpt-ext4" => drop(partitioned(
+            path,
+            content,
+            ImageFormat::Ext4,
+            Protection::None,
+        )),
+        "raw-gpt-hash" => drop(partitioned(path, content, EROFS, Protection::Hash)),
         "raw-gpt-signed" => drop(signed(path, content)),
         "raw-gpt-signed-flipped" => {
             let made = signed(path, content);
@@ -82,7 +87,7 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
             file.write_all_at(&[byte[0] ^ 1], at).unwrap();
         }
         "raw-gpt-usr" => {
-            let made = partitioned(path, &of_usr(content), EROFS, Verity::None);
+            let made = partitioned(path, &of_usr(content), EROFS, Protection::None);
             retyped(path, made, types(Designator::Usr));
         }
         "raw-gpt-usr-signed" => {
@@ -90,7 +95,7 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
             retyped(path, made, types(Designator::Usr));
         }
         "raw-gpt-arm64" => {
-            let made = partitioned(path, content, EROFS, Verity::None);
+            let made = partitioned(path, content, EROFS, Protection::None);
             let of = |role| PartitionType::new(Arch::ARM64, Designator::Root, role);
             retyped(path, made, of);
         }
@@ -115,11 +120,11 @@ pub(crate) fn make(kind: &str, path: &Path, content: &Content) {
             partitions[0].read_only = true;
         }),
         "raw-gpt-noauto" => {
-            partitioned(path, content, EROFS, Verity::None);
+            partitioned(path, content, EROFS, Protection::None);
             attribute(path, 63);
         }
         "raw-gpt-erofs-nobackup" => {
-            partitioned(path, content, EROFS, Verity::None);
+            partitioned(path, content, EROFS, Protection::None);
             let file = OpenOptions::new().write(true).open(path).unwrap();
             let length = file.metadata().unwrap().len();
             file.write_all_at(&[0; 512], length - 512).unwrap();
@@ -217,14 +222,14 @@ fn partitioned(
     path: &Path,
     content: &Content,
     format: ImageFormat,
-    verity: Verity<'_>,
+    verity: Protection<'_>,
 ) -> Assembled {
     let tree = built(content);
     sample::assembled(&tree, format, verity, NonZero::<usize>::MIN, path)
 }
 
 fn naked(path: &Path, content: &Content, format: ImageFormat) {
-    partitioned(path, content, format, Verity::Bare);
+    partitioned(path, content, format, Protection::Bare);
 }
 
 fn signer() -> &'static KeyFile {
@@ -245,7 +250,7 @@ fn signer() -> &'static KeyFile {
 }
 
 fn signed(path: &Path, content: &Content) -> Assembled {
-    partitioned(path, content, EROFS, Verity::Signed(signer()))
+    partitioned(path, content, EROFS, Protection::Signed(signer()))
 }
 
 /// Gives the partitions other types.
@@ -260,7 +265,7 @@ fn retyped(path: &Path, made: Assembled, of: impl Fn(Role) -> PartitionType) {
 
 /// An image of one root partition whose table is changed before it is written.
 fn edited(path: &Path, content: &Content, change: impl Fn(&mut Vec<Partition>)) {
-    let mut partitions = partitioned(path, content, EROFS, Verity::None).partitions;
+    let mut partitions = partitioned(path, content, EROFS, Protection::None).partitions;
     change(&mut partitions);
     write_table(path, &partitions);
 }

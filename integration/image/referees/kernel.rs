@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use prism_sysext::build::assemble::{Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Protection, Recipe, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::mkfs::squashfs;
@@ -36,7 +36,7 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
     }
     let mut bench = Bench::new();
     bench.file_system = ImageFormat::Squashfs(squashfs::Compression::Gzip);
-    let error = bench.try_build(Verity::None).unwrap_err();
+    let error = bench.try_build(Protection::None).unwrap_err();
     let error = format!("{error:#}");
     for expected in ["squashfs", "system.posix_acl_", "/usr/", "format: erofs"] {
         assert!(error.contains(expected), "{error}");
@@ -56,13 +56,13 @@ fn the_kernel_shows_the_source_tree_in_squashfs() {
         bench.file_system = ImageFormat::Squashfs(compression);
         shows_the_source_tree(&bench);
         let first = fs::read(bench.path("x.raw")).unwrap();
-        bench.build(Verity::None);
+        bench.build(Protection::None);
         assert!(
             first == fs::read(bench.path("x.raw")).unwrap(),
             "{compression:?}"
         );
     }
-    let made = bench.build(Verity::Hash);
+    let made = bench.build(Protection::Hash);
     bench.check_table();
     bench.check_hash_tree(&made);
 }
@@ -74,7 +74,7 @@ fn the_kernel_shows_the_source_tree_in_ext4() {
     }
     let mut bench = Bench::new();
     bench.file_system = ImageFormat::Ext4;
-    let error = bench.try_build(Verity::None).unwrap_err();
+    let error = bench.try_build(Protection::None).unwrap_err();
     let error = format!("{error:#}");
     for expected in ["line break", "new\\nline", "format: erofs"] {
         assert!(error.contains(expected), "{error}");
@@ -87,7 +87,7 @@ fn the_kernel_shows_the_source_tree_in_ext4() {
     }
     shows_the_source_tree(&bench);
     let first = fs::read(bench.path("x.raw")).unwrap();
-    let made = bench.build(Verity::Hash);
+    let made = bench.build(Protection::Hash);
     let data = bench.cut(&made, 0);
     let second = fs::read(&data).unwrap();
     assert!(first[1 << 20..].starts_with(&second));
@@ -97,7 +97,7 @@ fn the_kernel_shows_the_source_tree_in_ext4() {
 }
 
 fn shows_the_source_tree(bench: &Bench) {
-    let made = bench.build(Verity::None);
+    let made = bench.build(Protection::None);
     bench.check_table();
     let mounted = bench.mount(&made);
     let target = mounted.0.as_path();

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use prism_sysext::build::assemble::{Assembled, Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Assembled, Ids, Protection, Recipe, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::erofs::compress::Compression;
 use prism_sysext::image::gpt::SECTOR;
@@ -89,11 +89,11 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    fn build(&self, verity: Verity<'_>) -> Assembled {
+    fn build(&self, verity: Protection<'_>) -> Assembled {
         self.try_build(verity).unwrap()
     }
 
-    fn try_build(&self, verity: Verity<'_>) -> anyhow::Result<Assembled> {
+    fn try_build(&self, verity: Protection<'_>) -> anyhow::Result<Assembled> {
         let collected = collect(&self.path("source"), &Options::default()).unwrap();
         let (tree, progress) = (&collected.tree, Progress::new());
         let recipe = Recipe {
@@ -188,7 +188,7 @@ fn fsck_accepts_and_extracts_everything() {
     };
     for file_system in EROFS {
         bench.file_system = file_system;
-        let made = bench.build(Verity::None);
+        let made = bench.build(Protection::None);
         system.write("/referee/file", fs::read(bench.cut(&made, 0)).unwrap());
         let out = format!("/referee/{file_system:?}").replace(' ', "");
         let root = system.path();
@@ -214,7 +214,7 @@ fn is_the_source(bench: &Bench, target: &Path) {
 #[test]
 fn the_hash_tree_verifies() {
     let bench = Bench::new();
-    let made = bench.build(Verity::Hash);
+    let made = bench.build(Protection::Hash);
     assert_eq!(made.partitions.len(), 2);
     bench.check_table();
     bench.check_hash_tree(&made);
@@ -224,7 +224,7 @@ fn the_hash_tree_verifies() {
 #[test]
 fn room_for_a_signature_is_empty() {
     let bench = Bench::new();
-    let made = bench.build(Verity::Defer(&|_| Ok(None)));
+    let made = bench.build(Protection::Defer(&|_| Ok(None)));
     bench.check_table();
     bench.check_hash_tree(&made);
     let content = fs::read(bench.cut(&made, 2)).unwrap();
@@ -238,7 +238,7 @@ fn openssl_and_systemd_accept_the_signature() {
     }
     let bench = Bench::new();
     let signer = bench.signer();
-    let made = bench.build(Verity::Signed(&signer));
+    let made = bench.build(Protection::Signed(&signer));
     bench.check_table();
     bench.check_hash_tree(&made);
     bench.check_dissection("root=signed+absent");
@@ -261,7 +261,7 @@ fn openssl_and_systemd_accept_the_signature() {
     ]);
     all.extend([OsStr::new("-certfile"), certificate.as_os_str()]);
     run("openssl", &all);
-    let again = bench.build(Verity::Signed(&signer));
+    let again = bench.build(Protection::Signed(&signer));
     assert_eq!(made, again);
 }
 
@@ -288,9 +288,9 @@ fn place_time_and_umask_do_not_show() {
         rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags).unwrap();
     }
     let stored = |_: &_| Ok(None);
-    let made = second.build(Verity::Defer(&stored));
+    let made = second.build(Protection::Defer(&stored));
     rustix::process::umask(before);
-    assert_eq!(first.build(Verity::Defer(&stored)), made);
+    assert_eq!(first.build(Protection::Defer(&stored)), made);
     let image = |bench: &Bench| fs::read(bench.path("x.raw")).unwrap();
     assert!(image(&first) == image(&second));
     let mode = fs::metadata(second.path("x.raw")).unwrap().mode();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use prism_sysext::build::assemble::{Ids, Recipe, Verity, assemble};
+use prism_sysext::build::assemble::{Ids, Protection, Recipe, assemble};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::dissect::{Ddi, DdiError, Layout, SignatureState};
@@ -187,10 +187,10 @@ fn our_own_images_are_read_like_any_other() {
     let image = dir.path().join("demo.raw");
     let nothing_stored = |_: &RootHash| -> anyhow::Result<Option<SignaturePartition>> { Ok(None) };
     for (verity, state) in [
-        (Verity::None, "none"),
-        (Verity::Hash, "hash"),
-        (Verity::Defer(&nothing_stored), "deferred"),
-        (Verity::Signed(&signer), "signed"),
+        (Protection::None, "none"),
+        (Protection::Hash, "hash"),
+        (Protection::Defer(&nothing_stored), "deferred"),
+        (Protection::Signed(&signer), "signed"),
     ] {
         let ids = Ids {
             disk: [1; 16],

@@ -6,7 +6,7 @@ mod original;
 use std::fs::{self};
 use std::path::Path;
 
-use prism_sysext::build::assemble::Verity;
+use prism_sysext::build::assemble::Protection;
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::erofs::compress::Compression;
@@ -90,7 +90,7 @@ fn cases() -> Vec<Case> {
             of(|_, path| {
                 drop(
                     Original {
-                        verity: Verity::Hash,
+                        verity: Protection::Hash,
                         ..Original::default()
                     }
                     .make(path),
@@ -129,7 +129,7 @@ fn cases() -> Vec<Case> {
             of(|workspace, path| {
                 let key = key_of(workspace, "other");
                 Original {
-                    verity: Verity::Signed(&key),
+                    verity: Protection::Signed(&key),
                     ..Original::default()
                 }
                 .make_usr(path);
@@ -304,7 +304,7 @@ fn what_needs_no_repair_or_must_not_change_is_taken_as_it_is() {
     let release = "ID=_any\nARCHITECTURE=amd64\n";
     let signed = Original {
         release,
-        verity: Verity::Signed(&key),
+        verity: Protection::Signed(&key),
         ..Original::default()
     };
     signed.make(&image);
@@ -329,7 +329,7 @@ fn tampered_content_gets_no_new_hash_tree() {
     let workspace = Workspace::new();
     let image = workspace.path("project/demo.raw");
     let made = Original {
-        verity: Verity::Hash,
+        verity: Protection::Hash,
         ..Original::default()
     }
     .make(&image);

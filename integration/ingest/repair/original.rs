@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::num::NonZero;
 use std::path::Path;
 
-use prism_sysext::build::assemble::{Assembled, Verity};
+use prism_sysext::build::assemble::{Assembled, Protection};
 use prism_sysext::image::ImageFormat;
 use prism_sysext::image::dissect;
 use prism_sysext::image::gpt;
@@ -36,7 +36,7 @@ pub(super) struct Original<'a> {
     /// Further files.
     pub(super) files: &'a [&'a str],
     pub(super) format: ImageFormat,
-    pub(super) verity: Verity<'a>,
+    pub(super) verity: Protection<'a>,
 }
 
 impl Default for Original<'_> {
@@ -46,7 +46,7 @@ impl Default for Original<'_> {
             release: RELEASE,
             files: &[],
             format: PLAIN,
-            verity: Verity::None,
+            verity: Protection::None,
         }
     }
 }
@@ -91,18 +91,18 @@ impl Original<'_> {
 
     pub(super) fn make_of(&self, tree: &Tree, path: &Path) -> Assembled {
         let verity = match &self.verity {
-            Verity::Bare => Verity::Bare,
-            Verity::None => Verity::None,
-            Verity::Hash => Verity::Hash,
-            Verity::Signed(signer) => Verity::Signed(*signer),
-            Verity::Defer(stored) => Verity::Defer(*stored),
+            Protection::Bare => Protection::Bare,
+            Protection::None => Protection::None,
+            Protection::Hash => Protection::Hash,
+            Protection::Signed(signer) => Protection::Signed(*signer),
+            Protection::Defer(stored) => Protection::Defer(*stored),
         };
         sample::assembled(tree, self.format, verity, NonZero::<usize>::MIN, path)
     }
 
     /// The file system alone.
     pub(super) fn make_naked(&self, path: &Path) {
-        let (tree, bare) = (self.tree(), Verity::Bare);
+        let (tree, bare) = (self.tree(), Protection::Bare);
         sample::assembled(&tree, self.format, bare, NonZero::<usize>::MIN, path);
     }
 
@@ -143,7 +143,7 @@ pub(super) fn make_apart(workspace: &Workspace, path: &Path, name: &str, release
     let original = Original {
         name,
         release,
-        verity: Verity::Signed(&key),
+        verity: Protection::Signed(&key),
         ..Original::default()
     };
     original.make(path);

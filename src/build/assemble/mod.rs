@@ -13,7 +13,7 @@
 //! complete or not at all, and the same recipe gives the same bytes, however
 //! many threads there are.
 
-pub(crate) mod join;
+pub(crate) mod parts;
 mod root;
 
 use std::fs::File;
@@ -56,7 +56,7 @@ const SLOW_LEVEL: i32 = 10;
 pub type StoredSignature<'a> = dyn Fn(&RootHash) -> Result<Option<SignaturePartition>> + 'a;
 
 /// How the content is protected.
-pub enum Verity<'a> {
+pub enum Protection<'a> {
     /// No partition table either: the file system is the whole image.
     Bare,
     /// Only the root partition.
@@ -93,7 +93,7 @@ pub struct Recipe<'a> {
     /// Decides the partition types.
     pub arch: Arch,
     /// How the content is protected.
-    pub verity: Verity<'a>,
+    pub verity: Protection<'a>,
     /// Ids and salt.
     pub ids: Ids,
     /// The modification time of everything, in seconds since 1970.
@@ -139,7 +139,7 @@ impl<'a> Recipe<'a> {
         Recipe {
             tree,
             arch,
-            verity: Verity::None,
+            verity: Protection::None,
             ids,
             epoch_seconds: 0,
             file_system,
@@ -152,7 +152,7 @@ impl<'a> Recipe<'a> {
     /// Where the file system begins, in bytes.
     fn first_offset(&self) -> u64 {
         match self.verity {
-            Verity::Bare => 0,
+            Protection::Bare => 0,
             _ => FIRST_OFFSET,
         }
     }
@@ -204,7 +204,7 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
     let scratch = out.parent().unwrap_or(Path::new(""));
     let (blocks, leaves) = root::write(recipe, file, scratch)?;
     let root_size = blocks * BLOCK_SIZE as u64;
-    if matches!(recipe.verity, Verity::Bare) {
+    if matches!(recipe.verity, Protection::Bare) {
         TooLarge::check(root_size, recipe.max_size)?;
         // Zeros at the end may never have been written.
         file.set_len(root_size).context("sizing the file")?;
@@ -230,9 +230,9 @@ fn make(recipe: &Recipe<'_>, out: &Path) -> Result<Assembled> {
             area.write(file).context("writing the hash tree")?;
             table.add(Role::Verity, Uuid::from_bytes(hash_half), area.size())?;
             let content = match &recipe.verity {
-                Verity::Bare | Verity::None | Verity::Hash => None,
-                Verity::Defer(stored) => Some(stored(&root)?),
-                Verity::Signed(signer) => Some(Some(sign(*signer, &root)?)),
+                Protection::Bare | Protection::None | Protection::Hash => None,
+                Protection::Defer(stored) => Some(stored(&root)?),
+                Protection::Signed(signer) => Some(Some(sign(*signer, &root)?)),
             };
             if let Some(content) = content {
                 // An empty partition stays a hole, which reads as the zeros that it needs.
@@ -357,14 +357,14 @@ mod tests {
         tree
     }
 
-    fn recipe<'a>(tree: &'a Tree, verity: Verity<'a>, progress: &'a Progress) -> Recipe<'a> {
+    fn recipe<'a>(tree: &'a Tree, verity: Protection<'a>, progress: &'a Progress) -> Recipe<'a> {
         Recipe {
             verity,
             ..Recipe::new(tree, Arch::X86_64, PLAIN, IDS, progress)
         }
     }
 
-    fn build(verity: Verity<'_>) -> (Assembled, Vec<u8>) {
+    fn build(verity: Protection<'_>) -> (Assembled, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("x.raw");
         let assembled = assemble(&recipe(&tree(), verity, &Progress::new()), &out).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn the_parts_are_where_the_table_says() {
         let stored = |_: &RootHash| Ok(None);
-        let (made, bytes) = build(Verity::Defer(&stored));
+        let (made, bytes) = build(Protection::Defer(&stored));
         assert_eq!(made.size, bytes.len() as u64);
         assert!(!made.signed);
         let mut cursor = io::Cursor::new(&bytes);
@@ -408,9 +408,9 @@ mod tests {
 
     #[test]
     fn the_modes_differ_only_in_what_follows_the_root() {
-        let (none, plain) = build(Verity::None);
+        let (none, plain) = build(Protection::None);
         assert_eq!((none.root_hash, none.partitions.len()), (None, 1));
-        let (hash, hashed) = build(Verity::Hash);
+        let (hash, hashed) = build(Protection::Hash);
         assert_eq!(hash.partitions.len(), 2);
         let stored = |root: &RootHash| {
             Ok(Some(SignaturePartition {
@@ -419,15 +419,15 @@ mod tests {
                 signature: b"made earlier".to_vec(),
             }))
         };
-        let (joined, _) = build(Verity::Defer(&stored));
+        let (joined, _) = build(Protection::Defer(&stored));
         assert!(joined.signed);
         assert_eq!(joined.root_hash, hash.root_hash);
         let root = 1 << 20..(1 << 20) + 3 * (1 << 20);
         assert!(plain[root.clone()] == hashed[root]);
-        let (bare, alone) = build(Verity::Bare);
+        let (bare, alone) = build(Protection::Bare);
         assert_eq!((bare.size, bare.partitions.len()), (alone.len() as u64, 0));
         assert!(plain[1 << 20..].starts_with(&alone));
-        let (_, again) = build(Verity::Hash);
+        let (_, again) = build(Protection::Hash);
         assert!(again == hashed);
         // Whoever changes these bytes changes the root hash of every image that is rebuilt.
         assert_eq!(
@@ -442,7 +442,7 @@ mod tests {
         let mut tree = tree();
         let gone = Source::Path(dir.path().join("gone"));
         tree.insert_file(b"usr/gone", gone, 1, 0o644).unwrap();
-        for verity in [Verity::None, Verity::Hash] {
+        for verity in [Protection::None, Protection::Hash] {
             let progress = Progress::new();
             let recipe = Recipe {
                 arch: Arch::ARM64,

@@ -12,7 +12,8 @@ use std::{io, thread};
 use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};
 
-use super::{Recipe, Verity};
+use super::Recipe;
+use crate::build::assemble::Protection;
 use crate::image::erofs::error::WriteError;
 use crate::image::erofs::format::BLOCK_SIZE;
 use crate::image::erofs::params::Params;
@@ -36,7 +37,7 @@ pub(super) fn write(
     scratch: &Path,
 ) -> Result<(u64, Option<LeafHashes>)> {
     let leaves = match recipe.verity {
-        Verity::Bare | Verity::None => None,
+        Protection::Bare | Protection::None => None,
         _ => {
             let digests = tempfile_in(scratch).context("creating a temporary file")?;
             Some(LeafHashes::new(recipe.ids.salt, digests))

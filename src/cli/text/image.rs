@@ -57,7 +57,7 @@ pub(crate) fn image(inspection: &Inspection) -> String {
     }
     text.push('\n');
     let mut rows = Rows::default();
-    if let Some(wrapped) = ddi.wrapped {
+    if let Some(wrapped) = ddi.compressed {
         let (codec, packed) = (wrapped.codec.name(), size(wrapped.size));
         let what = format!("{codec}, {packed}: systemd takes it only unpacked");
         rows.add("wrapped by", what);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::findings::{path, size, table};
 use crate::build::Built;
 use crate::check::{Judgement, Prediction, Stack};
-use crate::config::model::{Enable, Layout};
+use crate::config::model::{Delivery, Enable};
 use crate::inspect::verify::{Outcome, Report};
 use crate::plan::placements::{Placement, PlacementSource};
 use crate::plan::{Plan, Step};
@@ -46,11 +46,11 @@ pub(crate) fn plan(plan: &Plan) -> String {
 fn origin(step: &Step) -> String {
     match step {
         Step::Build(step) if !step.changes.is_empty() => format!("repair, {}", step.verity.word()),
-        Step::Build(step) if step.layout != Layout::Image => {
+        Step::Build(step) if step.layout != Delivery::Image => {
             format!("build, {}", step.layout.word())
         }
         Step::Build(step) => format!("build, {}", step.verity.word()),
-        Step::TakeIn(_) | Step::TakeFolder(_) => "take in".to_owned(),
+        Step::PrebuiltImage(_) | Step::PrebuiltFolder(_) => "take in".to_owned(),
     }
 }
 

@@ -6,11 +6,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::content::{ArchiveSource, FileEntry, ImageSource, LinkEntry};
-use super::format::{Format, Layout};
+use super::format::Format;
 use super::release::Release;
 use super::repair::{Repair, RepairValue};
-use super::signing::{KeyReference, Signer, Verity};
+use super::signing::{KeyReference, Signer};
 use crate::config::editor::{OrText, Size, WordOrSwitch};
+use crate::config::model::format::Delivery;
+use crate::config::model::signing::VerityMode;
 use crate::config::shorthand;
 use crate::config::shorthand::{scalar_or_map_option, scalars_or_maps};
 use crate::finding::Finding;
@@ -71,11 +73,11 @@ pub struct Extension {
     pub compression: Option<String>,
     /// In which form it is delivered. `bare` and `directory` have no room for a hash tree.
     #[serde(default)]
-    pub layout: Layout,
+    pub layout: Delivery,
     /// How the image is protected. Default: `signed` when there is a key.
     #[serde(default)]
     #[schemars(with = "WordOrSwitch")]
-    pub verity: Option<Verity>,
+    pub verity: Option<VerityMode>,
     /// Private key for this extension alone.
     #[serde(default)]
     pub verity_key: Option<KeyReference>,

@@ -19,7 +19,8 @@ pub enum Format {
 /// In which form an extension is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Layout {
+#[schemars(rename = "Layout")]
+pub enum Delivery {
     /// A disk image with a partition table, `NAME.raw`.
     #[default]
     Image,
@@ -29,32 +30,32 @@ pub enum Layout {
     Directory,
 }
 
-impl Layout {
+impl Delivery {
     /// The word in the YAML.
     pub fn word(self) -> &'static str {
         match self {
-            Layout::Image => "image",
-            Layout::Bare => "bare",
-            Layout::Directory => "directory",
+            Delivery::Image => "image",
+            Delivery::Bare => "bare",
+            Delivery::Directory => "directory",
         }
     }
 
     /// Why there is no verity, where there can't be.
     pub fn without_verity(self) -> Option<&'static str> {
         match self {
-            Layout::Image => None,
-            Layout::Bare => {
+            Delivery::Image => None,
+            Delivery::Bare => {
                 Some("a bare file system has no partitions for a hash tree and a signature")
             }
-            Layout::Directory => Some("dm-verity protects block devices, and a folder is none"),
+            Delivery::Directory => Some("dm-verity protects block devices, and a folder is none"),
         }
     }
 
     /// The name on the target of an extension.
     pub fn file_name(self, name: &str) -> String {
         match self {
-            Layout::Image | Layout::Bare => format!("{name}.raw"),
-            Layout::Directory => name.to_owned(),
+            Delivery::Image | Delivery::Bare => format!("{name}.raw"),
+            Delivery::Directory => name.to_owned(),
         }
     }
 }

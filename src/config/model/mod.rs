@@ -22,14 +22,16 @@ use serde::Deserialize;
 use super::editor::{OrText, ProfileOrFacts};
 use super::shorthand::{scalar_or_map_option, scalars_or_maps};
 
+pub(crate) use crate::config::model::format::Delivery;
+pub(crate) use crate::config::model::signing::VerityMode;
 pub(crate) use compression::CompressionSetting;
 pub(crate) use content::{ArchiveSource, FileEntry, ImageSource, LinkEntry};
 pub(crate) use extension::{Extension, MadeByMkosi, Reload, SourceKey};
-pub(crate) use format::{Format, Layout};
+pub(crate) use format::Format;
 pub(crate) use placing::{CertificateLocation, Enable, ImagePolicy, Location, OverlayConflict};
 pub(super) use repair::Exceptions;
 pub(crate) use repair::{Repair, RepairChange, RepairKind};
-pub(crate) use signing::{CertificateEntry, KeyReference, Signer, Verity};
+pub(crate) use signing::{CertificateEntry, KeyReference, Signer};
 pub(crate) use target::Target;
 
 /// System extensions to build or take in, place, trust and switch on.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// How an image is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Verity {
+#[schemars(rename = "Verity")]
+pub enum VerityMode {
     /// dm-verity with a signature.
     Signed,
     /// dm-verity with room for a signature that is made later.
@@ -19,14 +20,14 @@ pub enum Verity {
     None,
 }
 
-impl Verity {
+impl VerityMode {
     /// The word in the YAML.
     pub fn word(self) -> &'static str {
         match self {
-            Verity::Signed => "signed",
-            Verity::Defer => "defer",
-            Verity::Hash => "hash",
-            Verity::None => "none",
+            VerityMode::Signed => "signed",
+            VerityMode::Defer => "defer",
+            VerityMode::Hash => "hash",
+            VerityMode::None => "none",
         }
     }
 }

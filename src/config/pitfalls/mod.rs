@@ -14,7 +14,7 @@ use crate::finding::Finding;
 const NOT_KEPT: [&str; 5] = ["/run", "/tmp", "/dev", "/proc", "/sys"];
 
 /// Everything of this kind in a config.
-pub(crate) fn traps(config: &Config) -> Vec<Finding> {
+pub(crate) fn pitfalls(config: &Config) -> Vec<Finding> {
     let mut findings = destinations(&config.prism);
     if let Some(sysext) = &config.sysext {
         findings.extend(units(config, sysext));
@@ -325,7 +325,7 @@ mod tests {
 
     fn ids(text: &str) -> Vec<(&'static str, String)> {
         let source = Source::parse(Path::new("c.yaml"), text.to_owned()).unwrap();
-        let found = traps(&Config::from_source(source).unwrap()).into_iter();
+        let found = pitfalls(&Config::from_source(source).unwrap()).into_iter();
         let place = |finding: &Finding| finding.place.as_ref().map(ToString::to_string);
         found
             .map(|it| (it.id, place(&it).unwrap_or_default()))

@@ -4,7 +4,7 @@ use crate::config::prism::{Prism, Script};
 use crate::finding::Finding;
 
 /// Commands of a script that a chroot makes into something else than they look like.
-pub(crate) fn traps(prism: &Prism) -> Vec<Finding> {
+pub(crate) fn pitfalls(prism: &Prism) -> Vec<Finding> {
     let Some(scripts) = &prism.scripts else {
         return Vec::new();
     };
@@ -16,7 +16,11 @@ pub(crate) fn traps(prism: &Prism) -> Vec<Finding> {
     for (key, list) in lists {
         for (index, script) in list.iter().flatten().enumerate() {
             let at = format!("scripts.{key}[{index}].content");
-            findings.extend(traps_of(script).into_iter().map(|finding| finding.at(&at)));
+            findings.extend(
+                pitfalls_of(script)
+                    .into_iter()
+                    .map(|finding| finding.at(&at)),
+            );
         }
     }
     findings
@@ -32,7 +36,7 @@ pub(crate) fn enables(prism: &Prism, unit: &str) -> bool {
     scripts.any(|script| commands(script).any(|words| is_systemctl(&words, &["enable"], unit)))
 }
 
-fn traps_of(script: &Script) -> Vec<Finding> {
+fn pitfalls_of(script: &Script) -> Vec<Finding> {
     let mut findings = Vec::new();
     for words in commands(script) {
         for unit in ["systemd-sysext", "systemd-confext"] {
@@ -103,7 +107,7 @@ mod tests {
         let prism =
             of("set -e\nsystemctl enable systemd-sysext.service\nsystemctl start systemd-sysext\n");
         assert!(enables(&prism, "systemd-sysext") && !enables(&prism, "systemd-confext"));
-        let found = traps(&prism);
+        let found = pitfalls(&prism);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id, "start-in-chroot");
     }
@@ -120,7 +124,10 @@ mod tests {
             ("systemctl start other.service", &[]),
             ("systemd-sysext status", &[]),
         ] {
-            let found: Vec<_> = traps(&of(text)).iter().map(|finding| finding.id).collect();
+            let found: Vec<_> = pitfalls(&of(text))
+                .iter()
+                .map(|finding| finding.id)
+                .collect();
             assert_eq!(found, ids, "{text}");
         }
     }

@@ -4,8 +4,8 @@ use super::files::{inside_hierarchy, one_file};
 use super::glob_syntax;
 use super::signing::{certificate, effective_verity, key_text, signing_keys};
 use crate::config::model::{
-    CompressionSetting, Extension, Format, ImagePolicy, Layout, LinkEntry, RepairKind, SourceKey,
-    Sysext, Verity,
+    CompressionSetting, Delivery, Extension, Format, ImagePolicy, LinkEntry, RepairKind, SourceKey,
+    Sysext, VerityMode,
 };
 use crate::finding::Finding;
 use crate::finding::suggest::nearest;
@@ -165,7 +165,7 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
         ("versionedName", extension.versioned_name),
         ("version", extension.version.is_some()),
         ("arch", extension.arch.is_some()),
-        ("layout", extension.layout != Layout::Image),
+        ("layout", extension.layout != Delivery::Image),
         ("compression", extension.compression.is_some()),
         ("verity", extension.verity.is_some()),
         ("verityKey", extension.verity_key.is_some()),
@@ -207,10 +207,10 @@ fn prebuilt(extension: &Extension, sha256: Option<&str>, at: &str, findings: &mu
 
 /// Keys that say something of an image that `layout` makes no room for.
 fn layout(extension: &Extension, at: &str, findings: &mut Vec<Finding>) {
-    if extension.layout == Layout::Image {
+    if extension.layout == Delivery::Image {
         return;
     }
-    let folder = extension.layout == Layout::Directory;
+    let folder = extension.layout == Delivery::Directory;
     let without_effect = [
         ("verityKey", extension.verity_key.is_some()),
         ("signer", extension.signer.is_some()),
@@ -250,7 +250,7 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
             };
             findings.push(finding.at(place));
         }
-        Ok(Verity::Signed) if certificate(sysext, extension).is_none() => findings.push(
+        Ok(VerityMode::Signed) if certificate(sysext, extension).is_none() => findings.push(
             Finding::error(
                 "certificate-missing",
                 "a signed extension needs the certificate of its key",
@@ -261,8 +261,8 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
         Ok(verity) => {
             // No policy says anything of folders.
             if sysext.image_policy == ImagePolicy::Signed
-                && extension.layout != Layout::Directory
-                && matches!(verity, Verity::Hash | Verity::None)
+                && extension.layout != Delivery::Directory
+                && matches!(verity, VerityMode::Hash | VerityMode::None)
             {
                 findings.push(
                     Finding::error(
@@ -272,7 +272,7 @@ fn built(sysext: &Sysext, extension: &Extension, at: &str, findings: &mut Vec<Fi
                     .at(at)
                     .because("a policy violation aborts the whole merge (merge_subprocess, src/sysext/sysext.c)")
                     .help(match extension.layout {
-                        Layout::Bare => "leave `layout` out and sign it, or use `imagePolicy: default`",
+                        Delivery::Bare => "leave `layout` out and sign it, or use `imagePolicy: default`",
                         _ => "sign it, or use `imagePolicy: default`",
                     }),
                 );

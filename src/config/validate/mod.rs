@@ -24,7 +24,7 @@ pub use signing::{SignedBy, certificate, signed_by};
 pub fn validate(config: &Config) -> Vec<Finding> {
     let mut findings = config.notes.clone();
     let Some(sysext) = &config.sysext else {
-        findings.extend(pitfalls::traps(config));
+        findings.extend(pitfalls::pitfalls(config));
         return findings;
     };
     block(sysext, &mut findings);
@@ -39,9 +39,9 @@ pub fn validate(config: &Config) -> Vec<Finding> {
 
 /// What Prism's own sections of a config do to the extensions of its block.
 pub fn around(config: &Config) -> Vec<Finding> {
-    let mut findings = pitfalls::traps(config);
+    let mut findings = pitfalls::pitfalls(config);
     prism(config, &mut findings);
-    findings.extend(scripts::traps(&config.prism));
+    findings.extend(scripts::pitfalls(&config.prism));
     findings
 }
 

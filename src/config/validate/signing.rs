@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use crate::config::model::{Extension, KeyReference, Signer, Sysext, Verity};
+use crate::config::model::{Extension, KeyReference, Signer, Sysext, VerityMode};
 use crate::finding::Finding;
 
 /// How an extension is protected once all defaults are applied; an error says what is missing.
-pub(crate) fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result<Verity, Finding> {
+pub(crate) fn effective_verity(
+    sysext: &Sysext,
+    extension: &Extension,
+) -> Result<VerityMode, Finding> {
     let has_key = signed_by(sysext, extension).is_some();
     if let Some(why) = extension.layout.without_verity() {
         return match extension.verity {
-            None | Some(Verity::None) => Ok(Verity::None),
+            None | Some(VerityMode::None) => Ok(VerityMode::None),
             Some(verity) => {
                 let (verity, layout) = (verity.word(), extension.layout.word());
                 let message = format!("`verity: {verity}` can't be had with `layout: {layout}`");
@@ -21,13 +24,13 @@ pub(crate) fn effective_verity(sysext: &Sysext, extension: &Extension) -> Result
         };
     }
     match extension.verity {
-        Some(Verity::Signed) if !has_key => Err(Finding::error(
+        Some(VerityMode::Signed) if !has_key => Err(Finding::error(
             "key-missing",
             "`verity: signed` needs a private key",
         )
         .help("add `verityKey: file:verity_key.pem` (`prism-sysext sign keygen` makes a development pair)")),
         Some(verity) => Ok(verity),
-        None if has_key => Ok(Verity::Signed),
+        None if has_key => Ok(VerityMode::Signed),
         None => Err(Finding::error(
             "verity-not-chosen",
             "there is no key, so it must be written how the image is protected",

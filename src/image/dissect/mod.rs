@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::compressed::{Codec, WrapError, Wrapped, unwrapped};
+use super::compressed::{Codec, Compressed, CompressedError, decompressed};
 use super::gpt;
 use super::gpt::types::Designator;
 use super::gpt::{GptError, Table};
@@ -43,7 +43,8 @@ pub struct Ddi {
     pub size: u64,
     /// What was around it; nothing for an image that is as systemd takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wrapped: Option<Wrapped>,
+    #[serde(rename = "wrapped")]
+    pub compressed: Option<Compressed>,
     /// With or without a partition table.
     pub layout: Layout,
     /// Root or `/usr`.
@@ -187,11 +188,11 @@ pub enum DdiError {
     NotAFile(PathBuf),
     /// A compressed image that can't be unpacked.
     #[error("unpacking {}: {source}", path.display())]
-    Wrapped {
+    Compressed {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
-        source: WrapError,
+        source: CompressedError,
     },
     /// A partition table that systemd would refuse.
     #[error("reading the partition table of {}: {source}", path.display())]
@@ -246,8 +247,8 @@ pub fn open_for(path: &Path, native: Option<Arch>) -> Result<Ddi, DdiError> {
 /// unpacked into a temporary file without a name.
 ///
 /// # Errors
-/// Those of [`open()`], and [`DdiError::Wrapped`] if it can't be unpacked.
-pub fn open_wrapped(path: &Path) -> Result<Ddi, DdiError> {
+/// Those of [`open()`], and [`DdiError::Compressed`] if it can't be unpacked.
+pub fn open_compressed(path: &Path) -> Result<Ddi, DdiError> {
     let failed = |source| DdiError::Io {
         path: path.to_owned(),
         source,
@@ -261,12 +262,12 @@ pub fn open_wrapped(path: &Path) -> Result<Ddi, DdiError> {
         return describe(file, path, None);
     };
     let size = file.metadata().map_err(failed)?.len();
-    let inside = unwrapped(&file, codec).map_err(|source| DdiError::Wrapped {
+    let inside = decompressed(&file, codec).map_err(|source| DdiError::Compressed {
         path: path.to_owned(),
         source,
     })?;
     let mut ddi = describe(inside, path, None)?;
-    ddi.wrapped = Some(Wrapped { codec, size });
+    ddi.compressed = Some(Compressed { codec, size });
     Ok(ddi)
 }
 
@@ -317,7 +318,7 @@ pub fn describe(file: File, path: &Path, native: Option<Arch>) -> Result<Ddi, Dd
     let mut ddi = Ddi {
         path: path.to_owned(),
         size,
-        wrapped: None,
+        compressed: None,
         layout: table.map_or(Layout::Naked, Layout::Gpt),
         designator: parts.designator,
         arch: parts.arch,

@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use super::limits::Limits;
 use crate::base::folder::folder_content;
-use crate::config::model::Layout;
+use crate::config::model::Delivery;
 use crate::finding::{Finding, Severity};
 use crate::image::dissect;
 use crate::image::dissect::{Content, Ddi, ReleaseFile, SignatureState};
@@ -25,11 +25,11 @@ use crate::systemd::extension_name;
 use crate::systemd::kind::ExtensionKind;
 use crate::systemd::release_file::ReleaseFields;
 
-pub(crate) use sidecars::{Along, Join};
+pub(crate) use sidecars::{ImageFromParts, PlacedSidecars};
 
 /// A prebuilt image, read.
 #[derive(Debug)]
-pub struct TakenIn {
+pub struct PrebuiltImage {
     /// Name under which it is placed: that of its release file.
     pub name: String,
     /// The digest that the config asks for, lower-case hex.
@@ -37,13 +37,13 @@ pub struct TakenIn {
     /// What it is; its path is that of the compressed file, if it is one.
     pub ddi: Ddi,
     /// What lies beside it and is placed with it, or put into it.
-    pub along: Along,
+    pub sidecars: PlacedSidecars,
     /// What is made of all that, if it is not taken as it is.
-    pub join: Option<Join>,
+    pub from_parts: Option<ImageFromParts>,
     release: ReleaseFields,
 }
 
-impl TakenIn {
+impl PrebuiltImage {
     /// The fields of its release file.
     pub fn release(&self) -> &ReleaseFields {
         &self.release
@@ -52,7 +52,7 @@ impl TakenIn {
     /// The root hash, hex, if it has a hash tree or one lies beside it.
     pub fn root_hash(&self) -> Option<String> {
         let own = self.ddi.root_hash.as_ref().map(ToString::to_string);
-        own.or_else(|| self.along.root_hash.as_deref().map(hex::encode))
+        own.or_else(|| self.sidecars.root_hash.as_deref().map(hex::encode))
     }
 
     /// Fingerprint of the signer's certificate, as the image or the signature beside it says. That one
@@ -65,7 +65,11 @@ impl TakenIn {
                 let certificate = brought.or_else(|| {
                     let known = trusted.iter().map(|it| it.certificate.clone());
                     let known: Vec<Certificate> = known.collect();
-                    match check(self.along.signature.as_ref()?, &self.root_hash()?, &known) {
+                    match check(
+                        self.sidecars.signature.as_ref()?,
+                        &self.root_hash()?,
+                        &known,
+                    ) {
                         SignerVerdict::Trusted(certificate) => Some(certificate),
                         _ => None,
                     }
@@ -77,7 +81,7 @@ impl TakenIn {
 
     /// Who signed it, as far as that can be read.
     pub fn signers(&self) -> Vec<SignerIdentity> {
-        match (&self.ddi.signature, &self.along.signature) {
+        match (&self.ddi.signature, &self.sidecars.signature) {
             (SignatureState::Present { signers, .. }, _) => signers.clone(),
             (_, Some(signature)) => signer_identity(signature).unwrap_or_default(),
             _ => Vec::new(),
@@ -86,13 +90,13 @@ impl TakenIn {
 
     /// Whether there is only room for a signature.
     pub fn awaits_signature(&self) -> bool {
-        self.ddi.signature == SignatureState::Empty && self.along.signature.is_none()
+        self.ddi.signature == SignatureState::Empty && self.sidecars.signature.is_none()
     }
 }
 
 /// An extension that is a folder, read.
 #[derive(Debug)]
-pub struct TakenFolder {
+pub struct PrebuiltFolder {
     /// Name under which it is placed: that of its release file.
     pub name: String,
     /// Where it is.
@@ -106,12 +110,12 @@ pub struct TakenFolder {
 }
 
 /// Reads the folder at `path`, without its files. `name` is what the config calls it, if it does.
-pub(crate) fn take_in_folder(
+pub(crate) fn folder(
     path: &Path,
     name: Option<&str>,
     kind: ExtensionKind,
     at: &str,
-) -> Result<(TakenFolder, Vec<Finding>), Finding> {
+) -> Result<(PrebuiltFolder, Vec<Finding>), Finding> {
     let unreadable = |error: String| {
         let message = format!("reading the folder {}: {error}", path.display());
         Finding::error("tree-unreadable", message)
@@ -128,7 +132,7 @@ pub(crate) fn take_in_folder(
     })?;
     let release_fields = named(path, release, name)?;
     let suffix = release.suffix.clone();
-    let mut notes = vec![unprotected(&suffix, Layout::Directory).at(format!("{at}.image"))];
+    let mut notes = vec![unprotected(&suffix, Delivery::Directory).at(format!("{at}.image"))];
     let file = path.canonicalize();
     let file = file.as_deref().unwrap_or(path).file_name();
     if file != Some(suffix.as_ref()) {
@@ -138,7 +142,7 @@ pub(crate) fn take_in_folder(
             at,
         ));
     }
-    let taken = TakenFolder {
+    let taken = PrebuiltFolder {
         name: suffix,
         path: path.to_owned(),
         keep_owners: false,
@@ -149,13 +153,13 @@ pub(crate) fn take_in_folder(
 }
 
 /// What a form of delivery means for verity.
-pub(crate) fn unprotected(name: &str, layout: Layout) -> Finding {
+pub(crate) fn unprotected(name: &str, layout: Delivery) -> Finding {
     let (what, policy) = match layout {
-        Layout::Directory => (
+        Delivery::Directory => (
             "a plain folder",
             "image policies say nothing of folders, so it is merged under the strictest one as well",
         ),
-        Layout::Bare | Layout::Image => (
+        Delivery::Bare | Delivery::Image => (
             "a bare file system",
             "`imagePolicy: signed` would refuse it, and all others with it",
         ),
@@ -174,18 +178,18 @@ pub(crate) fn unprotected(name: &str, layout: Layout) -> Finding {
 /// `extension-release.NAME` of the image `NAME.raw` (`open_extension_release`,
 /// src/basic/os-util.c), and silently passes over the image or refuses all of
 /// them when there is none.
-pub(crate) fn take_in(
+pub(crate) fn image(
     path: &Path,
     sha256: Option<&str>,
     name: Option<&str>,
     kind: ExtensionKind,
     at: &str,
-) -> Result<(TakenIn, Vec<Finding>), Finding> {
+) -> Result<(PrebuiltImage, Vec<Finding>), Finding> {
     let sha256 = sha256.map(str::to_ascii_lowercase);
     if let Some(expected) = &sha256 {
         pinned(path, expected)?;
     }
-    let ddi = dissect::open_wrapped(path).map_err(|error| {
+    let ddi = dissect::open_compressed(path).map_err(|error| {
         Finding::error("image-unreadable", error.to_string())
             .help("name an extension image: a GPT with a root partition, or a naked erofs, squashfs or ext4")
     })?;
@@ -203,7 +207,7 @@ pub(crate) fn take_in(
     let stem = path
         .file_name()
         .and_then(|file| file.to_str())
-        .map(|file| match ddi.wrapped {
+        .map(|file| match ddi.compressed {
             Some(_) => WRAPPINGS
                 .iter()
                 .find_map(|it| file.strip_suffix(it))
@@ -211,10 +215,10 @@ pub(crate) fn take_in(
             None => file,
         })
         .and_then(|file| file.strip_suffix(".raw"));
-    let (along, finding) = Along::with(path, &ddi)?;
+    let (sidecars, finding) = PlacedSidecars::with(path, &ddi)?;
     notes.extend(finding.map(|finding| finding.at(format!("{at}.image"))));
-    if ddi.layout == dissect::Layout::Naked && along.files.is_empty() {
-        notes.push(unprotected(&suffix, Layout::Bare).at(format!("{at}.image")));
+    if ddi.layout == dissect::Layout::Naked && sidecars.files.is_empty() {
+        notes.push(unprotected(&suffix, Delivery::Bare).at(format!("{at}.image")));
     }
     if stem != Some(suffix.as_str()) {
         let suffix_file = format!("{suffix}.raw");
@@ -222,12 +226,12 @@ pub(crate) fn take_in(
         notes.push(renamed(file, &suffix_file, at));
     }
     Ok((
-        TakenIn {
+        PrebuiltImage {
             name: suffix,
             sha256,
             ddi,
-            along,
-            join: None,
+            sidecars,
+            from_parts: None,
             release: fields,
         },
         notes,

@@ -13,7 +13,7 @@ use crate::systemd::arch::Arch;
 
 /// A disk image out of an image and the hash tree and signature beside it, all of them as they are.
 #[derive(Debug)]
-pub struct Join {
+pub struct ImageFromParts {
     /// The root hash of both.
     pub root_hash: RootHash,
     /// Decides the partition types.
@@ -28,7 +28,7 @@ pub struct Join {
 
 /// Files beside an image by which systemd uses a hash tree and a signature.
 #[derive(Debug, Default)]
-pub struct Along {
+pub struct PlacedSidecars {
     /// The files, no two of one kind.
     pub files: Vec<SidecarFile>,
     /// The root hash in one of them.
@@ -37,10 +37,10 @@ pub struct Along {
     pub signature: Option<Vec<u8>>,
 }
 
-impl Along {
+impl PlacedSidecars {
     /// What is placed with the image at `path`, and what would be of no use there. An image that
     /// holds its signature needs nothing else.
-    pub fn with(path: &Path, ddi: &Ddi) -> Result<(Along, Option<Finding>), Finding> {
+    pub fn with(path: &Path, ddi: &Ddi) -> Result<(PlacedSidecars, Option<Finding>), Finding> {
         use SidecarKind::{HashTree, RootHash, RootHashSignature, UsrHash, UsrHashSignature};
         let unreadable = |error: std::io::Error| {
             let message = format!("reading what lies beside {}: {error}", path.display());
@@ -60,7 +60,7 @@ impl Along {
             };
         let of_use = |kind| kind == hash || kind == signature || (naked && kind == HashTree);
         if matches!(ddi.signature, SignatureState::Present { .. }) || files.is_empty() {
-            return Ok((Along::default(), None));
+            return Ok((PlacedSidecars::default(), None));
         }
         if !complete {
             let message = format!(
@@ -72,7 +72,7 @@ impl Along {
                 false => "a disk image takes a `.roothash` file if it has a hash tree",
             };
             let finding = Finding::warning("sidecar-incomplete", message).help(needs);
-            return Ok((Along::default(), Some(finding)));
+            return Ok((PlacedSidecars::default(), Some(finding)));
         }
         files.retain(|file| of_use(file.kind));
         let read = |kind| match files.iter().find(|file| file.kind == kind) {
@@ -85,7 +85,7 @@ impl Along {
         let root_hash = read(hash)?.and_then(|text| root_hash(&text));
         let signature = read(signature)?;
         Ok((
-            Along {
+            PlacedSidecars {
                 files,
                 root_hash,
                 signature,
@@ -173,7 +173,7 @@ mod tests {
                 std::fs::write(dir.path().join(format!("p.{ending}")), HASH).unwrap();
             }
             let ddi = dissect::open(&path).unwrap();
-            let (along, finding) = Along::with(&path, &ddi).unwrap();
+            let (along, finding) = PlacedSidecars::with(&path, &ddi).unwrap();
             let mut found: Vec<&str> = along.files.iter().map(|file| file.kind.ending()).collect();
             if let Some(finding) = finding {
                 assert_eq!(finding.id, "sidecar-incomplete");
@@ -198,13 +198,16 @@ mod tests {
         std::fs::write(dir.path().join("p.verity"), "").unwrap();
         std::fs::write(dir.path().join("p.roothash"), "no hash").unwrap();
         let ddi = dissect::open(&path).unwrap();
-        let (along, finding) = Along::with(&path, &ddi).unwrap();
+        let (along, finding) = PlacedSidecars::with(&path, &ddi).unwrap();
         assert_eq!(
             (along.files.len(), along.root_hash, finding),
             (2, None, None)
         );
         std::fs::remove_file(dir.path().join("p.roothash")).unwrap();
         std::fs::create_dir(dir.path().join("p.roothash")).unwrap();
-        assert_eq!(Along::with(&path, &ddi).unwrap_err().id, "sidecar-unusable");
+        assert_eq!(
+            PlacedSidecars::with(&path, &ddi).unwrap_err().id,
+            "sidecar-unusable"
+        );
     }
 }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
-use crate::image::testing::erofs as image;
-use crate::io::open::testing::{folder, write};
+use crate::image::testing::erofs;
+use crate::io::open::testing;
+use crate::io::open::testing::write;
 use crate::plan::testing::{Protected, bare, disk, hash_tree, key_pair, release_path, said, tree};
 
 const SYSEXT: ExtensionKind = ExtensionKind::Sysext;
@@ -15,11 +16,11 @@ fn named_by(
 ) -> Result<String, &'static str> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.raw");
-    std::fs::write(&path, image(&tree(files))).unwrap();
-    let from_image = take_in(&path, None, name, kind, "e").map(|(taken, _)| taken.name);
+    std::fs::write(&path, erofs(&tree(files))).unwrap();
+    let from_image = image(&path, None, name, kind, "e").map(|(taken, _)| taken.name);
     // A folder is judged alike.
-    let dir = folder(files);
-    let from_folder = take_in_folder(dir.path(), name, kind, "e").map(|(taken, _)| taken.name);
+    let dir = testing::folder(files);
+    let from_folder = folder(dir.path(), name, kind, "e").map(|(taken, _)| taken.name);
     let [from_image, from_folder] = [from_image, from_folder].map(|it| it.map_err(|it| it.id));
     assert_eq!(from_image, from_folder);
     from_image
@@ -80,15 +81,15 @@ fn the_other_kind_is_offered_where_it_would_fit() {
             "build the image with a release file",
         ),
     ] {
-        std::fs::write(&path, image(&tree(files))).unwrap();
-        let finding = take_in(&path, None, None, SYSEXT, "e").unwrap_err();
+        std::fs::write(&path, erofs(&tree(files))).unwrap();
+        let finding = image(&path, None, None, SYSEXT, "e").unwrap_err();
         assert!(finding.message.contains(message), "{finding}");
         assert!(
             finding.help.as_deref().unwrap().starts_with(help),
             "{finding}"
         );
     }
-    let finding = take_in_folder(dir.path(), None, SYSEXT, "e").unwrap_err();
+    let finding = folder(dir.path(), None, SYSEXT, "e").unwrap_err();
     assert!(
         finding.help.as_deref().unwrap().starts_with("write `tree`"),
         "{finding}"
@@ -117,7 +118,7 @@ fn another_name_and_a_bare_file_system_are_noted() {
     ] {
         let path = dir.path().join(file);
         std::fs::write(&path, bytes).unwrap();
-        let (taken, notes) = take_in(&path, None, None, SYSEXT, "e").unwrap();
+        let (taken, notes) = image(&path, None, None, SYSEXT, "e").unwrap();
         assert_eq!(said(&notes), expected, "{file}");
         assert_eq!(taken.name, "p_1");
         assert_eq!(taken.release().get("ID"), Some("x"));
@@ -128,7 +129,7 @@ fn another_name_and_a_bare_file_system_are_noted() {
     ] {
         let path = dir.path().join("folder").join(name);
         write(&path, &release_path("p_1"), "ID=x\n");
-        let (taken, notes) = take_in_folder(&path, None, SYSEXT, "e").unwrap();
+        let (taken, notes) = folder(&path, None, SYSEXT, "e").unwrap();
         assert_eq!(said(&notes), expected, "{name}");
         assert_eq!((taken.name.as_str(), taken.path), ("p_1", path));
         assert!(!taken.keep_owners && taken.limits.max_size.is_none());
@@ -140,9 +141,9 @@ fn a_folder_behind_a_link_has_the_name_that_it_has_itself() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir.path().join("p"), &release_path("p"), "ID=x\n");
     std::os::unix::fs::symlink("p", dir.path().join("latest")).unwrap();
-    let (_, notes) = take_in_folder(&dir.path().join("latest"), None, SYSEXT, "e").unwrap();
+    let (_, notes) = folder(&dir.path().join("latest"), None, SYSEXT, "e").unwrap();
     assert_eq!(said(&notes), ["layout-unprotected e.image"]);
-    let finding = take_in_folder(&dir.path().join("gone"), None, SYSEXT, "e").unwrap_err();
+    let finding = folder(&dir.path().join("gone"), None, SYSEXT, "e").unwrap_err();
     assert_eq!(finding.id, "tree-unreadable");
 }
 
@@ -151,7 +152,7 @@ fn a_pinned_image_is_compared_before_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.raw");
     let pinned = |sha256: &str| {
-        let taken = take_in(&path, Some(sha256), None, SYSEXT, "e");
+        let taken = image(&path, Some(sha256), None, SYSEXT, "e");
         taken
             .map(|(taken, _)| taken.sha256.unwrap())
             .map_err(|it| it.id)
@@ -183,7 +184,7 @@ fn what_no_systemd_takes_is_refused_in_its_own_words() {
         (&damaged, "verity-superblock"),
     ] {
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(take_in(&path, None, None, SYSEXT, "e").unwrap_err().id, id);
+        assert_eq!(image(&path, None, None, SYSEXT, "e").unwrap_err().id, id);
     }
 }
 
@@ -196,7 +197,7 @@ fn root_hash_and_signer_are_those_of_the_image_or_of_what_lies_beside_it() {
     let signature = sign_root_hash(&key, &root.to_string()).unwrap();
     let gpt = |protected| disk(Designator::Root, &data, &protected);
     let (hash, sig, tree) = ("roothash", "roothash.p7s", "verity");
-    for (image, beside, is_hashed, is_signed, awaits) in [
+    for (bytes, beside, is_hashed, is_signed, awaits) in [
         (gpt(Protected::Not), vec![], false, false, false),
         (gpt(Protected::ByHash), vec![], true, false, false),
         (gpt(Protected::WithRoom), vec![], true, false, true),
@@ -214,7 +215,7 @@ fn root_hash_and_signer_are_those_of_the_image_or_of_what_lies_beside_it() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.raw");
-        std::fs::write(&path, image).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         for ending in &beside {
             let bytes = match *ending {
                 "roothash" => root.to_string().into_bytes(),
@@ -223,7 +224,7 @@ fn root_hash_and_signer_are_those_of_the_image_or_of_what_lies_beside_it() {
             };
             std::fs::write(dir.path().join(format!("p.{ending}")), bytes).unwrap();
         }
-        let (taken, _) = take_in(&path, None, None, SYSEXT, "e").unwrap();
+        let (taken, _) = image(&path, None, None, SYSEXT, "e").unwrap();
         assert_eq!(
             taken.root_hash(),
             is_hashed.then(|| root.to_string()),

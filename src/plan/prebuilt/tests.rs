@@ -1,7 +1,7 @@
 use super::*;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
-use crate::image::testing::erofs as image;
+use crate::image::testing::erofs;
 use crate::io::open::testing::write;
 use crate::plan::Plan;
 use crate::plan::testing::{
@@ -26,11 +26,11 @@ fn one(dir: &Path, keys: &str) -> Result<Plan, Vec<Finding>> {
 /// How the only extension comes to be: `taken`, `joined`, `folder`, or what the build changes.
 fn step(plan: &Plan) -> String {
     match &plan.extensions[0].step {
-        Step::TakeIn(taken) => match &taken.join {
+        Step::PrebuiltImage(taken) => match &taken.from_parts {
             Some(join) => format!("joined for {}", join.arch),
             None => "taken".to_owned(),
         },
-        Step::TakeFolder(_) => "folder".to_owned(),
+        Step::PrebuiltFolder(_) => "folder".to_owned(),
         Step::Build(step) => {
             let changes = step.changes.iter().map(|change| change.what.word());
             let changes: Vec<&str> = changes.collect();
@@ -61,7 +61,7 @@ fn an_image_is_placed_as_it_is_under_the_name_of_its_release_file() {
         );
         assert_eq!(only.image, dir.path().join("./in/other.raw"));
         assert_eq!(only.image_in_config, "in/other.raw");
-        assert_eq!(only.layout(), Layout::Image);
+        assert_eq!(only.layout(), Delivery::Image);
         assert_eq!(
             said(&plan.findings),
             ["placed-under-release-name sysext.extensions[0].image"]
@@ -77,7 +77,7 @@ fn a_compressed_image_is_unpacked_into_the_folder_for_built_ones() {
     let only = &plan.extensions[0];
     assert_eq!(only.image, dir.path().join(".sysext/p.raw"));
     assert_eq!(only.image_in_config, ".sysext/p.raw");
-    assert_eq!(only.layout(), Layout::Bare);
+    assert_eq!(only.layout(), Delivery::Bare);
     let inside = with_image("p.raw", &zstd::encode_all(image.as_slice(), 1).unwrap());
     let text = "sysext: {outputDirectory: in, extensions: [in/p.raw]}\n";
     let findings = planned(inside.path(), text).unwrap_err();
@@ -159,8 +159,8 @@ fn a_folder_is_taken_with_what_says_how() {
         ("p", "p")
     );
     assert_eq!(only.destination, "/var/lib/extensions/p");
-    assert_eq!(only.layout(), Layout::Directory);
-    let Step::TakeFolder(folder) = &only.step else {
+    assert_eq!(only.layout(), Delivery::Directory);
+    let Step::PrebuiltFolder(folder) = &only.step else {
         panic!("{only:?}")
     };
     assert!(folder.keep_owners);
@@ -265,7 +265,7 @@ fn a_repaired_image_is_a_build_of_its_own_content() {
         (step.arch, step.partition_arch),
         (Some(Arch::ARM64), Arch::ARM64)
     );
-    assert_eq!((step.layout, step.epoch), (Layout::Image, Some(4)));
+    assert_eq!((step.layout, step.epoch), (Delivery::Image, Some(4)));
     let content = &step.content;
     assert_eq!(
         content.release.to_text().unwrap(),
@@ -363,7 +363,7 @@ fn hash_tree_and_signature_beside_an_image_are_put_into_it() {
     let (signer, _) = key_pair(dir.path(), "c");
     let fields = "ID=x\nSYSEXT_ID=p\nARCHITECTURE=arm64\n";
     let files = [(&*release_path("p"), fields), ("etc/never-merged", "")];
-    let data = image(&tree(&files));
+    let data = erofs(&tree(&files));
     let (hashes, root) = hash_tree(&data);
     write(dir.path(), "p.raw", &data);
     write(dir.path(), "p.verity", hashes);
@@ -400,7 +400,7 @@ fn hash_tree_and_signature_beside_an_image_are_put_into_it() {
         );
         if expected.starts_with("joined") {
             assert_eq!(plan.extensions[0].image_in_config, ".sysext/p.raw");
-            assert_eq!(plan.extensions[0].layout(), Layout::Image);
+            assert_eq!(plan.extensions[0].layout(), Delivery::Image);
             assert_eq!(
                 said(&plan.findings),
                 ["repaired sysext.extensions[0].image"]

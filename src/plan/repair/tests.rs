@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::image::dissect;
-use crate::image::testing::erofs as image;
+use crate::image::testing::erofs;
 use crate::plan::ingest::release_file;
 use crate::plan::testing::{Protected, bare, disk, hash_tree, key_pair, release_path, tree};
 
@@ -21,7 +21,7 @@ fn described(bytes: &[u8]) -> Ddi {
 
 /// The image of a tree on a disk.
 fn on_disk(tree: &Tree) -> Ddi {
-    described(&disk(Designator::Root, &image(tree), &Protected::Not))
+    described(&disk(Designator::Root, &erofs(tree), &Protected::Not))
 }
 
 fn goal(beside: &Sidecars) -> Goal<'_> {
@@ -147,10 +147,10 @@ fn protection_is_raised_and_never_a_reason_when_it_is_lowered() {
     let dir = tempfile::tempdir().unwrap();
     let (key, certificate) = key_pair(dir.path(), "c");
     let forms = [
-        (Verity::None, Protected::Not),
-        (Verity::Hash, Protected::ByHash),
-        (Verity::Defer, Protected::WithRoom),
-        (Verity::Signed, Protected::Signed(&key, &certificate)),
+        (VerityMode::None, Protected::Not),
+        (VerityMode::Hash, Protected::ByHash),
+        (VerityMode::Defer, Protected::WithRoom),
+        (VerityMode::Signed, Protected::Signed(&key, &certificate)),
     ];
     let with_hash = Sidecars {
         root_hash: Some((Designator::Root, vec![0; 32])),
@@ -189,7 +189,7 @@ fn protection_is_raised_and_never_a_reason_when_it_is_lowered() {
             for (except, verity) in [(&[][..], *new), (&[RepairKind::Protection], *old)] {
                 let repair = examined(&amd64, with(&none, except)).unwrap().unwrap();
                 assert_eq!(repair.verity, verity, "{old:?} {new:?} {except:?}");
-                assert_eq!(repair.was_signed, *old == Verity::Signed);
+                assert_eq!(repair.was_signed, *old == VerityMode::Signed);
             }
         }
     }
@@ -277,7 +277,7 @@ fn long_lists_are_cut() {
 fn a_rebuilt_image_has_a_root_partition_and_a_file_system_of_ours() {
     let none = Sidecars::default();
     let inside = |fields| {
-        image(&tree(&[(
+        erofs(&tree(&[(
             "lib/extension-release.d/extension-release.p",
             fields,
         )]))

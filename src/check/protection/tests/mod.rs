@@ -131,7 +131,7 @@ fn told(image: Image, host: &Host<'_>) -> Told {
         _ => "/var/lib/extensions/x.raw",
     };
     let candidate = Candidate {
-        class: ExtensionKind::Sysext,
+        kind: ExtensionKind::Sysext,
         at: None,
         path: path.to_owned(),
         name: "x".to_owned(),

@@ -100,7 +100,7 @@ fn owners_modes_links_and_attributes_are_kept() {
 
 #[test]
 fn the_content_of_a_usr_partition_lies_below_usr() {
-    let data = image(&tree(&[
+    let data = erofs(&tree(&[
         ("lib/extension-release.d/extension-release.p", FINE),
         ("bin/x", ""),
         ("etc/y", ""),

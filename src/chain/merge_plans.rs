@@ -16,7 +16,7 @@ use crate::systemd::drop_in::enable_script;
 
 /// What the sections of a chain come to.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct MergedPlans {
     /// All of them as one plan. Places in other files than the given one begin with the name of the file.
     pub plan: Plan,
     /// What was noticed, by the number of the link.
@@ -33,11 +33,11 @@ pub(crate) struct Added(BTreeMap<usize, Additions>);
 static NOTHING: Additions = Additions::NONE;
 
 /// Joins the plans of all sections; on errors all findings, by the number of the link.
-pub(crate) fn join(
+pub(crate) fn merge_plans(
     chain: &Chain,
     base: Option<&BaseIdentity<'_>>,
     environment: &Environment,
-) -> Result<Joined, Vec<(usize, Finding)>> {
+) -> Result<MergedPlans, Vec<(usize, Finding)>> {
     let each = Environment {
         only: Vec::new(),
         ..environment.clone()
@@ -87,7 +87,7 @@ pub(crate) fn join(
     let told = finish(&mut plan, &environment.only);
     findings.extend(told.into_iter().map(|finding| (last, finding)));
     stop_on_errors(&findings)?;
-    Ok(Joined {
+    Ok(MergedPlans {
         plan,
         findings,
         added,

@@ -56,7 +56,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Makes the image and places it at `out`, as [`super::assemble`] does.
-pub(crate) fn join(parts: &Parts<'_>, out: &Path) -> Result<()> {
+pub(crate) fn assemble_parts(parts: &Parts<'_>, out: &Path) -> Result<()> {
     make(parts, out).with_context(|| format!("making the image {}", out.display()))
 }
 
