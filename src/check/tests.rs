@@ -169,7 +169,13 @@ fn only_what_is_allowed_is_let_pass() {
     const YES: [bool; 3] = [true; 3];
     const NEVER: [bool; 3] = [false; 3];
     // Strictly, with what is unknown, with what is unsigned.
-    let rows: &[(&[Extension], Option<bool>, &[&str], [bool; 3])] = &[
+    type Row = (
+        &'static [Extension],
+        Option<bool>,
+        &'static [&'static str],
+        [bool; 3],
+    );
+    let rows: &[Row] = &[
         (&[], Some(true), &[], YES),
         (&[], Some(false), &["service-masked"], NEVER),
         (&[], None, &["base-incomplete"], [false, true, false]),

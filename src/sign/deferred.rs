@@ -333,12 +333,8 @@ mod tests {
             serde_json::from_str::<SignRequest>(&file.to_text().unwrap()).unwrap(),
             file
         );
-        assert!(
-            !request(&image, None, &Progress::new())
-                .unwrap()
-                .certificate_sha256
-                .is_some()
-        );
+        let unnamed = request(&image, None, &Progress::new()).unwrap();
+        assert_eq!(unnamed.certificate_sha256, None);
     }
 
     #[test]

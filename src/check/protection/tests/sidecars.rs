@@ -111,9 +111,14 @@ fn what_lies_beside_an_image_counts_and_must_fit() {
         // The partition is read unless root hash and signature are known.
         (Form::Empty, RootHash, "249", VERITY),
         (Form::Empty, RootHash, since_250, UNSIGNED),
-        (Form::Empty, HashAndSignature, since_250, SIGNED),
+        (Form::Empty, HashAndSignature, "250 252 257 258", SIGNED),
         (Form::Trusted, RootHash, since_250, SIGNED),
-        (Form::Stranger, HashAndSignature, since_250, SIGNED),
+        (
+            Form::Stranger,
+            HashAndSignature,
+            "250 252 257 258 259 262",
+            SIGNED,
+        ),
         (Form::Damaged, RootHash, ALL, MISMATCH),
         (Form::Bare, HashAndTree, ALL, VERITY),
         (Form::Bare, HashAndOtherTree, ALL, MISMATCH),
