@@ -80,10 +80,8 @@ impl Session {
     fn digested(&self, built: &Built, progress: &Progress) -> anyhow::Result<Placements> {
         let plan = &self.plan;
         let image_of = |planned: &Planned| {
-            let pairs = plan.extensions.iter().zip(&built.images);
-            let mut found = pairs.filter(|(it, _)| std::ptr::eq(*it, planned));
-            let (_, image) = found.next()?;
-            Some(image)
+            let mut images = built.images.iter();
+            images.find(|image| image.entry.destination == planned.destination)
         };
         let mut files = Vec::new();
         for placement in plan.placements() {

@@ -10,7 +10,7 @@ use crate::base::Base;
 use crate::base::rootfs::RootFs;
 use crate::base::unit::DropIn;
 use crate::check::sidecars::FutureSidecars;
-use crate::check::{Candidate, Prediction, Verdict, predict};
+use crate::check::{Candidate, Prediction, Service, Verdict, predict};
 use crate::config::Config;
 use crate::config::pitfalls::scripts;
 use crate::config::prism::AdditionalFile;
@@ -52,22 +52,26 @@ pub fn predict_plain(
         policy(ExtensionKind::Sysext),
         policy(ExtensionKind::Confext),
     );
-    let services = PlacedServices {
-        trusted: TrustedBy::each(trusted),
-        policy: &|kind| match kind {
-            ExtensionKind::Sysext => sysext.as_deref(),
-            ExtensionKind::Confext => confext.as_deref(),
-        },
-        enabled: &|kind| enables(config, kind),
+    let policy = |kind| match kind {
+        ExtensionKind::Sysext => sysext.as_deref(),
+        ExtensionKind::Confext => confext.as_deref(),
     };
-    let prediction = predict_placed(base, root, &placements, &services, progress);
+    let trusted = TrustedBy::each(trusted);
+    let service = |kind| {
+        service(
+            base,
+            kind,
+            policy(kind),
+            trusted.of(kind),
+            enables(config, kind),
+        )
+    };
+    let prediction = predict_placed(base, root, &placements, service, progress);
     let listed = || prediction.extensions.iter().filter(|it| it.listed);
     let newer = base
         .systemd_build()
         .is_some_and(|systemd| systemd.has(Change::ImagePolicy));
-    let any = placements
-        .iter()
-        .any(|it| (services.policy)(it.kind).is_none());
+    let any = placements.iter().any(|it| policy(it.kind).is_none());
     if newer && any && listed().all(|judgement| judgement.verdict <= Verdict::MergesVerity) {
         findings.push(not_enforced());
     }
@@ -75,35 +79,25 @@ pub fn predict_plain(
 }
 
 /// A file of this machine that Prism copies to where systemd looks for extensions.
-pub(super) struct Copied {
+struct Copied {
     /// By the folder that it lands in.
-    pub kind: ExtensionKind,
+    kind: ExtensionKind,
     /// Where the config says so.
-    pub at: String,
+    at: String,
     /// The file.
-    pub source: PathBuf,
+    source: PathBuf,
     /// Where it lands.
-    pub destination: String,
+    destination: String,
     /// What lands beside it.
-    pub beside: Vec<SidecarFile>,
-}
-
-/// What merges them, by kind.
-pub(super) struct PlacedServices<'a> {
-    /// The certificates that count.
-    pub trusted: TrustedBy,
-    /// The image policy.
-    pub policy: &'a dyn Fn(ExtensionKind) -> Option<&'a str>,
-    /// Whether the config enables the unit.
-    pub enabled: &'a dyn Fn(ExtensionKind) -> bool,
+    beside: Vec<SidecarFile>,
 }
 
 /// What becomes of such files, together with what the base already has.
-pub(super) fn predict_placed(
-    base: &Base,
+fn predict_placed<'a>(
+    base: &'a Base,
     root: Option<&dyn RootFs>,
     placements: &[Copied],
-    services: &PlacedServices<'_>,
+    service: impl Fn(ExtensionKind) -> Service<'a>,
     progress: &Progress,
 ) -> Prediction {
     let replaced = |path: &str| placements.iter().any(|it| it.destination == path);
@@ -128,11 +122,6 @@ pub(super) fn predict_placed(
         ));
     }
     in_search_order(&mut candidates);
-    let service = |kind| {
-        let policy = (services.policy)(kind);
-        let trusted = services.trusted.of(kind);
-        service(base, kind, policy, trusted, (services.enabled)(kind))
-    };
     let mut prediction = predict(&host(base, service), &candidates);
     look_inside(&mut prediction, &candidates, base, root, &[]);
     prediction
