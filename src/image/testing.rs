@@ -13,12 +13,16 @@ use super::gpt;
 use super::gpt::types::{Designator, PartitionType, Role};
 use super::gpt::{Partition, SECTOR};
 use super::signature::{KeyFile, PARTITION_SIZE, SignaturePartition, Signer, sign_root_hash};
+use super::verity::RootHash;
 use super::verity::leaves::LeafHashes;
 use super::x509::Certificate;
 use super::x509::testing::{certificate, ec_key};
 use crate::io::progress::Progress;
 use crate::systemd::arch::Arch;
 use crate::tree::{Source, Tree};
+
+/// Where the file system of a [`disk`] begins, in bytes: the first multiple of 4096 after the table.
+pub(crate) const DATA_OFFSET: usize = 20480;
 
 /// What protects the content.
 #[derive(Clone, Copy)]
@@ -66,15 +70,20 @@ pub(crate) fn erofs(tree: &Tree) -> Vec<u8> {
     bytes
 }
 
+/// A hash tree with its root hash.
+pub(crate) fn hash_tree(data: &[u8]) -> (Vec<u8>, RootHash) {
+    let leaves = LeafHashes::new([7; 32], tempfile::tempfile().unwrap());
+    leaves.feed(0, data).unwrap();
+    let area = leaves.hash_area([8; 16]).unwrap();
+    let mut bytes = Vec::new();
+    area.write(&mut bytes).unwrap();
+    (bytes, area.root_hash())
+}
+
 /// A disk image for x86-64.
 pub(crate) fn disk(fs: &[u8], designator: Designator, protection: Protection<'_>) -> Vec<u8> {
-    let leaves = LeafHashes::new([7; 32], tempfile::tempfile().unwrap());
-    leaves.feed(0, fs).unwrap();
-    let area = leaves.hash_area([8; 16]).unwrap();
-    let root = area.root_hash();
+    let (hashes, root) = hash_tree(fs);
     let (first, last) = root.uuid_halves();
-    let mut hashes = Vec::new();
-    area.write(&mut hashes).unwrap();
     let signature = match protection {
         Protection::Nothing | Protection::Hash => None,
         Protection::Room(text) => Some(text.to_vec()),
@@ -96,8 +105,7 @@ pub(crate) fn disk(fs: &[u8], designator: Designator, protection: Protection<'_>
         bytes.resize(PARTITION_SIZE.try_into().unwrap(), 0);
         (Role::Signature, [3; 16], bytes)
     }));
-    // The first multiple of 4096 after the table.
-    let mut bytes = vec![0; 20480];
+    let mut bytes = vec![0; DATA_OFFSET];
     let mut partitions = Vec::new();
     for (role, id, content) in parts {
         let kind = PartitionType::new(Arch::X86_64, designator, role);

@@ -163,8 +163,9 @@ mod tests {
     use super::*;
     use crate::finding::Severity;
     use crate::image::gpt::types::Designator;
+    use crate::image::testing::{Protection, disk};
     use crate::plan::finish;
-    use crate::plan::testing::{Protected, bare, config, disk, key_pair, planned, said};
+    use crate::plan::testing::{bare, config, key_pair, planned, said};
 
     fn one(keys: &str) -> String {
         format!("{{tree: t, verity: none, {keys}}}")
@@ -232,15 +233,15 @@ mod tests {
     #[test]
     fn a_listed_certificate_without_an_extension_is_told_once_all_signers_are_known() {
         let dir = tempfile::tempdir().unwrap();
-        let (key, mine) = key_pair(dir.path(), "mine");
+        let (key, _) = key_pair(dir.path(), "mine");
         key_pair(dir.path(), "other");
         let data = bare("p", "ID=x\n");
         for (name, protected) in [
-            ("signed", Protected::Signed(&key, &mine)),
-            ("room", Protected::WithRoom),
-            ("hash", Protected::ByHash),
+            ("signed", Protection::Signed(&key)),
+            ("room", Protection::Room(b"")),
+            ("hash", Protection::Hash),
         ] {
-            let image = disk(Designator::Root, &data, &protected);
+            let image = disk(&data, Designator::Root, protected);
             std::fs::write(dir.path().join(name), image).unwrap();
         }
         let own = "{name: a, tree: t, verityKey: k, verityCertificate: mine.crt}";

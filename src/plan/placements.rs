@@ -122,7 +122,8 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{bare, hash_tree, key_pair, planned};
+    use crate::image::testing::hash_tree;
+    use crate::plan::testing::{bare, key_pair, planned};
     use crate::systemd::paths::CERTIFICATE_STORE;
 
     #[test]

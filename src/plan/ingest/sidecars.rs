@@ -99,22 +99,23 @@ impl PlacedSidecars {
 mod tests {
     use super::*;
     use crate::image::dissect;
-    use crate::plan::testing::{Protected, bare, disk, key_pair};
+    use crate::image::testing::{Protection, disk};
+    use crate::plan::testing::{bare, key_pair};
 
     const HASH: &str = "00112233445566778899aabbccddeeff";
 
     #[test]
     fn what_lies_beside_goes_along_when_systemd_would_use_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (key, certificate) = key_pair(dir.path(), "c");
+        let (key, _) = key_pair(dir.path(), "c");
         let data = bare("p", "ID=x\n");
-        let image = |designator, protected| disk(designator, &data, &protected);
+        let image = |designator, protected| disk(&data, designator, protected);
         let (root, usr) = (Designator::Root, Designator::Usr);
-        let gpt_hash = image(root, Protected::ByHash);
-        let gpt_usr = image(usr, Protected::ByHash);
-        let gpt_plain = image(root, Protected::Not);
-        let gpt_signed = image(root, Protected::Signed(&key, &certificate));
-        let gpt_room = image(root, Protected::WithRoom);
+        let gpt_hash = image(root, Protection::Hash);
+        let gpt_usr = image(usr, Protection::Hash);
+        let gpt_plain = image(root, Protection::Nothing);
+        let gpt_signed = image(root, Protection::Signed(&key));
+        let gpt_room = image(root, Protection::Room(b""));
         const INCOMPLETE: &[&str] = &["incomplete"];
         for (what, image, beside, expected) in [
             ("bare", &data, &[][..], &[][..]),

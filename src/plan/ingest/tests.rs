@@ -2,9 +2,10 @@ use super::*;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
 use crate::image::testing::erofs;
+use crate::image::testing::{DATA_OFFSET, Protection, disk, hash_tree, tree};
 use crate::io::open::testing;
 use crate::io::open::testing::write;
-use crate::plan::testing::{Protected, bare, disk, hash_tree, key_pair, release_path, said, tree};
+use crate::plan::testing::{bare, key_pair, release_path, said};
 
 const SYSEXT: ExtensionKind = ExtensionKind::Sysext;
 
@@ -100,7 +101,7 @@ fn the_other_kind_is_offered_where_it_would_fit() {
 fn another_name_and_a_bare_file_system_are_noted() {
     let dir = tempfile::tempdir().unwrap();
     let data = bare("p_1", "ID=x\n");
-    let gpt = disk(Designator::Root, &data, &Protected::ByHash);
+    let gpt = disk(&data, Designator::Root, Protection::Hash);
     let packed = zstd::encode_all(gpt.as_slice(), 1).unwrap();
     let renamed = "placed-under-release-name e.image";
     let unprotected = "layout-unprotected e.image";
@@ -174,10 +175,10 @@ fn what_no_systemd_takes_is_refused_in_its_own_words() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.raw");
     let data = bare("p", "ID=x\n");
-    let gpt = disk(Designator::Root, &data, &Protected::ByHash);
+    let gpt = disk(&data, Designator::Root, Protection::Hash);
     // The superblock of the hash tree.
     let mut damaged = gpt.clone();
-    damaged[(1 << 20) + data.len()] ^= 1;
+    damaged[DATA_OFFSET + data.len()] ^= 1;
     for (bytes, id) in [
         (&gpt[..10_000], "image-unreadable"),
         (&data[..data.len() - 4096], "file-system-unreadable"),
@@ -195,20 +196,20 @@ fn root_hash_and_signer_are_those_of_the_image_or_of_what_lies_beside_it() {
     let data = bare("p", "ID=x\n");
     let (hash_tree, root) = hash_tree(&data);
     let signature = sign_root_hash(&key, &root.to_string()).unwrap();
-    let gpt = |protected| disk(Designator::Root, &data, &protected);
+    let gpt = |protected| disk(&data, Designator::Root, protected);
     let (hash, sig, tree) = ("roothash", "roothash.p7s", "verity");
     for (bytes, beside, is_hashed, is_signed, awaits) in [
-        (gpt(Protected::Not), vec![], false, false, false),
-        (gpt(Protected::ByHash), vec![], true, false, false),
-        (gpt(Protected::WithRoom), vec![], true, false, true),
-        (gpt(Protected::WithRoom), vec![hash, sig], true, true, false),
+        (gpt(Protection::Nothing), vec![], false, false, false),
+        (gpt(Protection::Hash), vec![], true, false, false),
+        (gpt(Protection::Room(b"")), vec![], true, false, true),
         (
-            gpt(Protected::Signed(&key, &mine)),
-            vec![],
+            gpt(Protection::Room(b"")),
+            vec![hash, sig],
             true,
             true,
             false,
         ),
+        (gpt(Protection::Signed(&key)), vec![], true, true, false),
         (data.clone(), vec![], false, false, false),
         (data.clone(), vec![hash, tree], true, false, false),
         (data.clone(), vec![hash, tree, sig], true, true, false),

@@ -2,11 +2,10 @@ use super::*;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
 use crate::image::testing::erofs;
+use crate::image::testing::{Protection, disk, hash_tree, tree};
 use crate::io::open::testing::write;
 use crate::plan::Plan;
-use crate::plan::testing::{
-    Protected, bare, disk, hash_tree, key_pair, planned, planned_for, release_path, said, tree,
-};
+use crate::plan::testing::{bare, key_pair, planned, planned_for, release_path, said};
 
 const RELEASE: &str = "ID=azurelinux\nVERSION_ID=3.0\nSYSEXT_ID=p\nARCHITECTURE=x86-64\n";
 
@@ -39,13 +38,13 @@ fn step(plan: &Plan) -> String {
     }
 }
 
-fn gpt(fields: &str, protected: &Protected<'_>) -> Vec<u8> {
-    disk(Designator::Root, &bare("p", fields), protected)
+fn gpt(fields: &str, protected: Protection<'_>) -> Vec<u8> {
+    disk(&bare("p", fields), Designator::Root, protected)
 }
 
 #[test]
 fn an_image_is_placed_as_it_is_under_the_name_of_its_release_file() {
-    let image = gpt(RELEASE, &Protected::ByHash);
+    let image = gpt(RELEASE, Protection::Hash);
     let dir = with_image("other.raw", &image);
     for (keys, destination) in [
         ("", "/var/lib/extensions/p.raw"),
@@ -112,7 +111,7 @@ fn what_lies_beside_an_image_is_placed_beside_it() {
 
 #[test]
 fn demands_on_an_image_are_judged_at_once() {
-    let dir = with_image("p.raw", &gpt(RELEASE, &Protected::Not));
+    let dir = with_image("p.raw", &gpt(RELEASE, Protection::Nothing));
     for (keys, expected) in [
         (
             "expect: [/usr/bin/x], forbid: [/opt/*], maxSize: 1G",
@@ -235,7 +234,7 @@ fn only_what_a_rebuild_mends_is_rebuilt() {
             "hash: architecture",
         ),
     ] {
-        let dir = with_image("p.raw", &gpt(fields, &Protected::ByHash));
+        let dir = with_image("p.raw", &gpt(fields, Protection::Hash));
         let plan = one(dir.path(), &format!("image: in/p.raw, {keys}")).unwrap();
         assert_eq!(step(&plan), expected, "{fields}{keys}");
         let told: &[&str] = match expected {
@@ -250,7 +249,7 @@ fn only_what_a_rebuild_mends_is_rebuilt() {
 fn a_repaired_image_is_a_build_of_its_own_content() {
     let dir = with_image(
         "p.raw",
-        &gpt("ID=x\nARCHITECTURE=aarch64\n", &Protected::ByHash),
+        &gpt("ID=x\nARCHITECTURE=aarch64\n", Protection::Hash),
     );
     let keys = "image: in/p.raw, name: q, repair: auto, maxSize: 1M, sourceDateEpoch: 4";
     let plan = one(dir.path(), keys).unwrap();
@@ -284,7 +283,7 @@ fn without_a_declared_architecture_the_partition_tells_it_then_the_base() {
     let data = bare("p", "ID=x\n");
     for (image, profile, expected) in [
         (
-            gpt("ID=x\n", &Protected::Not),
+            gpt("ID=x\n", Protection::Nothing),
             "debian-13-arm64",
             Arch::X86_64,
         ),
@@ -308,10 +307,10 @@ fn without_a_declared_architecture_the_partition_tells_it_then_the_base() {
 #[test]
 fn a_signature_is_given_up_only_when_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, certificate) = key_pair(dir.path(), "c");
+    let (key, _) = key_pair(dir.path(), "c");
     let image = gpt(
         "ID=x\nSYSEXT_ID=p\nARCHITECTURE=amd64\n",
-        &Protected::Signed(&key, &certificate),
+        Protection::Signed(&key),
     );
     write(dir.path(), "p.raw", image);
     let left_out = "repair-left-out sysext.extensions[0].image";
@@ -346,7 +345,7 @@ fn a_signature_is_given_up_only_when_that_is_asked_for() {
 
 #[test]
 fn the_original_is_never_replaced() {
-    let dir = with_image("p.raw", &gpt("ID=x\n", &Protected::Not));
+    let dir = with_image("p.raw", &gpt("ID=x\n", Protection::Nothing));
     let text = "sysext: {outputDirectory: in, extensions: [{image: in/p.raw, repair: auto}]}\n";
     let findings = planned(dir.path(), text).unwrap_err();
     assert_eq!(

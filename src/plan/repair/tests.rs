@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::image::dissect;
 use crate::image::testing::erofs;
+use crate::image::testing::{Protection, disk, hash_tree, tree};
 use crate::plan::ingest::release_file;
-use crate::plan::testing::{Protected, bare, disk, hash_tree, key_pair, release_path, tree};
+use crate::plan::testing::{bare, key_pair, release_path};
 
 mod content;
 
@@ -21,7 +22,7 @@ fn described(bytes: &[u8]) -> Ddi {
 
 /// The image of a tree on a disk.
 fn on_disk(tree: &Tree) -> Ddi {
-    described(&disk(Designator::Root, &erofs(tree), &Protected::Not))
+    described(&disk(&erofs(tree), Designator::Root, Protection::Nothing))
 }
 
 fn goal(beside: &Sidecars) -> Goal<'_> {
@@ -145,12 +146,12 @@ fn the_new_release_file_holds_what_was_wanted_and_no_more() {
 #[test]
 fn protection_is_raised_and_never_a_reason_when_it_is_lowered() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, certificate) = key_pair(dir.path(), "c");
+    let (key, _) = key_pair(dir.path(), "c");
     let forms = [
-        (VerityMode::None, Protected::Not),
-        (VerityMode::Hash, Protected::ByHash),
-        (VerityMode::Defer, Protected::WithRoom),
-        (VerityMode::Signed, Protected::Signed(&key, &certificate)),
+        (VerityMode::None, Protection::Nothing),
+        (VerityMode::Hash, Protection::Hash),
+        (VerityMode::Defer, Protection::Room(b"")),
+        (VerityMode::Signed, Protection::Signed(&key)),
     ];
     let with_hash = Sidecars {
         root_hash: Some((Designator::Root, vec![0; 32])),
@@ -158,9 +159,9 @@ fn protection_is_raised_and_never_a_reason_when_it_is_lowered() {
     };
     for (was, (old, protected)) in forms.iter().enumerate() {
         let data = bare("p", FINE);
-        let ddi = described(&disk(Designator::Root, &data, protected));
+        let ddi = described(&disk(&data, Designator::Root, *protected));
         let amd64 = bare("p", &format!("{FINE}ARCHITECTURE=amd64\n"));
-        let amd64 = described(&disk(Designator::Root, &amd64, protected));
+        let amd64 = described(&disk(&amd64, Designator::Root, *protected));
         for (wanted, (new, _)) in forms.iter().enumerate() {
             let with = |beside, except| Goal {
                 verity: Some(*new),
@@ -198,25 +199,25 @@ fn protection_is_raised_and_never_a_reason_when_it_is_lowered() {
 #[test]
 fn a_missing_id_alone_breaks_no_signature() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, certificate) = key_pair(dir.path(), "c");
+    let (key, _) = key_pair(dir.path(), "c");
     let data = bare("p", "ID=x\n");
-    let signed = Protected::Signed(&key, &certificate);
+    let signed = Protection::Signed(&key);
     let none = Sidecars::default();
     let with_signature = Sidecars {
         signature: Some(vec![1]),
         ..Sidecars::default()
     };
     for (protected, beside, expected) in [
-        (&Protected::ByHash, &none, 1),
-        (&Protected::ByHash, &with_signature, 0),
-        (&signed, &none, 0),
+        (Protection::Hash, &none, 1),
+        (Protection::Hash, &with_signature, 0),
+        (signed, &none, 0),
     ] {
-        let ddi = described(&disk(Designator::Root, &data, protected));
+        let ddi = described(&disk(&data, Designator::Root, protected));
         assert_eq!(changed(&ddi, goal(beside)).len(), expected);
     }
     // It is added when the signature goes for another reason.
     let amd64 = bare("p", "ARCHITECTURE=amd64\n");
-    let ddi = described(&disk(Designator::Root, &amd64, &signed));
+    let ddi = described(&disk(&amd64, Designator::Root, signed));
     let repair = examined(&ddi, goal(&none)).unwrap().unwrap();
     assert_eq!(repair.changes.len(), 1);
     assert_eq!(repair.release.get("SYSEXT_ID"), Some("p"));
@@ -282,7 +283,7 @@ fn a_rebuilt_image_has_a_root_partition_and_a_file_system_of_ours() {
             fields,
         )]))
     };
-    let usr = |fields| described(&disk(Designator::Usr, &inside(fields), &Protected::Not));
+    let usr = |fields| described(&disk(&inside(fields), Designator::Usr, Protection::Nothing));
     let of_usr = "usr-partition: the partition for /usr became one for the root";
     assert_eq!(changed(&usr(FINE), goal(&none)), [of_usr]);
     let except = Goal {
@@ -362,7 +363,7 @@ fn only_what_a_kernel_surely_lacks_is_replaced() {
 #[test]
 fn only_a_complete_and_fitting_signature_beside_an_image_is_joined() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, certificate) = key_pair(dir.path(), "c");
+    let (key, _) = key_pair(dir.path(), "c");
     let data = bare("p", FINE);
     let (_, root) = hash_tree(&data);
     let complete = Sidecars {
@@ -375,13 +376,13 @@ fn only_a_complete_and_fitting_signature_beside_an_image_is_joined() {
         hash_tree: None,
         ..complete.clone()
     };
-    let gpt = |designator, protected| described(&disk(designator, &data, &protected));
+    let gpt = |designator, protected| described(&disk(&data, designator, protected));
     let naked = described(&data);
-    let hash = gpt(Designator::Root, Protected::ByHash);
-    let room = gpt(Designator::Root, Protected::WithRoom);
-    let plain = gpt(Designator::Root, Protected::Not);
-    let signed = gpt(Designator::Root, Protected::Signed(&key, &certificate));
-    let usr = gpt(Designator::Usr, Protected::ByHash);
+    let hash = gpt(Designator::Root, Protection::Hash);
+    let room = gpt(Designator::Root, Protection::Room(b""));
+    let plain = gpt(Designator::Root, Protection::Nothing);
+    let signed = gpt(Designator::Root, Protection::Signed(&key));
+    let usr = gpt(Designator::Usr, Protection::Hash);
     type Change = fn(&mut Sidecars);
     let as_it_is: Change = |_| {};
     for (what, ddi, beside, change, joins) in [

@@ -1,6 +1,7 @@
 //! What a repaired image takes over.
 
 use super::*;
+use crate::image::testing::DATA_OFFSET;
 
 /// The paths that a repaired image would have, and what is said.
 fn taken(ddi: Ddi, keep: &[RepairKind], beside: Sidecars) -> Result<(Tree, Vec<String>), Finding> {
@@ -105,7 +106,7 @@ fn the_content_of_a_usr_partition_lies_below_usr() {
         ("bin/x", ""),
         ("etc/y", ""),
     ]));
-    let ddi = described(&disk(Designator::Usr, &data, &Protected::ByHash));
+    let ddi = described(&disk(&data, Designator::Usr, Protection::Hash));
     let (tree, _) = taken(ddi, &[], Sidecars::default()).unwrap();
     assert_eq!(files(&tree), ["usr/bin/x", "usr/etc/y"]);
 }
@@ -116,11 +117,11 @@ fn what_was_tampered_with_or_is_a_device_gets_no_new_hash_tree() {
     let (_, root) = hash_tree(&data);
     let refused = |ddi, beside| taken(ddi, &[], beside).err().map(|finding| finding.message);
     let none = Sidecars::default;
-    let good = disk(Designator::Root, &data, &Protected::ByHash);
+    let good = disk(&data, Designator::Root, Protection::Hash);
     assert_eq!(refused(described(&good), none()), None);
     // The last byte of the file system, which is read by nobody else.
     let mut bad = good;
-    bad[(1 << 20) + data.len() - 1] ^= 1;
+    bad[DATA_OFFSET + data.len() - 1] ^= 1;
     assert_eq!(
         refused(described(&bad), none()).unwrap(),
         "the content of p.raw is not what its hash tree says"
