@@ -145,6 +145,16 @@ fn a_name_that_can_not_be_given_takes_all_back() {
     assert_same(&before, &after);
 }
 
+/// An apply that is under way.
+fn started(workspace: &Workspace) -> std::process::Child {
+    workspace
+        .command(["apply", "--rootfs", "../rootfs"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// Waits until the program copies into the folder of images; false if it has ended before.
 fn copying(child: &mut std::process::Child) -> bool {
     let start = Instant::now();
@@ -196,12 +206,7 @@ fn a_killed_apply_leaves_no_half_written_file() {
     .into_iter()
     .enumerate()
     {
-        let mut child = workspace
-            .command(["apply", "--rootfs", "../rootfs"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = started(&workspace);
         let pid = Pid::from_child(&child);
         if copying(&mut child) {
             std::thread::sleep(Duration::from_millis(3 * round as u64));
@@ -247,12 +252,7 @@ fn after_a_kill_at_any_moment_apply_and_remove_know_what_is_ours() {
     let mut killed = 0;
     for round in 0..40 {
         copy(&template, &workspace.rootfs());
-        let mut child = workspace
-            .command(["apply", "--rootfs", "../rootfs"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = started(&workspace);
         // Half of the rounds wait for the names, which are given in no time.
         let start = Instant::now();
         let record = fs::read(workspace.inside(RECORD)).unwrap();

@@ -12,7 +12,7 @@ pub(crate) mod manifest;
 mod prebuilt;
 mod sidecars;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fs::File;

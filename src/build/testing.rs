@@ -4,12 +4,11 @@ use std::path::Path;
 
 use crate::base::{Base, profile};
 use crate::build::{Built, build};
-use crate::config::Config;
-use crate::config::source::Source;
 use crate::finding::Findings;
 use crate::image::testing::pair;
 use crate::io::open::testing::write;
 use crate::io::progress::Progress;
+use crate::plan::testing::config;
 use crate::plan::{BaseIdentity, Environment, Plan, plan};
 use crate::sign::passphrase::Secrets;
 use crate::systemd::arch::Arch;
@@ -17,8 +16,6 @@ use crate::systemd::arch::Arch;
 /// The plan for a section in the folder `dir`, on Azure Linux 3.0.
 pub(crate) fn planned(dir: &Path, section: &str) -> Plan {
     let text = format!("sysext:\n  outputDirectory: out\n{section}");
-    let source = Source::parse(&dir.join("config.yaml"), text).unwrap();
-    let config = Config::from_source(source).unwrap();
     let base = Base {
         arch: Some(Arch::X86_64),
         ..profile::by_name("azurelinux-3.0").unwrap()
@@ -27,7 +24,12 @@ pub(crate) fn planned(dir: &Path, section: &str) -> Plan {
         digests: true,
         ..Environment::default()
     };
-    plan(&config, Some(&BaseIdentity::of(&base)), &environment).unwrap()
+    plan(
+        &config(dir, &text),
+        Some(&BaseIdentity::of(&base)),
+        &environment,
+    )
+    .unwrap()
 }
 
 /// Builds with the key in [`KEY`].

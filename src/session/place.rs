@@ -214,11 +214,9 @@ pub(super) fn not_enforced() -> Finding {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::image::testing::pair;
-    use crate::io::open::testing::write;
+    use crate::build::testing::{KEY, write_key};
     use crate::session::testing::{SECTION, build, in_root, rootfs, session};
 
     /// A folder for a config, and a root file system.
@@ -230,11 +228,8 @@ mod tests {
 
     /// A section whose image is signed, with more keys.
     fn signed(dir: &Path, keys: &str) -> String {
-        let (key, certificate) = pair("own");
-        write(dir, "key.pem", key);
-        fs::set_permissions(dir.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
-        write(dir, "cert.pem", certificate.pem());
-        let keys = format!("sysext:\n  verityKey: key.pem\n  verityCertificate: cert.pem\n{keys}");
+        write_key(dir);
+        let keys = format!("sysext:\n{KEY}{keys}");
         SECTION
             .replace("sysext:\n", &keys)
             .replace("verity: hash", "verity: signed")
