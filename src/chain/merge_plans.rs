@@ -8,7 +8,7 @@ use super::{Chain, Link};
 use crate::config::validate::around;
 use crate::config::{Config, model};
 use crate::expand::{AdditionalFile, Additions, Enable, ExpandError, expand_on};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::plan::placements::PlacementSource;
 use crate::plan::{BaseIdentity, Environment, Plan, Step, finish, overlays, plan};
 use crate::sign::trust::Trusted;
@@ -95,10 +95,7 @@ pub(crate) fn merge_plans(
 }
 
 fn stop_on_errors(findings: &[(usize, Finding)]) -> Result<(), Vec<(usize, Finding)>> {
-    match findings
-        .iter()
-        .any(|(_, it)| it.severity == Severity::Error)
-    {
+    match findings.iter().any(|(_, it)| it.is_error()) {
         true => Err(findings.to_vec()),
         false => Ok(()),
     }

@@ -126,10 +126,7 @@ pub struct Allowed {
 impl Judgement {
     /// Whether all that is wrong is a signature that is still to be made.
     fn awaits_signature(&self) -> bool {
-        let mut errors = self
-            .reasons
-            .iter()
-            .filter(|reason| reason.severity == Severity::Error);
+        let mut errors = self.reasons.iter().filter(|reason| reason.is_error());
         self.verdict == Verdict::BlocksAll && errors.all(|reason| reason.id == "signature-missing")
     }
 }
@@ -376,9 +373,11 @@ fn disk(
     sidecars: &Sidecars,
     case: &mut Case<'_>,
 ) {
-    for problem in ddi.problems.iter().filter(|problem| {
-        problem.severity == Severity::Error && !JUDGED_WITH_VERITY.contains(&problem.id)
-    }) {
+    for problem in ddi
+        .problems
+        .iter()
+        .filter(|problem| problem.is_error() && !JUDGED_WITH_VERITY.contains(&problem.id))
+    {
         // A file system that only the kernel can read is no problem of the image.
         let ours = problem.id == "file-system-unreadable" && !ddi.is_readable_here();
         if !ours {

@@ -221,7 +221,7 @@ impl Screen {
         }
         let shown: Vec<Finding> = findings
             .iter()
-            .filter(|finding| !self.quiet || finding.severity == Severity::Error)
+            .filter(|finding| !self.quiet || finding.is_error())
             .cloned()
             .collect();
         if !shown.is_empty() {

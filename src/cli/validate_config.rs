@@ -2,7 +2,6 @@
 
 use super::args::ValidateConfig;
 use super::output::{Failure, Screen};
-use crate::finding::Severity;
 use crate::output::{Located, Validation, versioned};
 use crate::session::{Judged, ValidateRequest, validate};
 
@@ -15,7 +14,7 @@ pub(crate) fn validate_config(screen: &Screen, args: &ValidateConfig) -> Result<
         resources: resources.map(|what| (*what).into()).collect(),
     });
     let mut all = judged.iter().flat_map(|it| &it.findings);
-    let bad = all.any(|it| it.severity == Severity::Error);
+    let bad = all.any(|it| it.is_error());
     let text = if bad { "" } else { "the config is valid\n" };
     for config in &judged {
         screen.findings(Some(&config.source), &config.findings);

@@ -3,7 +3,7 @@
 use super::output::{Failure, Screen};
 use crate::check::{Allowed, Prediction};
 use crate::config::source::Source;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 
 /// Shows the reasons, and stops if an extension would not be merged.
 pub(crate) fn judge(
@@ -23,10 +23,7 @@ pub(crate) fn judge(
         screen.findings(source, &findings);
         return Ok(());
     }
-    if findings
-        .iter()
-        .all(|finding| finding.severity < Severity::Error)
-    {
+    if findings.iter().all(|finding| !finding.is_error()) {
         findings.push(
             Finding::error(
                 "unknown-verdict",

@@ -87,6 +87,11 @@ impl Finding {
         Finding::new(id, Severity::Note, message)
     }
 
+    /// Whether it stops the command.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     fn new(id: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
         debug_assert!(catalog::of(id).is_some(), "{id} has no long text");
         Finding {
@@ -158,6 +163,19 @@ impl fmt::Display for Findings {
 }
 
 impl std::error::Error for Findings {}
+
+impl Findings {
+    /// Nothing, unless one of these is an error; then all of them.
+    ///
+    /// # Errors
+    /// The findings as they are.
+    pub(crate) fn stop_on_errors(findings: &[Finding]) -> Result<(), Findings> {
+        match findings.iter().any(Finding::is_error) {
+            true => Err(Findings(findings.to_vec())),
+            false => Ok(()),
+        }
+    }
+}
 
 impl From<Finding> for Findings {
     fn from(finding: Finding) -> Findings {

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use crate::image::dissect::{Ddi, DdiError, Layout, Part, SignatureState};
 use crate::image::signature::{Signer, SignerIdentity, SignerVerdict, sign_root_hash};
-use crate::image::verity::RootHash;
-use crate::image::verity::verify;
+use crate::image::verity::{RootHash, verify};
 use crate::image::x509::Certificate;
 use crate::image::{dissect, signature};
 use crate::inspect::SidecarSet;

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::enable::{AppliedLink, intact_links, plan_links};
-use super::preflight::{
-    check_destinations, check_space, stale_files, stop_at_errors, survey, unlabelled,
-};
+use super::preflight::{check_destinations, check_space, stale_files, survey, unlabelled};
 use super::record::{RECORD_PATH, Record, RecordedFile, RecordedLink};
 use super::{
     FileSource, Options, PlacedFile, PlacedKind, PlacedTree, Placements, copy_hashed, take_away,
@@ -143,7 +141,7 @@ impl<'a> Plan<'a> {
         known: &Record,
     ) -> Result<Plan<'a>, Findings> {
         let mut findings = check_destinations(placements);
-        stop_at_errors(&findings)?;
+        Findings::stop_on_errors(&findings)?;
         let mut files = Vec::new();
         for file in &placements.files {
             files.push((survey(root, file, options, known, &mut findings)?, file));
@@ -151,9 +149,9 @@ impl<'a> Plan<'a> {
         files.sort_by(|(a, _), (b, _)| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
         let links = plan_links(root, placements, options, &mut findings)?;
         let stale = stale_files(root, known, placements, options, &mut findings)?;
-        stop_at_errors(&findings)?;
+        Findings::stop_on_errors(&findings)?;
         check_space(root, &files, &mut findings)?;
-        stop_at_errors(&findings)?;
+        Findings::stop_on_errors(&findings)?;
         let intact = intact_links(root, known)?;
         let record = new_record(placements, &files, &links, &intact, known);
         Ok(Plan {

@@ -16,17 +16,6 @@ use crate::io::root::{RootDir, RootError};
 /// What a file may take beside its bytes: its last block, its inode, its directory entry.
 const OVERHEAD: u64 = 8 * 1024;
 
-/// Ends the apply when one of the findings is an error.
-pub(super) fn stop_at_errors(findings: &[Finding]) -> Result<(), Findings> {
-    match findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error)
-    {
-        true => Err(Findings(findings.to_vec())),
-        false => Ok(()),
-    }
-}
-
 /// Paths that are outside the few places for files of their kind, or taken twice.
 pub(super) fn check_destinations(placements: &Placements) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::enable::intact_links;
-use super::preflight::{may_remove_changed, stop_at_errors};
+use super::preflight::may_remove_changed;
 use super::record::{RECORD_PATH, Record, RecordedFile};
 use super::{Options, PlacedKind, Present, kind_of, take_away};
 use crate::base::unit::enablement_link;
@@ -103,7 +103,7 @@ pub fn remove(root: &RootDir, name: &str, options: &Options) -> Result<Removed, 
             files.push(file.path.clone());
         }
     }
-    stop_at_errors(&findings)?;
+    Findings::stop_on_errors(&findings)?;
     let result = Removed {
         name: name.to_owned(),
         ownership,

@@ -35,7 +35,7 @@ use crate::config::model::{
 };
 use crate::config::validate::validate;
 use crate::finding::suggest::nearest;
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Findings};
 use crate::image::sidecar::SidecarFile;
 use crate::image::{ImageFormat, dissect};
 use crate::plan::content::ContentPlan;
@@ -271,7 +271,7 @@ pub fn plan(
             .help("add `sysext:` with a list of `extensions`");
         return Err(vec![finding]);
     };
-    stop_on_errors(&findings)?;
+    Findings::stop_on_errors(&findings).map_err(|stop| stop.0)?;
     let certificates = match trust::read(config, sysext) {
         Ok(certificates) => certificates,
         Err(errors) => {
@@ -332,7 +332,7 @@ pub fn plan(
         findings: Vec::new(),
     };
     findings.extend(odd_names(&plan));
-    stop_on_errors(&findings)?;
+    Findings::stop_on_errors(&findings).map_err(|stop| stop.0)?;
     Ok(Plan { findings, ..plan })
 }
 
@@ -345,17 +345,6 @@ pub fn finish(plan: &mut Plan, only: &[String]) -> Vec<Finding> {
         findings.push(finding);
     }
     findings
-}
-
-fn stop_on_errors(findings: &[Finding]) -> Result<(), Vec<Finding>> {
-    if findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error)
-    {
-        Err(findings.to_vec())
-    } else {
-        Ok(())
-    }
 }
 
 type PlannedWithNotes = (Planned, Vec<Finding>);

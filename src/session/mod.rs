@@ -32,7 +32,7 @@ use crate::build::Built;
 use crate::chain::Chain;
 use crate::chain::merge_plans::{Added, merge_plans};
 use crate::config::{Config, validate as rules};
-use crate::finding::{Finding, Findings, Severity};
+use crate::finding::{Finding, Findings};
 use crate::io::progress::Progress;
 use crate::plan::{BaseIdentity, Environment, Plan, settings};
 use crate::sign::passphrase::Secrets;
@@ -110,7 +110,7 @@ impl Session {
         notice(&mut noticed, &chain, &joined.findings);
         if let Some(base) = &base {
             let told = settings_of(base, &chain);
-            if told.iter().any(|(_, it)| it.severity == Severity::Error) {
+            if told.iter().any(|(_, it)| it.is_error()) {
                 return Err(refused(&chain, told).after(noticed));
             }
             notice(&mut noticed, &chain, &told);
@@ -212,9 +212,7 @@ fn notice(noticed: &mut Noticed, chain: &Chain, findings: &[(usize, Finding)]) {
 
 /// The stop that such findings are: the last config with an error is the one that it is about.
 fn refused(chain: &Chain, findings: Vec<(usize, Finding)>) -> Stopped {
-    let bad = findings
-        .iter()
-        .filter(|(_, it)| it.severity == Severity::Error);
+    let bad = findings.iter().filter(|(_, it)| it.is_error());
     let worst = bad.map(|(about, _)| *about).max().unwrap_or_default();
     let (last, others): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|(about, _)| *about == worst);
@@ -253,7 +251,7 @@ fn by_mkosi(config: &Config, environment: &Environment) -> Result<(), Stopped> {
     }
     // The plan refuses what is not valid; until then nothing is run for it.
     let valid = rules::validate(config);
-    if valid.iter().any(|it| it.severity == Severity::Error) {
+    if valid.iter().any(|it| it.is_error()) {
         return Ok(());
     }
     if environment.builds {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::source::{Refused, Source};
-use crate::finding::{Finding, Findings, Severity};
+use crate::finding::{Finding, Findings};
 
 /// What was noticed, in the order in which it was, each part with the config that it is about.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +79,7 @@ impl Stopped {
             Cause::Error(_) => &[],
         };
         let errors = findings.iter();
-        errors.filter(|finding| finding.severity == Severity::Error)
+        errors.filter(|finding| finding.is_error())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::chain::reach::{Reached, reach};
 use crate::config::model::KeyReference;
 use crate::config::source::{Position, Source};
 use crate::config::{Config, validate as rules};
-use crate::finding::{Finding, Place, Severity};
+use crate::finding::{Finding, Place};
 use crate::plan::ingest;
 use crate::prism;
 use crate::session::mkosi_run as mkosi;
@@ -141,7 +141,7 @@ fn all(source: &Source, request: &ValidateRequest, base: &BaseChoice) -> Vec<Fin
         Ok(config) => {
             let mut own = rules::validate(&config);
             own.extend(mkosi::missing(&config));
-            let sound = own.iter().all(|it| it.severity < Severity::Error);
+            let sound = own.iter().all(|it| !it.is_error());
             findings.extend(own);
             if sound && wants(Resource::Files) {
                 findings.extend(files(&config));

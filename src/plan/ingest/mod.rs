@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::limits::Limits;
 use crate::base::folder::folder_content;
 use crate::config::model::Delivery;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::image::dissect;
 use crate::image::dissect::{Content, Ddi, ReleaseFile, SignatureState};
 use crate::image::sidecar::WRAPPINGS;
@@ -193,11 +193,7 @@ pub(crate) fn image(
         Finding::error("image-unreadable", error.to_string())
             .help("name an extension image: a GPT with a root partition, or a naked erofs, squashfs or ext4")
     })?;
-    if let Some(problem) = ddi
-        .problems
-        .iter()
-        .find(|problem| problem.severity == Severity::Error)
-    {
+    if let Some(problem) = ddi.problems.iter().find(|problem| problem.is_error()) {
         return Err(problem.clone());
     }
     let mut notes: Vec<Finding> = ddi.problems.clone();

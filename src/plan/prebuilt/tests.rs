@@ -1,8 +1,7 @@
 use super::*;
 use crate::image::gpt::types::Designator;
 use crate::image::signature::sign_root_hash;
-use crate::image::testing::erofs;
-use crate::image::testing::{Protection, disk, hash_tree, tree};
+use crate::image::testing::{Protection, disk, erofs, hash_tree, tree};
 use crate::io::open::testing::write;
 use crate::plan::Plan;
 use crate::plan::testing::{bare, key_pair, planned, planned_for, release_path, said};

@@ -2,8 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::image::dissect;
-use crate::image::testing::erofs;
-use crate::image::testing::{Protection, disk, hash_tree, tree};
+use crate::image::testing::{Protection, disk, erofs, hash_tree, tree};
 use crate::plan::ingest::release_file;
 use crate::plan::testing::{bare, key_pair, release_path};
 

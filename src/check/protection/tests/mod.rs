@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::LazyLock;
 
+use Form::{
+    Bare, Damaged, DamagedSigned, Empty, Garbled, Hash, Plain, Stranger, Trusted, UsrEmpty,
+    UsrHash, UsrPlain, UsrStranger, UsrTrusted,
+};
+use Verdict::{BlocksAll, MergesSigned, MergesUnprotected, MergesVerity, Unknown};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,11 +25,6 @@ use crate::image::x509::Certificate;
 use crate::inspect::verify::verify_ddi;
 use crate::io::progress::Progress;
 use crate::systemd::kind::ExtensionKind;
-use Form::{
-    Bare, Damaged, DamagedSigned, Empty, Garbled, Hash, Plain, Stranger, Trusted, UsrEmpty,
-    UsrHash, UsrPlain, UsrStranger, UsrTrusted,
-};
-use Verdict::{BlocksAll, MergesSigned, MergesUnprotected, MergesVerity, Unknown};
 
 /// An image; `Usr` begins the names of those whose partitions are of the usr types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
